@@ -1,0 +1,55 @@
+# Four verbs: setup, check, test, demo. Everything happens inside .venv.
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: setup check fix test test-all demo mutants docs dist clean
+
+.venv/base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e .
+	touch $@
+
+.venv/dev: .venv/base
+	$(INSTALL) -e '.[dev]'
+	touch $@
+
+setup: .venv/dev          ## the virtual environment with everything that the tests need, and the weights of `mini`
+	$(BIN)/anmok pull mini
+
+check: .venv/dev          ## linter, types, import rule
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+fix: .venv/dev            ## what the linter can mend by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: setup check         ## the suite, in a few minutes
+	$(BIN)/pytest -n 2 -m 'not slow and not data'
+
+test-all: setup check     ## with the slow tests and those on real labelled data
+	$(BIN)/pytest -n 2
+
+demo: .venv/base          ## real photos to a verdict; the photos are for non-commercial use (CC BY-NC-SA 4.0)
+	$(BIN)/anmok pull mini
+	$(BIN)/anmok ladder --demo solar --accept-licence elpv --out report
+
+mutants: setup            ## twenty planted faults: how many does the suite catch?
+	$(BIN)/python tests/mutants.py
+
+docs: .venv/dev           ## the documentation site, in site/
+	$(INSTALL) -e '.[docs]'
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+
+dist: .venv/dev           ## the wheel that would be published
+	$(PIP) wheel -q --no-deps -w dist .
+
+clean:
+	rm -rf .venv build dist site report

@@ -1,0 +1,133 @@
+"""Resizing that returns its own inverse, and what a card says of its pixels. Pure numpy and Pillow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as pillow
+
+from anmok.errors import BadRequest
+
+Fit = Literal["crop", "squash", "pad"]
+Filter = Literal["bilinear", "bicubic", "lanczos", "nearest"]
+
+_FILTERS = {
+    "bilinear": pillow.Resampling.BILINEAR,
+    "bicubic": pillow.Resampling.BICUBIC,
+    "lanczos": pillow.Resampling.LANCZOS,
+    "nearest": pillow.Resampling.NEAREST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """How a set of weights wants its pictures. It belongs to the weights, not to the architecture.
+
+    ``fit="crop"`` brings the short side to ``round(size / crop)`` and cuts the centre; ``"squash"`` ignores the
+    aspect ratio; ``"pad"`` brings the long side to ``size`` and fills the rest (bottom, right) with the mean.
+    """
+
+    size: int
+    fit: Fit
+    filter: Filter
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("crop", "squash", "pad") or self.filter not in _FILTERS:
+            raise BadRequest(f"pixels: unknown fit {self.fit!r} or filter {self.filter!r}")
+        if self.size < 1 or not 0 < self.crop <= 1 or min(self.std) <= 0:
+            raise BadRequest("pixels: size must be positive, crop in (0, 1], std above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where the canvas lies in the picture: canvas = picture * scale + offset, both as (x, y)."""
+
+    scale_xy: tuple[float, float]
+    offset_xy: tuple[float, float]
+    size_hw: tuple[int, int]  # of the caller's picture
+
+    def to_image(self, points_xy: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Points (..., 2) on the canvas to points in the caller's pixels, clipped to the picture."""
+        scaled = (points_xy - np.asarray(self.offset_xy)) / np.asarray(self.scale_xy)
+        return np.clip(scaled, 0, (self.size_hw[1], self.size_hw[0])).astype(np.float32)
+
+    def to_canvas(self, points_xy: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Points (..., 2) in the caller's pixels to points on the canvas."""
+        return (points_xy * np.asarray(self.scale_xy) + np.asarray(self.offset_xy)).astype(np.float32)
+
+
+def fit(image: NDArray[np.uint8], pixels: Pixels) -> tuple[NDArray[np.uint8], Frame]:
+    """A picture (H, W, 3) brought to the canvas (size, size, 3), with the frame that leads back."""
+    height, width = image.shape[:2]
+    new_h, new_w = _target(height, width, pixels)
+    resized = _resize(image, (new_h, new_w), pixels.filter)  # (new_h, new_w, 3)
+    scale = (new_w / width, new_h / height)
+    if (new_h, new_w) == (pixels.size, pixels.size):
+        return resized, Frame(scale, (0.0, 0.0), (height, width))
+    if pixels.fit == "pad":
+        fill = np.round(np.asarray(pixels.mean) * 255).astype(np.uint8)
+        canvas = np.empty((pixels.size, pixels.size, 3), np.uint8)
+        canvas[:] = fill
+        canvas[:new_h, :new_w] = resized
+        return canvas, Frame(scale, (0.0, 0.0), (height, width))
+    top, left = (new_h - pixels.size) // 2, (new_w - pixels.size) // 2
+    canvas = resized[top : top + pixels.size, left : left + pixels.size]  # (size, size, 3)
+    return canvas, Frame(scale, (-float(left), -float(top)), (height, width))
+
+
+def normalise(canvas: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) to float32 (3, H, W): (value / 255 - mean) / std."""
+    slope = (1.0 / (255.0 * np.asarray(pixels.std))).astype(np.float32)
+    shift = (-np.asarray(pixels.mean) / np.asarray(pixels.std)).astype(np.float32)
+    out = np.empty((3, *canvas.shape[:2]), np.float32)  # (3, H, W)
+    for channel in range(3):
+        np.multiply(canvas[:, :, channel], slope[channel], out=out[channel], dtype=np.float32)
+        out[channel] += shift[channel]
+    return out
+
+
+def prepare(image: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.float32]:
+    """``fit`` then ``normalise``: float32 (3, size, size)."""
+    return normalise(fit(image, pixels)[0], pixels)
+
+
+def flip(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mirrored left to right, (H, W, 3)."""
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+def difference_hash(image: NDArray[np.uint8]) -> int:
+    """64-bit dHash: whether each cell of a 9 x 8 grey thumbnail is darker than its right neighbour.
+
+    Source: N. Krawetz, "Kind of Like That" (2013).
+    """
+    grey = pillow.fromarray(image).convert("L").resize((9, 8), pillow.Resampling.BOX)
+    cells = np.asarray(grey).astype(np.int16)  # (8, 9)
+    bits = (cells[:, 1:] > cells[:, :-1]).ravel()  # (64,)
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _target(height: int, width: int, pixels: Pixels) -> tuple[int, int]:
+    if pixels.fit == "squash":
+        return pixels.size, pixels.size
+    if pixels.fit == "pad":
+        ratio = pixels.size / max(height, width)
+        return max(1, round(height * ratio)), max(1, round(width * ratio))
+    short = round(pixels.size / pixels.crop)
+    # The long side is cut to a whole number, as the published CLIP preprocessing does.
+    if height <= width:
+        return short, int(short * width / height)
+    return int(short * height / width), short
+
+
+def _resize(image: NDArray[np.uint8], size_hw: tuple[int, int], name: Filter) -> NDArray[np.uint8]:
+    if image.shape[:2] == size_hw:
+        return image
+    resized = pillow.fromarray(image).resize((size_hw[1], size_hw[0]), _FILTERS[name])
+    return np.asarray(resized)  # (new_h, new_w, 3)

@@ -1,0 +1,122 @@
+"""From a name to a model: card, licence, files, parts, and the single dynamic import."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from anmok.catalogue import Card, card
+from anmok.errors import BadRequest, MissingDependency, UnknownModel, Unsupported
+from anmok.load.adapter import Adapter
+from anmok.load.model import Model
+from anmok.tasks import Setup
+from anmok.weights import fetch
+
+DTYPES = ("float32", "bfloat16")
+
+
+def load(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    runtime: str = "torch",
+    revision: str | None = None,
+    accept_licences: Collection[str] = (),
+) -> Model:
+    """A model by its card's name, or an adapted one by the path of its folder (with ``./``, ``/`` or ``~``).
+
+    Args:
+        name: ``"mini"``, ``"siglip2-b16-256"``, ``"./report/best"``.
+        device: ``auto`` takes a GPU where there is one; ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``float32`` (exact) or ``bfloat16``.
+        runtime: ``torch``.
+        revision: of a hub repository, instead of the card's.
+        accept_licences: names of licences that you accept, beside those in ``ANMOK_ACCEPT_LICENCES``.
+
+    Raises:
+        UnknownModel, LicenceRequired, WeightsUnavailable, BadWeights, MissingDependency, Unsupported
+    """
+    if _is_path(name):
+        adapter = Adapter.read(Path(name).expanduser())
+        base = load(
+            adapter.base, device=device, dtype=dtype, runtime=runtime, accept_licences=accept_licences
+        )
+        return base.with_adapter(adapter)
+    if runtime != "torch":
+        raise Unsupported(f"runtime {runtime!r}: this version runs on torch alone")
+    if dtype not in DTYPES:
+        raise Unsupported(f"dtype {dtype!r}: want one of {', '.join(DTYPES)}")
+    one = card(name)
+    if one.is_retired:
+        raise UnknownModel(f"{name} was withdrawn by its vendor; use {one.successor} instead")
+    if revision is not None:
+        one = _pinned(one, revision)
+    setup = _setup(one, device, dtype)
+    files = fetch(one.source, licence=one.licence, accept=accept_licences)
+    parts = {
+        role: load(part, device=device, dtype=dtype, accept_licences=accept_licences)
+        for role, part in one.parts.items()
+    }
+    setup = dataclasses.replace(setup, files=files, parts=parts)
+    return Model(one, _kind(one).from_files(setup), setup)
+
+
+def tiny(name: str, seed: int = 0) -> Model:
+    """The card's architecture at toy size with random weights: offline, in well under a second. For tests."""
+    one = card(name)
+    setup = _setup(one, "cpu", "float32")
+    return Model(one, _kind(one).tiny(setup, seed), setup)
+
+
+def _setup(one: Card, device: str, dtype: str) -> Setup:
+    return Setup(
+        name=one.name,
+        kind=one.kind,
+        pixels=one.pixels,
+        text=one.text,
+        scoring=one.scoring,
+        languages=one.languages,
+        device=_device(device) if one.family != "fake" else "cpu",
+        dtype=dtype,
+    )
+
+
+def _kind(one: Card) -> Any:
+    module, _, name = one.code.partition(":")
+    path = module if "." in module else f"anmok.models.{module}"
+    try:
+        return getattr(importlib.import_module(path), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("anmok"):
+            raise
+        raise MissingDependency(
+            f"{one.name} needs the package {error.name}: pip install 'anmok[models]'"
+        ) from None
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _pinned(one: Card, revision: str) -> Card:
+    from anmok.catalogue.sources import HubSource
+
+    if not isinstance(one.source, HubSource):
+        raise BadRequest(f"{one.name} does not come from a hub repository, so it has no revisions")
+    return dataclasses.replace(one, source=dataclasses.replace(one.source, revision=revision))
+
+
+def _is_path(name: str) -> bool:
+    starts = ("./", "../", "/", "~", f".{os.sep}", f"..{os.sep}")
+    return name.startswith(starts) or (Path(name) / "anmok.toml").is_file()

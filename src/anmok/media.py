@@ -1,0 +1,221 @@
+"""The only decoder. Every picture enters anmok here and leaves as one form: uint8 (H, W, 3), RGB, upright.
+
+One policy for the odd ones, the same in Python, CLI and server:
+
+=====================  ====================================================================
+EXIF orientation       turned upright
+palette, 1-bit, grey   to RGB
+transparency           composed over white
+16-bit grey            divided by 257, so that 65535 becomes 255 (no contrast stretching)
+CMYK, YCbCr, LAB       to RGB by Pillow's conversion
+animated, multi-page   the first frame
+MPO (stereo JPEG)      the first picture
+floating point         refused: the range of the values is not known
+over 50 Mpx            refused from the header, before decoding (``ANMOK_MAX_PIXELS``)
+anything else          refused: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, PPM and AVIF are read
+=====================  ====================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from anmok.errors import BadMedia
+
+Image: TypeAlias = NDArray[np.uint8]
+Source: TypeAlias = "Path | str | bytes | pillow.Image | NDArray[np.generic] | BinaryIO"
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".avif"}
+)
+DEFAULT_MAX_PIXELS = 50_000_000
+_EXIF_CAMERA, _EXIF_TIME, _EXIF_IFD, _EXIF_TIME_ORIGINAL = 0x0110, 0x0132, 0x8769, 0x9003
+_SIXTEEN_BIT_STEP = 257  # 65535 / 255
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file says of itself without being looked at: the material of metadata-only controls."""
+
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    format: str
+    taken: str  # EXIF time as written, "YYYY:MM:DD HH:MM:SS"; empty where there is none
+    camera: str  # EXIF model; empty where there is none
+
+
+def read(source: Source) -> Image:
+    """One picture as uint8 (H, W, 3), RGB, upright.
+
+    Raises:
+        BadMedia: the file is missing, no image, damaged, or over the pixel limit.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    name = describe(source)
+    with _opened(source, name) as picture:
+        return _decode(picture, name)
+
+
+def read_with_facts(path: Path) -> tuple[Image, Facts]:
+    """As ``read``, with the file's facts, from one reading of its bytes."""
+    data = _bytes_of(path)
+    name = path.name
+    with _opened(data, name) as picture:
+        facts = _facts(picture, data)
+        return _decode(picture, name), facts
+
+
+def facts(path: Path) -> Facts:
+    """The facts alone: reads the bytes, parses the header, decodes nothing."""
+    data = _bytes_of(path)
+    with _opened(data, path.name) as picture:
+        return _facts(picture, data)
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Every file below ``folder`` that is named like an image, in a stable order; hidden ones left out."""
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in SUFFIXES and not is_hidden and path.is_file():
+            yield path
+
+
+def max_pixels() -> int:
+    """The limit on width x height, from ``ANMOK_MAX_PIXELS`` or 50 million."""
+    text = os.environ.get("ANMOK_MAX_PIXELS", "")
+    if not text:
+        return DEFAULT_MAX_PIXELS
+    if not text.isdecimal() or int(text) == 0:
+        raise BadMedia(f"ANMOK_MAX_PIXELS is {text!r}: it must be a whole number of pixels above 0")
+    return int(text)
+
+
+def describe(source: Source) -> str:
+    """A short name of the source for messages."""
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, bytes):
+        return f"image of {len(source)} bytes"
+    return str(getattr(source, "filename", "") or getattr(source, "name", "") or "image")
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadMedia(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadMedia(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _opened(source: Source, name: str) -> pillow.Image:
+    """The header alone, with formats and pixel count checked."""
+    if isinstance(source, pillow.Image):
+        _check_size(source, name)
+        return source.copy()  # the caller's picture stays open
+    data = source if isinstance(source, bytes) else None
+    if isinstance(source, str | Path):
+        data = _bytes_of(Path(source))
+    stream = io.BytesIO(data) if data is not None else cast(BinaryIO, source)
+    if data == b"":
+        raise BadMedia(f"{name}: the file is empty")
+    try:
+        picture = pillow.open(stream, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise BadMedia(f"{name}: not an image that anmok reads (JPEG, PNG, WEBP, TIFF, BMP, GIF ...)") from None
+    except pillow.DecompressionBombError:
+        raise BadMedia(f"{name}: too many pixels to be decoded safely") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadMedia(f"{name}: the image is damaged ({error})") from None
+    _check_size(picture, name)
+    return picture
+
+
+def _check_size(picture: pillow.Image, name: str) -> None:
+    width, height = picture.size
+    limit = max_pixels()
+    if width * height > limit:
+        raise BadMedia(
+            f"{name}: {width} x {height} is over the limit of {limit:,} pixels; "
+            "make it smaller or raise ANMOK_MAX_PIXELS"
+        )
+    if width == 0 or height == 0:
+        raise BadMedia(f"{name}: the image has no pixels ({width} x {height})")
+
+
+def _decode(picture: pillow.Image, name: str) -> Image:
+    try:
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
+        raise BadMedia(f"{name}: the image is damaged ({error})") from None
+    return np.ascontiguousarray(np.asarray(_to_rgb(upright, name)))  # (H, W, 3)
+
+
+def _to_rgb(picture: pillow.Image, name: str) -> pillow.Image:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode == "F":
+        raise BadMedia(f"{name}: floating-point pixels have no known range; save it with 8 or 16 bits")
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture).astype(np.int64)  # (H, W)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise BadMedia(f"{name}: 32-bit pixels have no known range; save it with 8 or 16 bits")
+        return pillow.fromarray((grey // _SIXTEEN_BIT_STEP).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        front = picture.convert("RGBA")
+        white = pillow.new("RGBA", front.size, (255, 255, 255, 255))
+        return pillow.alpha_composite(white, front).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _from_array(array: NDArray[np.generic]) -> Image:
+    if array.dtype == np.uint16:
+        array = (array // _SIXTEEN_BIT_STEP).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise BadMedia(f"array of dtype {array.dtype}: want uint8 or uint16 pixels, (H, W) or (H, W, 1 | 3 | 4)")
+    if array.ndim == 2:
+        array = array[:, :, None]  # (H, W, 1)
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise BadMedia(f"array of shape {array.shape}: want (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    if array.shape[0] * array.shape[1] > max_pixels():
+        raise BadMedia(f"array of shape {array.shape}: over the limit of {max_pixels():,} pixels")
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)  # (H, W, 3)
+    if array.shape[2] == 4:
+        array = np.asarray(_to_rgb(pillow.fromarray(array.astype(np.uint8)), "array"))  # (H, W, 3)
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def _facts(picture: pillow.Image, data: bytes) -> Facts:
+    try:
+        exif = picture.getexif()
+        taken = exif.get_ifd(_EXIF_IFD).get(_EXIF_TIME_ORIGINAL) or exif.get(_EXIF_TIME) or ""
+        camera = exif.get(_EXIF_CAMERA) or ""
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError):  # broken EXIF in a sound picture
+        taken = camera = ""
+    return Facts(
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        width=picture.width,
+        height=picture.height,
+        format=picture.format or "",
+        taken=str(taken).strip("\0 "),
+        camera=str(camera).strip("\0 "),
+    )

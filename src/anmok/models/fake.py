@@ -1,0 +1,87 @@
+"""A model without weights, for tests: mean colours of a 4 x 4 grid, and labels that name colours.
+
+It is a real model in every respect but talent: the same asks, batching, states and errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anmok import geometry, words
+from anmok.inputs import Encoded, Text
+from anmok.results import Embedding, Scores
+from anmok.tasks import Classify, Embed, Setup, prompts, scores
+
+_GRID = 4
+_COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1), "black": (-1, -1, -1)}
+
+
+class Fake:
+    """features: 4 x 4 cells x RGB = 48 values in [-1, 1]; the shared space is their mean colour."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        # Each cell contributes equally to the picture's colour.
+        self.projection = np.tile(np.eye(3, dtype=np.float32), (_GRID * _GRID, 1))  # (48, 3)
+        self.temperature = 10.0
+        self.bias = -5.0 if setup.scoring == "sigmoid" else 0.0
+
+    @classmethod
+    def from_files(cls, setup: Setup) -> Fake:
+        return cls(setup)
+
+    @classmethod
+    def tiny(cls, setup: Setup, seed: int) -> Fake:
+        return cls(setup)
+
+    @property
+    def nbytes(self) -> int:
+        return self.projection.nbytes
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return geometry.prepare(image, self._setup.pixels)
+
+    def encode(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        size = batch.shape[-1] // _GRID
+        cells = batch.reshape(-1, 3, _GRID, size, _GRID, size).mean((3, 5))  # (B, 3, 4, 4)
+        features: NDArray[np.float32] = cells.transpose(0, 2, 3, 1).reshape(len(batch), -1)  # (B, 48)
+        return features
+
+    def text_vectors(self, ask: Classify) -> NDArray[np.float32]:
+        read_as = words.english(ask.labels or (), self._setup.languages)
+        rows = [np.mean([_text_vector(p) for p in group], 0) for group in prompts(ask, read_as, self._setup.text)]
+        return _unit(np.asarray(rows, np.float32))  # (K, 3)
+
+    def classify(self, states: Sequence[Encoded], ask: Classify) -> list[Scores]:
+        images = _unit(np.stack([state.features for state in states]) @ self.projection)  # (B, 3)
+        logits = self.temperature * images @ self.text_vectors(ask).T + self.bias  # (B, K)
+        read_as = words.english(ask.labels or (), self._setup.languages)
+        return [scores(row, ask, self._setup.scoring, read_as) for row in logits]
+
+    def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]:
+        answers = []
+        for state in states:
+            if isinstance(state, Text):
+                answers.append(Embedding(_unit(_text_vector(state.text)), "text"))
+            elif ask.space == "features":
+                answers.append(Embedding(state.features, "features"))
+            else:
+                answers.append(Embedding(_unit(state.features @ self.projection), "image"))
+        return answers
+
+
+def _text_vector(text: str) -> NDArray[np.float32]:
+    named = [np.asarray(rgb) for colour, rgb in _COLOURS.items() if colour in text.lower()]
+    if named:
+        return _unit(np.mean(named, 0).astype(np.float32))  # (3,)
+    digest = hashlib.sha256(text.encode()).digest()[:3]
+    return _unit(np.frombuffer(digest, np.uint8).astype(np.float32) / 127.5 - 1.0)  # (3,)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(rows / np.maximum(length, 1e-6), np.float32)
