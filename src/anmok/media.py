@@ -23,6 +23,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
@@ -34,7 +35,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from anmok.errors import BadMedia
 
 Image: TypeAlias = NDArray[np.uint8]
-Source: TypeAlias = "Path | str | bytes | pillow.Image | NDArray[np.generic] | BinaryIO"
+Source: TypeAlias = Path | str | bytes | pillow.Image | NDArray[np.generic] | BinaryIO
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 SUFFIXES = frozenset(
@@ -72,10 +73,8 @@ def read(source: Source) -> Image:
         return _decode(picture, name)
 
 
-def read_with_facts(path: Path) -> tuple[Image, Facts]:
-    """As ``read``, with the file's facts, from one reading of its bytes."""
-    data = _bytes_of(path)
-    name = path.name
+def decode_with_facts(data: bytes, name: str) -> tuple[Image, Facts]:
+    """The bytes of a file, decoded as ``read`` does, with the file's facts. ``name`` is for messages."""
     with _opened(data, name) as picture:
         facts = _facts(picture, data)
         return _decode(picture, name), facts
@@ -115,6 +114,13 @@ def describe(source: Source) -> str:
     return str(getattr(source, "filename", "") or getattr(source, "name", "") or "image")
 
 
+@cache
+def _readable() -> tuple[str, ...]:
+    """The allowed formats that this build of Pillow has; its plug-ins register themselves on ``init``."""
+    pillow.init()
+    return tuple(name for name in FORMATS if name in pillow.OPEN)
+
+
 def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -136,7 +142,7 @@ def _opened(source: Source, name: str) -> pillow.Image:
     if data == b"":
         raise BadMedia(f"{name}: the file is empty")
     try:
-        picture = pillow.open(stream, formats=FORMATS)
+        picture = pillow.open(stream, formats=_readable())
     except UnidentifiedImageError:
         raise BadMedia(f"{name}: not an image that anmok reads (JPEG, PNG, WEBP, TIFF, BMP, GIF ...)") from None
     except pillow.DecompressionBombError:

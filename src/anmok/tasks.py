@@ -148,6 +148,15 @@ class Projects(Protocol):
     def text_vectors(self, ask: Classify) -> NDArray[np.float32]: ...
 
 
+@runtime_checkable
+class WordVectors(Protocol):
+    """A second way from features to the text space, through class probabilities (ConSE)."""
+
+    def word_vectors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, F) to unit rows (N, D)."""
+        ...
+
+
 def prompts(ask: Classify, read_as: Sequence[str], rules: TextRules) -> list[list[str]]:
     """The sentences for each label: its descriptions, or every template with the label as the text tower reads it."""
     if ask.descriptions is not None:

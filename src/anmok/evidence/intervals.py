@@ -17,7 +17,8 @@ from scipy import stats
 from anmok.errors import BadData, BadRequest
 
 Metric = Callable[[NDArray, NDArray], float]  # (truth (n,), predicted (n,)) -> a share between 0 and 1
-_CHUNK = 4_000_000  # group weights held at once while resampling: 16 MB of float32
+# Weight of the worst case where no group saw an event: 2 covers >= 94 %, 0 covers 81 % (benchmarks/simulate_evidence.py)
+_DOUBT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +45,6 @@ class Estimate:
     effective_n: float
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Variance of a mean over grouped images.
-
-    ``sampled``: groups being random, Bell & McCaffrey (2002), "Bias reduction in standard errors for linear
-    regression with multi-stage samples", for a mean. ``independent``: as if no image knew its group. ``worst``: as
-    if every group answered with one voice; no intra-group correlation can exceed it. ``freedom``: degrees of
-    freedom of ``sampled`` (Satterthwaite), small when few groups carry the weight.
-    """
-
-    sampled: float
-    independent: float
-    worst: float
-    freedom: float
-
-    def variance(self, level: float, n: int) -> float:
-        """Variance to use with a normal quantile: few-group corrected, between ``independent`` and ``worst``."""
-        inflation = (t_quantile(level, self.freedom) / t_quantile(level, max(n - 1.0, 1.0))) ** 2
-        return float(min(max(self.sampled, self.independent) * inflation, self.worst))
-
-
 def z_quantile(level: float) -> float:
     """Two-sided normal quantile: 1.96 for 0.95. Raises `BadRequest` for a level outside (0, 1)."""
     if not 0 < level < 1:
@@ -83,88 +63,181 @@ def wilson(correct: float, n: float, level: float = 0.95) -> Interval:
     Unlike the textbook p +- 1.96 s it keeps its promise near 0 and 1: 50 of 50 right gives 93 % to 100 %.
     Raises `BadRequest` unless n > 0 and 0 <= correct <= n.
     """
-    if not (n > 0 and 0 <= correct <= n):
+    if not (0 < n < np.inf and 0 <= correct <= n):
         raise BadRequest(f"{correct} correct of {n}: a share needs 0 <= correct <= n and n > 0")
-    z, p = z_quantile(level), correct / n
+    z, p = z_quantile(level), float(correct / n)
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    low = 0.0 if correct == 0 else float(max(centre - half, 0.0))
-    high = 1.0 if correct == n else float(min(centre + half, 1.0))
+    half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2))
+    low = 0.0 if correct == 0 else max(centre - half, 0.0)
+    high = 1.0 if correct == n else min(centre + half, 1.0)
     return Interval(low, high, level)
 
 
 def group_numbers(groups: ArrayLike | None, n: int) -> NDArray[np.intp]:
-    """(n,) numbers 0..G-1 of arbitrary group ids; ``None`` means that every image is its own group."""
+    """(n,) numbers 0..G-1 of arbitrary group ids; ``None`` makes every image its own group. Raises `BadData`."""
     if groups is None:
         return np.arange(n)
     ids = np.asarray(groups)
     if ids.shape != (n,):
-        raise BadData(f"groups have shape {ids.shape}, the images are {n}: give one group per image")
+        raise BadData(f"groups have shape {ids.shape} for {n} images: give one group per image")
     return np.unique(ids, return_inverse=True)[1]
-
-
-def spread(values: ArrayLike, groups: ArrayLike | None) -> Spread:
-    """`Spread` of the mean of ``values`` (n,) when whole groups are drawn at random. Raises `BadData` when empty."""
-    y = np.asarray(values, dtype=np.float64)
-    if y.ndim != 1 or y.size == 0 or not np.isfinite(y).all():
-        raise BadData(f"want a non-empty (n,) array of finite numbers, got shape {y.shape}")
-    n, group = y.size, group_numbers(groups, y.size)
-    size = np.bincount(group).astype(np.float64)  # (G,)
-    rest = y - y.mean()
-    total = np.bincount(group, weights=rest)  # (G,)
-    squares = float(rest @ rest)
-    independent = squares / (n * max(n - 1, 1))
-    worst = independent * float(size @ size) / n
-    if size.size == 1:
-        return Spread(worst, independent, worst, 1.0)
-    sampled = float(np.sum(total**2 / (1 - size / n))) / n**2
-    pairs = float(size @ (size - 1))
-    alike = (float(total @ total) - squares) / pairs / (squares / n) if pairs and squares else 0.0
-    weight = size * (1 + (size - 1) * np.clip(alike, 0.0, 1.0))  # (G,) each group's part of the variance
-    freedom = max(float(weight.sum() ** 2 / (weight @ weight)) - 1, 1.0)
-    return Spread(sampled, independent, worst, freedom)
-
-
-def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
-    """How many grouped images carry the information of one independent image, >= 1.
-
-    The ratio of the group-wise variance of the mean of ``values`` (n,) to the ordinary one, never above the ratio
-    that groups answering with one voice would have. Constant values say nothing about likeness: the worst case.
-    """
-    parts = spread(values, groups)
-    if parts.independent == 0:
-        n = np.asarray(values).size
-        size = np.bincount(group_numbers(groups, n))
-        return float(size @ size) / n
-    return float(np.clip(parts.sampled, parts.independent, parts.worst) / parts.independent)
-
-
-def accuracy(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Estimate:
-    """Accuracy with an interval that stays honest for grouped images, few groups and several support draws.
-
-    correct: (n,) bool or float in [0, 1], or (S, n) for S support draws judged on the same n images.
-    groups: (n,) int or None. The interval is Wilson's at the effective sample size (Korn & Graubard 1998,
-    "Confidence intervals for proportions with small expected number of positive counts"), with Student's quantile
-    where groups or draws are few. One draw speaks for its own support set only. Raises `BadData`.
-    """
-    table = correct_table(correct)  # (S, n)
-    draws, n = table.shape
-    each = table.mean(axis=0)  # (n,)
-    value = float(each.mean())
-    parts, size = spread(each, groups), np.bincount(group_numbers(groups, n))
-    binomial = value * (1 - value) * n / max(n - 1, 1)
-    variance = _few_errors(parts, value, level, table)
-    if draws > 1:
-        ratio = t_quantile(level, draws - 1) / z_quantile(level)
-        variance += float(table.mean(axis=1).var(ddof=1)) / draws * ratio**2
-    floor = n * n / float(size @ size) if draws == 1 else 1.0
-    effective = min(float(n), binomial / variance) if variance > 0 else floor
-    return Estimate(value, wilson(value * effective, effective, level), n, effective)
 
 
 def correct_table(correct: ArrayLike) -> NDArray[np.float64]:
     """(S, n) float64 from (n,) or (S, n) bool or float in [0, 1]. Raises `BadData`."""
     table = np.atleast_2d(np.asarray(correct, dtype=np.float64))  # (S, n)
     if table.ndim != 2 or table.size == 0 or not ((table >= 0) & (table <= 1)).all():
-        raise BadData(f"correct must be a non-empty (n,) or (S, n) array within [0, 1], got shape {table.shape}")
+        raise BadData(f"correct needs shape (n,) or (S, n), n > 0, values in [0, 1]; it has shape {table.shape}")
     return table
+
+
+def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
+    """How many grouped images carry the information of one independent image, >= 1.
+
+    The variance of the mean of ``values`` (n,) with whole groups drawn at random, Bell & McCaffrey (2002), "Bias
+    reduction in standard errors for linear regression with multi-stage samples", over its variance with images
+    drawn at random. At most what groups answering with one voice would have; constant values, which say nothing
+    about likeness within groups, get just that. Raises `BadData`.
+    """
+    return _effect(*_grouped(values, groups))[0]
+
+
+def careful_effect(values: ArrayLike, events: ArrayLike, groups: ArrayLike | None, level: float = 0.95) -> float:
+    """`design_effect`, made larger where it rests on little, so that an interval with a normal quantile holds.
+
+    Few groups: times the squared ratio of Student's to the normal quantile. Few ``events`` ((n,), >= 0, what the
+    value departs from the common answer): groups look independent when each of three errors falls into another
+    group, so the estimate is mixed with the worst case while there are groups without any event. Raises `BadData`.
+    """
+    y, group = _grouped(values, groups)
+    effect, freedom, worst = _effect(y, group)
+    effect = min(effect * (t_quantile(level, freedom) / t_quantile(level, max(y.size - 1, 1))) ** 2, worst)
+    per_group = np.bincount(group, weights=np.asarray(events, dtype=np.float64))  # (G,)
+    touched = float(np.minimum(per_group, 1.0).sum())
+    doubt = _DOUBT * (1 - touched / per_group.size)
+    return effect + (worst - effect) * doubt / (touched + doubt)
+
+
+def accuracy(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Estimate:
+    """Accuracy with an interval that stays honest for grouped images, few groups and several support draws.
+
+    correct: (n,) bool or float in [0, 1], or (S, n) for S support draws judged on the same n images. groups: (n,).
+    The interval is Wilson's at the effective sample size (Korn & Graubard 1998, "Confidence intervals for
+    proportions with small expected number of positive counts"). The draws add the variance of their mean; a single
+    draw speaks for its own support set only. Raises `BadData`.
+    """
+    table = correct_table(correct)  # (S, n)
+    draws, n = table.shape
+    each = table.mean(axis=0)  # (n,)
+    value = float(each.mean())
+    effect = careful_effect(each, 1 - each if value > 0.5 else each, groups, level)
+    effective = n / effect
+    if draws > 1:
+        ratio = t_quantile(level, draws - 1) / z_quantile(level)
+        variance = float(each.var()) / effective + float(table.mean(axis=1).var(ddof=1)) / draws * ratio**2
+        effective = min(float(n), value * (1 - value) / variance) if variance > 0 else effective
+    return Estimate(value, wilson(min(value * effective, effective), effective, level), n, effective)
+
+
+def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean over the classes of ``truth`` (n,) of the share that ``predicted`` (n,) gets right."""
+    real, guess = _labels(truth, predicted)
+    _, code, count = np.unique(real, return_inverse=True, return_counts=True)  # (n,), (C,)
+    return float(np.mean(np.bincount(code, weights=real == guess) / count))
+
+
+def macro_f1(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean F1 over the classes that occur in ``truth`` (n,) or ``predicted`` (n,); a class never hit counts 0."""
+    real, guess = _labels(truth, predicted)
+    names, code = np.unique(np.concatenate([real, guess]), return_inverse=True)  # (C,), (2n,)
+    counts = np.bincount(code, minlength=names.size)  # (C,) real + guessed
+    hits = np.bincount(code[: real.size][real == guess], minlength=names.size)  # (C,)
+    return float(np.mean(2 * hits / counts))
+
+
+def metric_interval(
+    metric: Metric,
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    groups: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """95 % interval of a metric in [0, 1] by a bootstrap of groups within strata (default: the true classes).
+
+    Percentiles, widened for few groups by Student's quantile. A bootstrap sees nothing but what happened and is
+    blind near 100 %, so the interval always holds Wilson's for a mean of class-wise shares with as many effective
+    images. Raises `BadData` for shapes that disagree, `BadRequest` for a metric outside [0, 1].
+    """
+    real, guess = _labels(truth, predicted)
+    n, value = real.size, float(metric(real, guess))
+    if not 0 <= value <= 1:
+        raise BadRequest(f"the metric gave {value}: an interval is defined for metrics between 0 and 1")
+    group = group_numbers(groups, n)
+    stratum = _strata_of_groups(real if strata is None else np.asarray(strata), group)  # (G,)
+    per_class = np.unique(real, return_counts=True)[1]  # (C,)
+    share = accuracy(real == guess, group).effective_n / n
+    size = share * per_class.size**2 / float(np.sum(1 / per_class))
+    floor = wilson(min(value * size, size), size)
+    freedom = stratum.size - np.unique(stratum).size
+    if freedom < 1:
+        return floor
+    times = _resampled(stratum, resamples, np.random.default_rng(seed))  # (B, G)
+    rows = (np.repeat(np.arange(n), row[group]) for row in times)
+    samples = np.array([metric(real[index], guess[index]) for index in rows])  # (B,)
+    stretch = t_quantile(0.95, freedom) / z_quantile(0.95) * np.sqrt(stratum.size / freedom)
+    low, high = value + (np.quantile(samples, [0.025, 0.975]) - value) * stretch
+    return Interval(float(max(min(low, floor.low), 0.0)), float(min(max(high, floor.high), 1.0)))
+
+
+def _grouped(values: ArrayLike, groups: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    y = np.asarray(values, dtype=np.float64)
+    if y.ndim != 1 or y.size == 0 or not np.isfinite(y).all():
+        raise BadData(f"want a non-empty (n,) array of finite numbers, got shape {y.shape}")
+    return y, group_numbers(groups, y.size)
+
+
+def _effect(y: NDArray[np.float64], group: NDArray[np.intp]) -> tuple[float, float, float]:
+    """Design effect, its degrees of freedom (Satterthwaite) and the worst design effect these groups can have."""
+    n, size = y.size, np.bincount(group).astype(np.float64)  # (G,)
+    rest = y - y.mean()
+    total, squares = np.bincount(group, weights=rest), float(rest @ rest)  # (G,)
+    worst = float(size @ size) / n
+    if size.size == 1 or squares <= 1e-12 * n:
+        return worst, max(size.size - 1.0, 1.0), worst
+    sampled = float(np.sum(total**2 / (1 - size / n)))
+    pairs = float(size @ (size - 1))
+    alike = (float(total @ total) - squares) / pairs * n / squares if pairs else 0.0
+    weight = size * (1 + (size - 1) * min(max(alike, 0.0), 1.0))  # (G,) each group's part of the variance
+    freedom = max(float(weight.sum() ** 2 / (weight @ weight)) - 1, 1.0)
+    return min(max(sampled / squares * (n - 1) / n, 1.0), worst), freedom, worst
+
+
+def _labels(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray, NDArray]:
+    real, guess = np.asarray(truth), np.asarray(predicted)
+    if real.ndim != 1 or real.shape != guess.shape or real.size == 0:
+        raise BadData(f"truth has shape {real.shape}, predicted {guess.shape}: want two non-empty (n,) arrays")
+    return real, guess
+
+
+def _strata_of_groups(strata: NDArray, group: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(G,) the commonest stratum of each group; strata of a single group, which cannot vary, are put together."""
+    names, code = np.unique(strata, return_inverse=True)  # (H,), (n,)
+    pair, count = np.unique(group * names.size + code, return_counts=True)  # (P,), (P,)
+    last = np.lexsort((count, pair // names.size))  # (P,) by group, the commonest stratum last
+    ends = np.flatnonzero(np.diff(pair[last] // names.size, append=-1))  # (G,)
+    major = pair[last][ends] % names.size  # (G,)
+    sizes = np.bincount(major, minlength=names.size)  # (H,)
+    lonely = sizes[major] == 1  # (G,)
+    major[lonely] = names.size if lonely.sum() > 1 else int(sizes.argmax())
+    return np.unique(major, return_inverse=True)[1]
+
+
+def _resampled(stratum: NDArray[np.intp], resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(B, G) how often each group is drawn when the groups of every stratum are drawn with replacement."""
+    times = np.empty((resamples, stratum.size), dtype=np.int64)  # (B, G)
+    for name in range(int(stratum.max()) + 1):
+        members = np.flatnonzero(stratum == name)
+        times[:, members] = rng.multinomial(members.size, np.full(members.size, 1 / members.size), resamples)
+    return times

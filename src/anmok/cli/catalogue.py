@@ -1,0 +1,129 @@
+"""``models``, ``info``, ``doctor`` and ``pull``: what there is, and whether it is here. None of them loads torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from anmok import catalogue
+from anmok.catalogue import Card
+from anmok.cli.console import note, out, print_json, progress_bar
+from anmok.weights import fetch, is_fetched
+
+
+def models_command(
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Only models for this task.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models of the catalogue.
+
+    Example: anmok models --task classify
+    """
+    found = catalogue.cards(task)
+    if as_json:
+        print_json([_plain(one) for one in found])
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("name", "tasks", "params", "languages", "licence", "verified", "here"):
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
+    for one in found:
+        params = f"{one.params / 1e6:.0f} M" if one.params else "?"
+        here = "yes" if is_fetched(one.source) else "no"
+        languages = " ".join(one.languages) if len(one.languages) < 4 else f"{len(one.languages)} languages"
+        cells = (one.name, " ".join(one.tasks), params, languages, one.licence.id, str(one.verified), here)
+        table.add_row(*cells)
+    out.print(table)
+
+
+def info_command(
+    name: Annotated[str, typer.Argument(help="A model's name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Everything that the catalogue knows of one model.
+
+    Example: anmok info mini
+    """
+    one = catalogue.card(name)
+    if as_json:
+        print_json(_plain(one))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in _described(one).items():
+        table.add_row(key, value)
+    out.print(table)
+
+
+def pull_command(
+    names: Annotated[list[str], typer.Argument(help="Names of models.")],
+    accept_licence: Annotated[
+        list[str] | None, typer.Option("--accept-licence", help="A licence that you accept, by its name.")
+    ] = None,
+) -> None:
+    """Bring the weights of models onto this machine and check them.
+
+    Example: anmok pull mini
+    """
+    for name in names:
+        one = catalogue.card(name)
+        wanted = [one, *(catalogue.card(part) for part in one.parts.values())]
+        for part in wanted:
+            with progress_bar(part.name) as report:
+                fetch(
+                    part.source,
+                    licence=part.licence,
+                    accept=accept_licence or (),
+                    progress=lambda _, done, total: report(done, total),  # noqa: B023 (called inside the loop)
+                )
+            note(f"{part.name} is here")
+
+
+def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """What this installation has, what is missing, and how to mend it.
+
+    Example: anmok doctor
+    """
+    from anmok.cli.doctor import examine
+
+    checks = examine()
+    if as_json:
+        print_json([asdict(check) for check in checks])
+        return
+    for check in checks:
+        mark = "[green]ok[/]" if check.is_ok else "[yellow]--[/]"
+        out.print(f"{mark}  [bold]{check.what}[/]: {check.found}", soft_wrap=True)
+        if check.remedy:
+            out.print(f"      {check.remedy}", style="dim", soft_wrap=True)
+
+
+def _described(one: Card) -> dict[str, str]:
+    licence = one.licence
+    terms = licence.name if licence.is_accepted_by_default else f"{licence.name} (needs --accept-licence {licence.id})"
+    fields = {
+        "name": one.name,
+        "what": one.summary,
+        "tasks": ", ".join(one.tasks),
+        "source": json.dumps(asdict(one.source), ensure_ascii=False),
+        "revision": one.revision or "unpinned: the first pull locks it",
+        "here": "yes" if is_fetched(one.source) else f"no: anmok pull {one.name}",
+        "pixels": f"{one.pixels.size} px, {one.pixels.fit}, {one.pixels.filter}",
+        "scoring": one.scoring,
+        "languages": ", ".join(one.languages) or "no text tower",
+        "params": f"{one.params:,} ({one.memory_bytes / 1e6:,.0f} MB in float32)" if one.params else "not counted",
+        "licence": f"{terms} {licence.url}",
+        "verified": str(one.verified),
+        "year": str(one.year) if one.year else "",
+        "cite": one.cite,
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def _plain(one: Card) -> dict[str, Any]:
+    values = asdict(one)
+    values.update(revision=one.revision, is_here=is_fetched(one.source), memory_bytes=one.memory_bytes)
+    return values

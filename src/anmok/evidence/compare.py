@@ -1,0 +1,245 @@
+"""Is B better than A? Paired comparisons on the same images, for grouped images and several support draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from anmok.errors import BadData, BadRequest
+from anmok.evidence.intervals import Interval, careful_effect, correct_table, group_numbers, t_quantile, z_quantile
+
+_ALPHA = 0.05
+_CHUNK = 8_000_000  # weights of groups held at once: 32 MB of float32
+_FEW_GROUPS = 100  # above this many, the weights of groups are drawn independently, ten times faster
+# Poisson(1) as 256 equally likely values: mean and variance are exactly 1, the third moment 4.98 instead of 5
+_POISSON = np.repeat(np.arange(6, dtype=np.float32), [94, 95, 46, 16, 4, 1])  # (256,)
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """What B gains over A on the same images.
+
+    gain: accuracy of B minus accuracy of A. interval: of 95 %, or more where several contrasts were planned (its
+    ``level`` says). interval90: for "same". p: two-sided, the level at which the interval touches 0; p_adjusted:
+    after Holm. disagreement: share of (draw, image) pairs on which only one of the two is right. image_variance:
+    the part of the gain's variance that more test images lower; draw_variance: the part that only more support
+    draws lower.
+    """
+
+    name_a: str
+    name_b: str
+    gain: float
+    interval: Interval
+    interval90: Interval
+    p: float
+    p_adjusted: float
+    disagreement: float
+    n_images: int
+    n_groups: int
+    n_draws: int
+    image_variance: float
+    draw_variance: float
+
+    def is_same(self, margin: float) -> bool:
+        """Two one-sided tests at 5 % (Schuirmann 1987): the 90 % interval lies inside (-margin, margin)."""
+        return -margin < self.interval90.low and self.interval90.high < margin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gain:
+    """The resampled gain of B over A; it gives an interval of any level.
+
+    difference: (S, n) in [-1, 1]. group: (n,) 0..G-1. by_image, by_draw: (B,) what the resampled images and the
+    resampled support draws move the gain by. noise: (B,) standard normal.
+    """
+
+    difference: NDArray[np.float64]
+    group: NDArray[np.intp]
+    by_image: NDArray[np.float64]
+    by_draw: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+    @property
+    def value(self) -> float:
+        """Accuracy of B minus accuracy of A."""
+        return float(self.difference.mean())
+
+    def variances(self, level: float) -> tuple[float, float, float]:
+        """Due to images, to support draws and to doubt, each so that a normal quantile of ``level`` may be used.
+
+        Doubt: two made-up images, one each way, as in Bonett & Price (2012), "Adjusted Wald confidence interval for
+        a difference of binomial proportions based on paired data". Without it ten images without a disagreement
+        would pass for proof that two models are the same. For grouped images each stands for a design effect.
+        """
+        draws, n = self.difference.shape
+        each = self.difference.mean(axis=0)  # (n,)
+        effect = careful_effect(each, np.abs(self.difference).mean(axis=0), self.group, level)
+        by_draw = 0.0
+        if draws > 1:
+            ratio = t_quantile(level, draws - 1) / z_quantile(level)
+            by_draw = float(self.difference.mean(axis=1).var(ddof=1)) / draws * ratio**2
+        return float(each.var()) / n * effect, by_draw, 2 * (effect / n) ** 2
+
+    def interval(self, level: float) -> Interval:
+        """Percentiles of the resampled gain, its parts scaled so that few groups or draws keep the level."""
+        moved = np.zeros_like(self.noise)  # (B,)
+        for part, variance in zip((self.by_image, self.by_draw, self.noise), self.variances(level), strict=True):
+            spread = float(part.std())
+            moved += part * (np.sqrt(variance) / spread if spread > 0 else 0.0)
+        tail = (1 - level) / 2
+        low, high = self.value + np.quantile(moved, [tail, 1 - tail])
+        return Interval(float(max(low, -1.0)), float(min(high, 1.0)), level)
+
+    def p_value(self) -> float:
+        """Two-sided: the smallest alpha whose interval leaves 0 out; at least 2 / (resamples + 1)."""
+        low, high = 2 / (self.noise.size + 1), 1.0
+        if self._leaves_zero_out(low):
+            return low
+        while high - low > 0.01 * low:
+            alpha = (low * high) ** 0.5
+            low, high = (low, alpha) if self._leaves_zero_out(alpha) else (alpha, high)
+        return high
+
+    def _leaves_zero_out(self, alpha: float) -> bool:
+        interval = self.interval(1 - alpha)
+        return interval.low > 0 or interval.high < 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """Several models on the same test images, resampled together: first support draws, then whole groups.
+
+    correct: model -> (S, n); models may have different numbers of draws. Draw s is the same support set for all of
+    them, and a model with a single row (zero-shot) is compared with every draw; else the first draws that both
+    have are compared. means: model -> (B, S) accuracy per draw on the resampled images.
+    """
+
+    correct: dict[str, NDArray[np.float64]]
+    group: NDArray[np.intp]
+    means: dict[str, NDArray[np.float32]]
+    seed: int
+
+    def gain(self, name_a: str, name_b: str) -> Gain:
+        """`Gain` of ``name_b`` over ``name_a``. Raises `BadRequest` for an unknown name."""
+        for name in (name_a, name_b):
+            if name not in self.correct:
+                raise BadRequest(f"no model {name!r} in this comparison: it has {', '.join(self.correct)}")
+        rows = [len(self.correct[name]) for name in (name_a, name_b)]
+        draws = max(rows) if min(rows) == 1 else min(rows)
+        difference = self.correct[name_b][:draws] - self.correct[name_a][:draws]  # (S, n)
+        resampled = self.means[name_b][:, :draws] - self.means[name_a][:, :draws].astype(np.float64)  # (B, S)
+        rng = np.random.default_rng((self.seed, draws))
+        chosen = rng.multinomial(draws, np.full(draws, 1 / draws), size=len(resampled)) / draws  # (B, S)
+        per_draw = difference.mean(axis=1)  # (S,)
+        by_image = np.einsum("bs,bs->b", chosen, resampled - per_draw)  # (B,)
+        by_draw = chosen @ per_draw - per_draw.mean()  # (B,)
+        return Gain(difference, self.group, by_image, by_draw, rng.standard_normal(len(resampled)))
+
+    def contrasts(self, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
+        """One `Contrast` per planned pair (a, b), p-values and intervals adjusted together after Holm (1979)."""
+        gains = [self.gain(a, b) for a, b in pairs]
+        p = np.array([gain.p_value() for gain in gains])
+        parts = zip(pairs, gains, p, holm(p), _holm_levels(p), strict=True)
+        return tuple(_contrast(pair, gain, (q, adjusted), level) for pair, gain, q, adjusted, level in parts)
+
+
+def trial(
+    correct: Iterable[tuple[str, ArrayLike]], groups: ArrayLike | None, *, seed: int, resamples: int = 10_000
+) -> Trial:
+    """Resample models together. ``correct``: (name, (n,) or (S, n) bool or float in [0, 1]) per model; groups: (n,).
+
+    Weights of groups are multinomial; for more than a hundred groups Poisson (Hanley & MacGibbon 2006, "Creating
+    non-parametric bootstrap samples using Poisson frequencies"). Raises `BadData`, `BadRequest`.
+    """
+    named = list(correct)
+    tables = {name: correct_table(table) for name, table in named}
+    if len(tables) < max(len(named), 1) or resamples < 100:
+        raise BadRequest(f"{len(named)} models, {resamples} resamples: want models of different names, 100 resamples")
+    widths = sorted({table.shape[1] for table in tables.values()})
+    if len(widths) > 1:
+        raise BadData(f"the models were tested on {widths} images: compare them on the same images in the same order")
+    group = group_numbers(groups, widths[0])
+    stacked = np.concatenate([*tables.values(), np.ones((1, widths[0]))])  # (R + 1, n)
+    totals = np.stack([np.bincount(group, weights=row) for row in stacked], axis=1).astype(np.float32)  # (G, R + 1)
+    sums = _weighted(totals, resamples, np.random.default_rng(seed))  # (B, R + 1)
+    shares = sums[:, :-1] / sums[:, -1:]  # (B, R)
+    edges = np.cumsum([len(table) for table in tables.values()])[:-1]
+    return Trial(tables, group, dict(zip(tables, np.split(shares, edges, axis=1), strict=True)), seed)
+
+
+def paired(
+    correct_a: ArrayLike, correct_b: ArrayLike, groups: ArrayLike | None = None, *, seed: int, resamples: int = 10_000
+) -> Contrast:
+    """One planned contrast: B over A, each (n,) or (S, n), on the same images in ``groups`` (n,). See `Trial`."""
+    return trial((("A", correct_a), ("B", correct_b)), groups, seed=seed, resamples=resamples).contrasts((("A", "B"),))[0]
+
+
+def mcnemar_midp(b: int, c: int) -> float:
+    """Two-sided mid-p of McNemar's test for ``b`` images that only A has right and ``c`` that only B has right.
+
+    Fagerland, Lydersen & Laake (2013), "The McNemar test for binary matched-pairs data". Raises `BadRequest`.
+    """
+    if b < 0 or c < 0:
+        raise BadRequest(f"{b} and {c} disagreements: counts cannot be negative")
+    few = min(b, c)
+    return float(min(2 * stats.binom.cdf(few, b + c, 0.5) - stats.binom.pmf(few, b + c, 0.5), 1.0))
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """(m,) p-values adjusted by Holm's step-down procedure (1979). Raises `BadRequest` outside [0, 1]."""
+    raw = np.asarray(p, dtype=np.float64)
+    if raw.ndim != 1 or not ((raw >= 0) & (raw <= 1)).all():
+        raise BadRequest("p-values must be a flat sequence within [0, 1]")
+    order = np.argsort(raw, kind="stable")
+    stepped = np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1))  # (m,)
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def _holm_levels(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m,) level at which each interval leaves 0 out exactly when Holm rejects; the first failure stops the steps."""
+    order = np.argsort(p, kind="stable")
+    alpha = _ALPHA / np.arange(p.size, 0, -1)  # (m,)
+    failed = np.flatnonzero(p[order] > alpha)
+    if failed.size:
+        alpha[failed[0] :] = alpha[failed[0]]
+    levels = np.empty_like(p)
+    levels[order] = 1 - alpha
+    return levels
+
+
+def _contrast(pair: tuple[str, str], gain: Gain, p: tuple[float, float], level: float) -> Contrast:
+    by_image, by_draw, doubt = gain.variances(0.95)
+    draws, n = gain.difference.shape
+    return Contrast(
+        name_a=pair[0],
+        name_b=pair[1],
+        gain=gain.value,
+        interval=gain.interval(float(level)),
+        interval90=gain.interval(0.9),
+        p=float(p[0]),
+        p_adjusted=float(p[1]),
+        disagreement=float(np.abs(gain.difference).mean()),
+        n_images=n,
+        n_groups=int(gain.group.max()) + 1,
+        n_draws=draws,
+        image_variance=by_image + doubt,
+        draw_variance=by_draw,
+    )
+
+
+def _weighted(totals: NDArray[np.float32], resamples: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(B, R) sums of ``totals`` (G, R) over groups drawn with replacement."""
+    n_groups = len(totals)
+    if n_groups <= _FEW_GROUPS:
+        times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)  # (B, G)
+        return times.astype(np.float32) @ totals
+    step = max(_CHUNK // n_groups, 1)
+    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
+    draw = (_POISSON[rng.integers(0, 256, (size, n_groups), dtype=np.uint8)] for size in sizes)  # (b, G) each
+    return np.concatenate([weight @ totals for weight in draw])  # (B, R)

@@ -1,0 +1,121 @@
+"""One rung, fitted on support sets of the pool, answered on the held-out images. No other module predicts them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anmok.evidence.intervals import accuracy, balanced_accuracy, macro_f1
+from anmok.ladder.outcome import Step
+from anmok.ladder.rungs.fitting import Fitted, Material, fit, predict
+from anmok.load import Head
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+RUNGS = {"1": "training-free", "2": "linear head", "3": "tuned projection"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """The images that answer for the rungs: the sealed test set, or a held-out fold."""
+
+    features: Array  # (m, F)
+    labels: Labels  # (m,)
+    groups: Labels  # (m,)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What the model itself costs, whichever rung stands on it."""
+
+    ms_per_image: float
+    megabytes: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluated:
+    step: Step
+    predicted: Labels  # (S, m)
+    correct: NDArray[np.bool_]  # (S, m)
+    logits: Array | None  # (m, K) of the first draw
+    head: Head | None  # of the first draw
+    chosen_from: int
+
+
+def learned(
+    key: str, shots: int | None, material: Material, supports: Sequence[Labels], held: Held, price: Price
+) -> Evaluated:
+    """A learned rung on each support set (indices into the pool)."""
+    start = time.perf_counter()
+    fitted = [fit(key, material, support) for support in supports]
+    seconds = (time.perf_counter() - start) / len(supports)
+    predicted = np.stack([predict(one.head, held.features) for one in fitted])  # (S, m)
+    labels = len(supports[0])
+    views = 2 if key == "3" and material.flipped is not None else 1
+    cost = _Cost(seconds, seconds + labels * views * price.ms_per_image / 1e3, fitted[0].head.nbytes / 1e6)
+    step = _step(key, RUNGS[key], _variant(fitted), shots, labels, predicted, held, material.classes, cost, price)
+    return Evaluated(
+        step,
+        predicted,
+        predicted == held.labels,
+        fitted[0].head.logits(held.features),
+        fitted[0].head,
+        max(one.chosen_from for one in fitted),
+    )
+
+
+def fixed(key: str, rung: str, logits: Array, head: Head | None, held: Held, price: Price) -> Evaluated:
+    """A rung that learned nothing: zero-shot, from its logits (m, K)."""
+    predicted = logits.argmax(1)[None]  # (1, m)
+    cost = _Cost(0.0, 0.0, 0.0 if head is None else head.nbytes / 1e6)
+    step = _step(key, rung, "", 0, 0, predicted, held, logits.shape[1], cost, price)
+    return Evaluated(step, predicted, predicted == held.labels, logits, head, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    seconds: float
+    cold_seconds: float
+    head_megabytes: float
+
+
+def _step(
+    key: str,
+    rung: str,
+    variant: str,
+    shots: int | None,
+    labels: int,
+    predicted: Labels,
+    held: Held,
+    classes: int,
+    cost: _Cost,
+    price: Price,
+) -> Step:
+    correct = predicted == held.labels
+    return Step(
+        key=key,
+        rung=rung,
+        variant=variant,
+        shots=shots,
+        labels=labels,
+        draws=len(predicted),
+        accuracy=accuracy(correct, held.groups),
+        balanced_accuracy=float(np.mean([balanced_accuracy(held.labels, row) for row in predicted])),
+        macro_f1=float(np.mean([macro_f1(held.labels, row) for row in predicted])),
+        seconds=cost.seconds,
+        cold_seconds=cost.cold_seconds,
+        ms_per_image=price.ms_per_image,
+        megabytes=price.megabytes + cost.head_megabytes,
+        head_megabytes=cost.head_megabytes,
+    )
+
+
+def _variant(fitted: Sequence[Fitted]) -> str:
+    """What most draws chose."""
+    names = [one.variant for one in fitted]
+    return max(sorted(set(names)), key=names.count)

@@ -1,0 +1,129 @@
+"""What the sentences, the page and the terminal all need to know about an outcome, worked out once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from anmok.ladder.outcome import ClassRow, Comparison, Control, Outcome, Step
+
+Strength = Literal["firm", "fair", "weak"]
+Standing = Literal["decided", "open", "useless", "development"]
+
+FIRM, WEAK = 0.03, 0.08  # half-widths of the 95 % interval: up to the first it is firm, beyond the second it is weak
+CANNOT_TELL = "CANNOT TELL"
+MAJORITY = "majority"  # the name that the ladder gives to the control of that kind
+_WORTH_SAYING = 0.8  # say how many independent images the test is worth when it is less than this share of them
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """``standing``: which of four verdicts this is. ``strength``: how loudly it may be said. ``deciding``: the
+    comparison between the recommended rung and the best one, where there are two and one was planned.
+    ``images_needed``: test images that would settle what is open; None where nothing is, or nobody can say."""
+
+    outcome: Outcome
+    chosen: Step
+    best: Step
+    standing: Standing
+    strength: Strength
+    deciding: Comparison | None
+    images_needed: int | None
+    majority: Control | None
+    majority_class: str
+    weakest: ClassRow | None
+    conflicts: int  # duplicate pairs under two labels
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """The recommended rung needs no labels."""
+        return self.chosen.labels == 0
+
+    @property
+    def shots_enough(self) -> int | None:
+        """Labels per class that do as well as all of them, where that is really fewer."""
+        shots = self.outcome.recommendation.shots_enough
+        if shots is None or self.is_zero_shot or shots < 1:
+            return None
+        return shots if shots * len(self.outcome.data.classes) < self.chosen.labels else None
+
+    @property
+    def worth(self) -> int | None:
+        """How many independent images the tested ones are worth, where that is clearly fewer than there are."""
+        estimate = self.chosen.accuracy
+        if not math.isfinite(estimate.effective_n) or estimate.effective_n >= _WORTH_SAYING * estimate.n:
+            return None
+        return max(round(estimate.effective_n), 1)
+
+    @property
+    def suspicious(self) -> tuple[Control, ...]:
+        """The controls that reach more than they should."""
+        return tuple(control for control in self.outcome.controls if control.is_suspicious)
+
+
+def facts(outcome: Outcome) -> Facts:
+    """The facts of ``outcome``. Raises `StopIteration` only for an outcome that names a rung it does not have."""
+    advice = outcome.recommendation
+    chosen, best = outcome.step(advice.key), outcome.step(advice.best)
+    deciding = _between(outcome, best.key, chosen.key)
+    standing = _standing(outcome)
+    majority = next((control for control in outcome.controls if control.name == MAJORITY), None)
+    tested = [row for row in outcome.per_class if row.tested]
+    counts = outcome.data.counts
+    return Facts(
+        outcome=outcome,
+        chosen=chosen,
+        best=best,
+        standing=standing,
+        strength=_strength(outcome, chosen, standing),
+        deciding=deciding,
+        images_needed=_images_needed(outcome, deciding) if standing == "open" else None,
+        majority=majority,
+        majority_class=outcome.data.classes[counts.index(max(counts))] if counts else "",
+        weakest=min(tested, key=lambda row: row.recall.value, default=None),
+        conflicts=sum(pair.is_conflict for pair in outcome.duplicates),
+    )
+
+
+def claim(outcome: Outcome, comparison: Comparison) -> str:
+    """The word of a comparison, as far as it may be claimed: without a sealed test nothing is settled."""
+    return CANNOT_TELL if outcome.is_development else comparison.word
+
+
+def contrast(outcome: Outcome, key: str) -> Comparison | None:
+    """The planned comparison of the rung ``key`` with the cheapest one that nothing had beaten before it."""
+    return next((comparison for comparison in outcome.comparisons if comparison.key == key), None)
+
+
+def _between(outcome: Outcome, first: str, second: str) -> Comparison | None:
+    pair = {first, second}
+    return next((found for found in outcome.comparisons if {found.key, found.against} == pair), None)
+
+
+def _standing(outcome: Outcome) -> Standing:
+    advice = outcome.recommendation
+    if outcome.is_development:
+        return "development"
+    if not advice.is_useful:
+        return "useless"
+    return "decided" if advice.is_decided else "open"
+
+
+def _strength(outcome: Outcome, chosen: Step, standing: Standing) -> Strength:
+    half = chosen.accuracy.interval.half_width
+    if standing != "decided" or not half <= WEAK:
+        return "weak"
+    return "firm" if half <= FIRM and outcome.honesty.openings <= 1 else "fair"
+
+
+def _images_needed(outcome: Outcome, deciding: Comparison | None) -> int | None:
+    if deciding is not None:
+        return deciding.images_needed
+    key = outcome.recommendation.key
+    needs = [
+        found.images_needed
+        for found in outcome.comparisons
+        if found.word == CANNOT_TELL and key in (found.key, found.against) and found.images_needed is not None
+    ]
+    return max(needs, default=None)

@@ -1,0 +1,71 @@
+"""Names of rungs, controls and verdicts in the reader's language.
+
+The ladder writes English: an outcome is data, and one language keeps it comparable. What the Korean page has no
+words for stays English and is marked as English; it is never dropped.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from anmok.ladder.outcome import Outcome, Step
+from anmok.ladder.report.figures import Lang
+
+Table = dict[str, dict[str, str]]
+
+
+@cache
+def texts(lang: Lang) -> Table:
+    """Headings, captions and labels of the page by section: ``texts("en")["ladder"]["title"]``."""
+    return _read(f"{lang}.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """What to show for something that the ladder says, and whether it is in the reader's language."""
+
+    text: str
+    is_translated: bool
+
+
+def phrase(text: str, lang: Lang) -> Phrase:
+    """``text``, a phrase of the ladder's in English, in ``lang``."""
+    if lang == "en":
+        return Phrase(text, True)
+    table = _read("phrases_ko.toml")
+    if text in table["exact"]:
+        return Phrase(table["exact"][text], True)
+    for pattern, replacement in table["patterns"].items():
+        match = re.fullmatch(pattern, text, re.DOTALL)
+        if match:
+            return Phrase(match.expand(replacement), True)
+    return Phrase(text, False)
+
+
+def spoken(text: str, lang: Lang) -> str:
+    """The text of :func:`phrase` alone, for the middle of a sentence."""
+    return phrase(text, lang).text
+
+
+def rung_name(step: Step, lang: Lang) -> str:
+    """``zero-shot, templates``; in Korean ``제로샷(문장 틀)``."""
+    if lang == "en":
+        return step.rung
+    return _read("phrases_ko.toml")["rungs"].get(step.key) or spoken(step.rung, lang)
+
+
+def rung_called(outcome: Outcome, key_or_name: str, lang: Lang) -> str:
+    """The name of the rung that ``key_or_name`` points to; as it stands where it is none of the ladder's."""
+    for step in outcome.steps:
+        if key_or_name in (step.key, step.rung):
+            return rung_name(step, lang)
+    return spoken(key_or_name, lang)
+
+
+@cache
+def _read(name: str) -> Table:
+    return tomllib.loads(files("anmok.ladder.report").joinpath("texts", name).read_text(encoding="utf-8"))

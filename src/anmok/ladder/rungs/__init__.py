@@ -1,0 +1,3 @@
+"""The rungs. Each turns cached features and a support set into a ``Head``; nothing here sees a test image."""
+
+from __future__ import annotations

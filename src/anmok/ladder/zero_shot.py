@@ -1,0 +1,105 @@
+"""Rungs 0a to 0d: the text tower alone, on cached features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anmok.errors import AnmokError, Unsupported, Untranslatable
+from anmok.ladder.plan import Plan
+from anmok.ladder.rungs.fitting import Towers
+from anmok.load import Head, Model
+from anmok.tasks import Classify, Projects, WordVectors
+
+Array = NDArray[np.float32]
+
+NAME_ONLY = ("{}",)
+_WORDS_PER_CLASS, _WORD_LENGTHS = 2, (4, 9)
+_CONSONANTS, _VOWELS = "bcdfghjklmnprstvw", "aeiou"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ZeroShot:
+    """One way to ask the text tower. ``head`` works on features; ``ask`` is the same question for ``Model.run``."""
+
+    key: str
+    rung: str
+    head: Head
+    ask: Classify
+    embed: WordVectors | None = None  # 0d: features to vectors by the class probabilities, not by a matrix
+
+    def logits(self, features: Array) -> Array:
+        """(n, F) to (n, K)."""
+        return self.head.logits(features if self.embed is None else self.embed.word_vectors(features))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextSide:
+    """What the model's text tower makes of the user's classes; nothing, with the reason, where it cannot."""
+
+    rungs: tuple[ZeroShot, ...]
+    towers: Towers | None
+    reason: str  # why there are no rungs; empty otherwise
+
+
+def text_side(model: Model, classes: tuple[str, ...], plan: Plan) -> TextSide:
+    """Zero-shot heads for the classes, or why there are none (no text tower, labels it cannot read)."""
+    try:
+        projects = model.towers
+        asks = _asks(classes, plan)
+        heads = [(key, rung, ask, _head(projects, projects.text_vectors(ask))) for key, rung, ask in asks]
+    except (Unsupported, Untranslatable) as error:
+        return TextSide((), None, str(error))
+    rungs = [ZeroShot(key, rung, head, ask) for key, rung, ask, head in heads]
+    if isinstance(projects, WordVectors):
+        ask = Classify(classes)
+        texts = projects.text_vectors(ask)
+        head = Head(texts * projects.temperature, np.zeros(len(classes), np.float32), is_normalised=True)
+        rungs.append(ZeroShot("0d", "word vectors (ConSE)", head, ask, projects))
+    towers = _towers(projects, classes)
+    return TextSide(tuple(rung for rung in rungs if rung.key in plan.rungs), towers, "")
+
+
+def random_words(model: Model, classes: tuple[str, ...], seed: int) -> Head | None:
+    """The null control: each class is called by words that mean nothing, of the length of words that do.
+
+    After Roth et al., "Waffling around for Performance" (ICCV 2023), which adds such words to the names.
+    """
+    rng = np.random.default_rng(seed)
+    descriptions = tuple((" ".join(_word(rng) for _ in range(_WORDS_PER_CLASS)),) for _ in classes)
+    try:
+        projects = model.towers
+        placeholders = tuple(f"class {i}" for i in range(len(classes)))
+        return _head(projects, projects.text_vectors(Classify(placeholders, descriptions=descriptions)))
+    except AnmokError:
+        return None
+
+
+def _asks(classes: tuple[str, ...], plan: Plan) -> list[tuple[str, str, Classify]]:
+    asks = [
+        ("0a", "zero-shot, name", Classify(classes, templates=NAME_ONLY)),
+        ("0b", "zero-shot, templates", Classify(classes)),
+    ]
+    described = dict(plan.descriptions)
+    if described:
+        groups = tuple(described.get(name, (name,)) for name in classes)
+        asks.append(("0c", "zero-shot, descriptions", Classify(classes, descriptions=groups)))
+    return asks
+
+
+def _towers(projects: Projects, classes: tuple[str, ...]) -> Towers:
+    texts = projects.text_vectors(Classify(classes))
+    return Towers(texts, projects.projection, projects.temperature, projects.bias)
+
+
+def _head(projects: Projects, texts: Array) -> Head:
+    bias = np.full(len(texts), projects.bias, np.float32)
+    return Head(texts * projects.temperature, bias, projection=projects.projection, is_normalised=True)
+
+
+def _word(rng: np.random.Generator) -> str:
+    length = int(rng.integers(*_WORD_LENGTHS))
+    letters = [str(rng.choice(list(_CONSONANTS if i % 2 == 0 else _VOWELS))) for i in range(length)]
+    return "".join(letters)

