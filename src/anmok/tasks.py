@@ -98,6 +98,7 @@ class Setup:
     text: TextRules
     scoring: Literal["softmax", "sigmoid"]
     languages: tuple[str, ...]
+    revision: str = ""
     device: str = "cpu"
     dtype: str = "float32"
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -155,27 +156,3 @@ class WordVectors(Protocol):
     def word_vectors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, F) to unit rows (N, D)."""
         ...
-
-
-def prompts(ask: Classify, read_as: Sequence[str], rules: TextRules) -> list[list[str]]:
-    """The sentences for each label: its descriptions, or every template with the label as the text tower reads it."""
-    if ask.descriptions is not None:
-        return [list(group) for group in ask.descriptions]
-    templates = ask.templates if ask.templates is not None else rules.templates
-    return [[template.replace("{}", name) for template in templates] for name in read_as]
-
-
-def scores(
-    logits: NDArray[np.floating], ask: Classify, scoring: Literal["softmax", "sigmoid"], read_as: Sequence[str]
-) -> Scores:
-    """One row of logits (K,) to a result, in double precision so that batch-mates cannot shift the last digit."""
-    assert ask.labels is not None
-    row = logits.astype(np.float64)  # (K,)
-    if scoring == "softmax":
-        raised = np.exp(row - row.max())
-        values = raised / raised.sum()
-    else:
-        values = 0.5 * (1.0 + np.tanh(0.5 * row))  # the sigmoid without overflow
-    return Scores(
-        ask.labels, values.astype(np.float32), scoring, ask.threshold, ask.top_k, tuple(read_as)
-    )

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from anmok.errors import BadData, BadWeights, WrongState
 from anmok.files import write_beside
+from anmok.pairing import score_row
 from anmok.results import Scores
-from anmok.tasks import Classify, scores
+from anmok.tasks import Classify
 
 FORMAT = 1
 MANIFEST, TENSORS = "anmok.toml", "head.safetensors"
@@ -99,7 +100,7 @@ class Adapter:
     def classify(self, features: Array, ask: Classify) -> list[Scores]:
         """(N, F) to one result per row."""
         assert self.head is not None
-        return [scores(row, ask, "softmax", ()) for row in self.head.logits(features)]
+        return [score_row(row, ask, "softmax") for row in self.head.logits(features)]
 
     def write(self, folder: Path) -> None:
         """The folder as a whole or not at all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from anmok.errors import BadRequest, MissingDependency, UnknownModel, Unsupporte
 from anmok.load.adapter import Adapter
 from anmok.load.model import Model
 from anmok.tasks import Setup
-from anmok.weights import fetch
+from anmok.weights import fetch, to_safetensors
 
 DTYPES = ("float32", "bfloat16")
 
@@ -56,24 +56,35 @@ def load(
         raise UnknownModel(f"{name} was withdrawn by its vendor; use {one.successor} instead")
     if revision is not None:
         one = _pinned(one, revision)
-    setup = _setup(one, device, dtype)
     files = fetch(one.source, licence=one.licence, accept=accept_licences)
     parts = {
         role: load(part, device=device, dtype=dtype, accept_licences=accept_licences)
         for role, part in one.parts.items()
     }
-    setup = dataclasses.replace(setup, files=files, parts=parts)
+    setup = dataclasses.replace(_setup(one, device, dtype, parts), files=_readable(files))
     return Model(one, _kind(one).from_files(setup), setup)
 
 
 def tiny(name: str, seed: int = 0) -> Model:
     """The card's architecture at toy size with random weights: offline, in well under a second. For tests."""
     one = card(name)
-    setup = _setup(one, "cpu", "float32")
+    setup = _setup(one, "cpu", "float32", {role: tiny(part, seed) for role, part in one.parts.items()})
     return Model(one, _kind(one).tiny(setup, seed), setup)
 
 
-def _setup(one: Card, device: str, dtype: str) -> Setup:
+def _readable(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Checkpoints of torch are converted once; model files see safetensors alone."""
+    readable = {}
+    for name, path in files.items():
+        is_checkpoint = path.suffix in (".pth", ".pt")
+        readable[name.removesuffix(path.suffix) + ".safetensors" if is_checkpoint else name] = (
+            to_safetensors(path) if is_checkpoint else path
+        )
+    return readable
+
+
+def _setup(one: Card, device: str, dtype: str, parts: Mapping[str, Model]) -> Setup:
+    """The parts go to the constructor as what their model files made of them, without the wrapping."""
     return Setup(
         name=one.name,
         kind=one.kind,
@@ -81,8 +92,10 @@ def _setup(one: Card, device: str, dtype: str) -> Setup:
         text=one.text,
         scoring=one.scoring,
         languages=one.languages,
-        device=_device(device) if one.family != "fake" else "cpu",
+        revision=one.revision or "+".join(part.maker for part in parts.values()),
+        device=_device(device),
         dtype=dtype,
+        parts={role: part.kind for role, part in parts.items()},
     )
 
 
@@ -102,7 +115,10 @@ def _kind(one: Card) -> Any:
 def _device(name: str) -> str:
     if name != "auto":
         return name
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return "cpu"  # whoever needs torch says so on import
 
     if torch.cuda.is_available():
         return "cuda"

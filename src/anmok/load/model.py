@@ -33,11 +33,11 @@ class Model:
     def __init__(self, card: Card, kind: Any, setup: Setup, adapter: Adapter | None = None) -> None:
         self.card = card
         self.adapter = adapter
-        self._kind = kind
+        self.kind = kind  # what the model file made; for models made of this one
         self._setup = setup
         self._lock = threading.Lock()
         pixels = hashlib.sha256(repr(setup.pixels).encode()).hexdigest()[:12]
-        self.maker = f"{card.name}@{card.revision}#{pixels}/{setup.dtype}"
+        self.maker = f"{card.name}@{setup.revision}#{pixels}/{setup.dtype}"
 
     def run(self, items: Sequence[Item], ask: Ask[R, Any]) -> list[R]:
         """One answer per item, in order, alone or in any batch the same within 1e-5.
@@ -99,23 +99,23 @@ class Model:
         Raises:
             Unsupported: the model has no text tower.
         """
-        if not isinstance(self._kind, Projects):
+        if not isinstance(self.kind, Projects):
             raise Unsupported(f"{self.card.name} has no text tower: it embeds pictures only")
-        return self._kind
+        return self.kind
 
     @property
     def memory_bytes(self) -> int:
         """Of the weights as they are loaded."""
-        return int(self._kind.nbytes)
+        return int(self.kind.nbytes)
 
     def with_adapter(self, adapter: Adapter) -> Model:
         """The same net with small trained weights on top; refuses those of another base."""
         adapter.check(self.card.name, self.maker)
-        return Model(self.card, self._kind, self._setup, adapter)
+        return Model(self.card, self.kind, self._setup, adapter)
 
     def close(self) -> None:
         """Lets go of the weights; a later ``run`` raises ``BadRequest``."""
-        self._kind = None
+        self.kind = None
 
     def __enter__(self) -> Model:
         return self
@@ -129,7 +129,7 @@ class Model:
         return f"Model({self.card.name!r}, device={self._setup.device!r}, dtype={self._setup.dtype!r})"
 
     def _check(self, ask: Ask[Any, Any]) -> None:
-        if self._kind is None:
+        if self.kind is None:
             raise BadRequest(f"{self.card.name} was closed; load it again")
         if ask.task not in self.card.tasks:
             raise Unsupported(
@@ -152,7 +152,7 @@ class Model:
             if item.maker != self.maker:
                 raise WrongState(f"this state was made by {item.maker}, not by {self.maker}: encode it again")
             return item
-        return cast(Encoder, self._kind).prepare(media.read(item))
+        return cast(Encoder, self.kind).prepare(media.read(item))
 
     def _states(self, items: Sequence[Item]) -> list[Encoded | Text]:
         return self._encoded([self._prepare(item) for item in items])
@@ -173,7 +173,7 @@ class Model:
     def _encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         batch = inputs[0][None] if len(inputs) == 1 else np.stack(inputs)  # (B, 3, h, w)
         with self._lock:
-            features = cast(Encoder, self._kind).encode(batch)  # (B, F)
+            features = cast(Encoder, self.kind).encode(batch)  # (B, F)
         features.flags.writeable = False
         return [Encoded(self.maker, row, {}) for row in features]
 
@@ -184,7 +184,7 @@ class Model:
             features = np.stack([cast(Encoded, state).features for state in states])  # (B, F)
             return cast("list[R]", self.adapter.classify(features, ask))
         with self._lock:
-            return cast("list[R]", getattr(self._kind, ask.task)(states, ask))
+            return cast("list[R]", getattr(self.kind, ask.task)(states, ask))
 
     def _answer_each(
         self, items: Sequence[Item], ready: Sequence[Any], ask: Ask[R, Any], on_error: str

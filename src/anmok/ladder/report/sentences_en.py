@@ -1,0 +1,246 @@
+"""The sentences in English."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anmok.ladder.outcome import Step
+from anmok.ladder.report.facts import CANNOT_TELL, WARNINGS, Facts, contrast
+from anmok.ladder.report.figures import Figures
+from anmok.ladder.report.phrases import rung_called
+
+_FIGURES = Figures("en")
+
+
+@dataclass(frozen=True, slots=True)
+class English:
+    """Says ``facts``. Every method returns whole sentences of plain text."""
+
+    facts: Facts
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """The five, in the order of the report."""
+        return (
+            "Is it good enough?",
+            "How sure is that?",
+            "What did it cost?",
+            "What is wrong with my data?",
+            "What next?",
+        )
+
+    def advice(self) -> str:
+        """First sentence of the verdict: what to do."""
+        known, right = self.facts, _FIGURES.percent(self.facts.chosen.accuracy.value)
+        rung = _rung(known.chosen)
+        if known.standing == "development":
+            return (
+                f"Too few labels for a verdict: {rung} looks like the one to start with, right on {right} of the "
+                "images (a development estimate, not a test)."
+            )
+        if known.standing == "useless":
+            return f"Do not rely on this yet: the best candidate, {rung}, gets {right} right, {self._no_better()}."
+        if known.standing == "open":
+            return f"{self._start(rung, right)} {CANNOT_TELL} from these images."
+        if known.is_zero_shot:
+            so_far = ", so far" if known.strength == "weak" else ""
+            return f"Zero-shot is enough{so_far}: {rung} needs no labels and gets {right} of the test images right."
+        labels = _FIGURES.count(known.chosen.labels)
+        verb = "For now, use" if known.strength == "weak" else "Use"
+        return (
+            f"{verb} {rung}: with {labels} labels it gets {right} of the test images right{self._gained()}"
+            f"{self._fewer()}."
+        )
+
+    def certainty(self) -> str:
+        """Second sentence of the verdict: how sure that is."""
+        known = self.facts
+        interval = f"95 % interval {_FIGURES.span(known.chosen.accuracy.interval)}"
+        images = f"{_FIGURES.count(known.chosen.accuracy.n)} {'test ' * (known.standing != 'development')}images"
+        if known.standing == "development":
+            return (
+                f"This is weak evidence: {interval} on {images} that also served to develop it, and no rung is "
+                "claimed to be better than another."
+            )
+        if known.standing == "open":
+            return f"This is weak evidence: {interval} from {images}, and {self._settling()}."
+        opening = {
+            "firm": "This is firm",
+            "fair": "Take the figure as approximate",
+            "weak": "This is weak evidence",
+        }[known.strength]
+        return f"{opening}: {interval} from {images}{self._caveat()}."
+
+    def enough(self) -> str:
+        """Is it good enough?"""
+        known = self.facts
+        of_hundred = min(max(round(known.chosen.accuracy.value * 100), 0), 100)
+        if known.standing == "useless":
+            first = f"Not yet: {_FIGURES.percent(known.chosen.accuracy.value)} right, {self._no_better()}."
+        elif known.standing == "development":
+            first = f"Too early to say. The development estimate is {of_hundred} right of 100 images."
+        else:
+            first = f"It gets about {of_hundred} of 100 images right and {100 - of_hundred} wrong."
+            if known.majority is not None:
+                share = _FIGURES.percent(known.majority.accuracy.value)
+                first += f" Always answering “{known.majority_class}” would get {share}."
+        weakest = known.weakest
+        if weakest is not None:
+            first += f" It is weakest on “{weakest.name}”: it finds {_FIGURES.estimate(weakest.recall)} of them."
+        return f"{first} Whether that will do depends on what a mistake costs you."
+
+    def sure(self) -> str:
+        """How sure is that?"""
+        known, accuracy = self.facts, self.facts.chosen.accuracy
+        parts = [f"The 95 % interval of the accuracy is {_FIGURES.span(accuracy.interval)}."]
+        if known.worth is not None:
+            parts.append(
+                f"It rests on {_FIGURES.count(accuracy.n)} images that are worth only about "
+                f"{_FIGURES.count(known.worth)} independent ones, because images of one group are alike."
+            )
+        else:
+            parts.append(f"It rests on {_FIGURES.count(accuracy.n)} images.")
+        parts.extend(self._decision())
+        openings = known.outcome.honesty.openings
+        if openings > 1:
+            parts.append(
+                f"The test set has been opened by {openings} different plans; each look makes the figure a little "
+                "too good."
+            )
+        return " ".join(parts)
+
+    def cost(self) -> str:
+        """What did it cost?"""
+        step, honesty = self.facts.chosen, self.facts.outcome.honesty
+        labels = "No labels to train on" if step.labels == 0 else f"{_FIGURES.count(step.labels)} labels"
+        if honesty.labels_to_choose:
+            labels += f" ({_FIGURES.count(honesty.labels_to_choose)} were used to choose)"
+        time = f"{_FIGURES.duration(step.cold_seconds)} of computing"
+        if step.cold_seconds > step.seconds:
+            time += f" ({_FIGURES.duration(step.seconds)} once the features are cached)"
+        return (
+            f"{labels} and {time}. In use: {_FIGURES.milliseconds(step.ms_per_image)} per image on this machine, "
+            f"and {_FIGURES.megabytes(step.megabytes)} to ship."
+        )
+
+    def wrong(self) -> str:
+        """What is wrong with my data?"""
+        known, outcome = self.facts, self.facts.outcome
+        parts = []
+        if outcome.leak is not None:
+            leak = outcome.leak
+            rung = rung_called(outcome, leak.rung, "en")
+            parts.append(
+                f"The {leak.control} alone predicts the label at {_FIGURES.percent(leak.control_random.value)}, "
+                f"without a look at the picture. A random split would have claimed "
+                f"{_FIGURES.percent(leak.random_split.value)} for {rung}; with related images kept together, "
+                f"{_FIGURES.percent(leak.group_split.value)} survives."
+            )
+        for control in known.suspicious if outcome.leak is None else ():
+            parts.append(
+                f"The control “{control.name}” reaches {_FIGURES.percent(control.accuracy.value)} where "
+                f"{_FIGURES.percent(control.expected)} was expected."
+            )
+        if outcome.suspects:
+            looks = "looks" if len(outcome.suspects) == 1 else "look"
+            parts.append(f"{_plural(len(outcome.suspects), 'label')} {looks} wrong.")
+        if outcome.duplicates:
+            under = f", {known.conflicts} of them under two labels" if known.conflicts else ""
+            parts.append(f"{_plural(len(outcome.duplicates), 'pair')} of near-duplicates{under}.")
+        warnings = outcome.data.warnings
+        parts.extend(_sentence(warning) for warning in warnings[:WARNINGS])
+        if len(warnings) > WARNINGS:
+            parts.append(f"{_plural(len(warnings) - WARNINGS, 'more warning')} below.")
+        return " ".join(parts) or "We looked for leaks, duplicates and wrong labels, and found none."
+
+    def next_steps(self) -> str:
+        """What next?"""
+        known, outcome = self.facts, self.facts.outcome
+        parts = [*self._measures()]
+        if known.conflicts or outcome.suspects:
+            parts.append("Look at the suspected labels and the duplicates below, correct them, and run again.")
+        if outcome.leak is not None:
+            parts.append("Write down which images belong together and pass it as a group column, instead of our guess.")
+        gain = outcome.recommendation.next_gain
+        if gain is not None:
+            little = "little: " if gain < outcome.margin else ""
+            parts.append(f"Doubling the labels would buy {little}about {_FIGURES.points(gain)}, by the learning curve.")
+        if known.standing in ("decided", "open"):
+            parts.append("Try it on new images: anmok classify --head report/best.")
+        return " ".join(parts)
+
+    def _measures(self) -> Sequence[str]:
+        known = self.facts
+        if known.standing == "development":
+            return ("Label more images, enough to keep some aside as a sealed test set.",)
+        if known.standing == "useless":
+            return ("Try another model, or clearer images and labels, before anything is built on this.",)
+        if known.standing == "open" and known.images_needed is not None:
+            return (f"To settle it, label until the test set holds about {_FIGURES.count(known.images_needed)} images.",)
+        return ()
+
+    def _start(self, rung: str, right: str) -> str:
+        known = self.facts
+        if known.best.key == known.chosen.key:
+            return f"Start with {rung}, the best so far at {right} right; whether it is really ahead we"
+        return f"Start with {rung}, the cheapest candidate, at {right} right; whether {_rung(known.best)} is better we"
+
+    def _no_better(self) -> str:
+        majority = self.facts.majority
+        if majority is None:
+            return "which is not shown to be better than guessing"
+        share = _FIGURES.percent(majority.accuracy.value)
+        return f"not shown to be better than always answering “{self.facts.majority_class}” ({share})"
+
+    def _gained(self) -> str:
+        found = contrast(self.facts.outcome, self.facts.chosen.key)
+        if found is None or found.word != "BETTER":
+            return ""
+        span = _FIGURES.points_span(found.low, found.high)
+        return f", {_FIGURES.points(found.gain)} ({span}) against rung {found.against}"
+
+    def _fewer(self) -> str:
+        shots = self.facts.shots_enough
+        return "" if shots is None else f"; {_plural(shots, 'label')} per class would do about as well"
+
+    def _caveat(self) -> str:
+        known, leak = self.facts, self.facts.outcome.leak
+        if leak is not None:
+            return f"; a random split would have claimed {_FIGURES.percent(leak.random_split.value)}, do not believe it"
+        if known.standing == "decided" and known.best.key != known.chosen.key:
+            return f", and the best rung ({known.best.key}) is not ahead by more than {self._margin()}"
+        return ""
+
+    def _decision(self) -> tuple[str, ...]:
+        known = self.facts
+        if known.standing == "development":
+            return ("Nothing was tested on sealed images, so no rung is claimed to be better than another.",)
+        if known.standing == "open":
+            return (f"Which rung is better we {CANNOT_TELL}: {self._settling()}.",)
+        if known.standing == "useless" or known.best.key == known.chosen.key:
+            return ()
+        scored = f"Scored highest: {_rung(known.best)}, but it is not ahead by more than {self._margin()}."
+        return (scored,)
+
+    def _settling(self) -> str:
+        needed, now = self.facts.images_needed, self.facts.chosen.accuracy.n
+        if needed is None:
+            return "we cannot name a number of images that would settle it"
+        today = f" (now {_FIGURES.count(now)})" if needed > now else ""
+        return f"a test set of about {_FIGURES.count(needed)} images{today} would settle it"
+
+    def _margin(self) -> str:
+        return _FIGURES.width(self.facts.outcome.margin)
+
+
+def _rung(step: Step) -> str:
+    return f"rung {step.key} ({step.rung})"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{_FIGURES.count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."

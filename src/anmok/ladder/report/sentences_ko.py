@@ -1,0 +1,252 @@
+"""The sentences in Korean (합니다체). Written in Korean, branch by branch; not a rendering of the English ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anmok.ladder.outcome import Leak, Step
+from anmok.ladder.report.facts import WARNINGS, Facts, contrast
+from anmok.ladder.report.figures import Figures
+from anmok.ladder.report.josa import with_particle
+from anmok.ladder.report.phrases import rung_called, rung_name, spoken
+
+_FIGURES = Figures("ko")
+
+
+@dataclass(frozen=True, slots=True)
+class Korean:
+    """Says ``facts``. Every method returns whole sentences of plain text."""
+
+    facts: Facts
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """The five, in the order of the report."""
+        return (
+            "쓸 만한가?",
+            "얼마나 확실한가?",
+            "비용은 얼마나 들었나?",
+            "내 데이터에 무슨 문제가 있나?",
+            "다음에는 무엇을 하나?",
+        )
+
+    def advice(self) -> str:
+        """First sentence of the verdict: what to do."""
+        known, right = self.facts, _FIGURES.percent(self.facts.chosen.accuracy.value)
+        rung = _rung(known.chosen)
+        if known.standing == "development":
+            return (
+                f"판정하기에는 라벨이 너무 적지만, 지금으로서는 {with_particle(rung, '으로')} 시작해 볼 만합니다"
+                f"(이미지의 {right}를 맞힌 개발 단계 추정치이며, 시험 결과가 아닙니다)."
+            )
+        if known.standing == "useless":
+            return f"아직 믿고 쓸 수 없습니다: 가장 나은 후보인 {rung}도 {right}를 맞히는 데 그쳐 {self._no_better()}."
+        if known.standing == "open":
+            return self._start(rung, right)
+        if known.is_zero_shot:
+            enough = "지금까지는 제로샷으로 충분합니다" if known.strength == "weak" else "제로샷으로 충분합니다"
+            return f"{enough}: {with_particle(rung, '은')} 라벨 없이 테스트 이미지의 {right}를 맞힙니다."
+        labels = _FIGURES.count(known.chosen.labels)
+        use = with_particle(rung, "을")
+        use = f"우선은 {use} 쓸 만합니다" if known.strength == "weak" else f"{use} 쓰면 됩니다"
+        return f"{use}: 라벨 {labels}개로 테스트 이미지의 {right}를 맞{self._gained()}{self._fewer()}."
+
+    def certainty(self) -> str:
+        """Second sentence of the verdict: how sure that is."""
+        known = self.facts
+        interval = f"95% 신뢰구간은 {_FIGURES.span(known.chosen.accuracy.interval)}"
+        images = f"이미지 {_FIGURES.count(known.chosen.accuracy.n)}장"
+        if known.standing == "development":
+            return (
+                f"근거가 약합니다: 개발에도 쓴 {images}에서 얻은 {interval}이고, 어느 방법이 더 낫다고 주장하지 "
+                "않습니다."
+            )
+        if known.standing == "open":
+            return f"근거가 약합니다: 테스트 {images}에서 얻은 {interval}이고, {self._settling()}."
+        opening = {"firm": "믿을 만합니다", "fair": "대략의 값으로 보아야 합니다", "weak": "근거가 약합니다"}
+        return f"{opening[known.strength]}: 테스트 {images}에서 얻은 {interval}{self._caveat()}."
+
+    def enough(self) -> str:
+        """쓸 만한가?"""
+        known, share = self.facts, self.facts.chosen.accuracy.value
+        of_hundred = min(max(round(share * 100), 0), 100)
+        if known.standing == "useless":
+            first = f"아직 아닙니다. 정확도 {with_particle(_FIGURES.percent(share), '은')} {self._no_better()}."
+        elif known.standing == "development":
+            first = f"아직 말하기 이릅니다. 개발 단계 추정으로는 이미지 100장 가운데 {of_hundred}장을 맞힙니다."
+        else:
+            first = f"이미지 100장 가운데 {of_hundred}장쯤 맞히고 {100 - of_hundred}장쯤 틀립니다."
+            if known.majority is not None:
+                first += (
+                    f" 늘 {self._majority_class()}고만 답해도 {_FIGURES.percent(known.majority.accuracy.value)}는 "
+                    "맞습니다."
+                )
+        weakest = known.weakest
+        if weakest is not None:
+            found = _FIGURES.estimate(weakest.recall)
+            first += f" 가장 약한 클래스는 {with_particle(_quoted(weakest.name), '으로')}, 찾아낸 비율은 {found}입니다."
+        return f"{first} 이만하면 되는지는 한 번 틀릴 때 치르는 대가에 달려 있습니다."
+
+    def sure(self) -> str:
+        """얼마나 확실한가?"""
+        known, accuracy = self.facts, self.facts.chosen.accuracy
+        images = f"이미지 {_FIGURES.count(accuracy.n)}장"
+        parts = [f"정확도의 95% 신뢰구간은 {_FIGURES.span(accuracy.interval)}입니다."]
+        if known.worth is not None:
+            parts.append(
+                f"근거는 {images}이지만, 같은 묶음의 이미지는 서로 닮아서 독립된 이미지 "
+                f"{_FIGURES.count(known.worth)}장쯤의 값어치만 있습니다."
+            )
+        else:
+            parts.append(f"근거는 {images}입니다.")
+        parts.extend(self._decision())
+        openings = known.outcome.honesty.openings
+        if openings > 1:
+            parts.append(
+                f"서로 다른 계획으로 테스트 세트를 {openings}번 열었습니다. 열어 볼수록 수치는 실제보다 조금씩 좋게 "
+                "나옵니다."
+            )
+        return " ".join(parts)
+
+    def cost(self) -> str:
+        """비용은 얼마나 들었나?"""
+        step, honesty = self.facts.chosen, self.facts.outcome.honesty
+        labels = "학습에 쓴 라벨은 없고" if step.labels == 0 else f"라벨 {_FIGURES.count(step.labels)}개"
+        if honesty.labels_to_choose:
+            chosen = f"방법을 고르는 데 쓴 라벨 {_FIGURES.count(honesty.labels_to_choose)}개"
+            labels = f"{labels} {chosen}가 들었으며" if step.labels == 0 else f"{labels}({chosen} 포함)"
+        joint = "," if step.labels == 0 else "와"
+        time = f"계산 시간 {_FIGURES.duration(step.cold_seconds)}"
+        if step.cold_seconds > step.seconds:
+            time += f"(특징을 저장해 둔 뒤에는 {_FIGURES.duration(step.seconds)})"
+        ms, size = _FIGURES.milliseconds(step.ms_per_image), _FIGURES.megabytes(step.megabytes)
+        return f"{labels}{joint} {time}가 들었습니다. 쓸 때는 이 컴퓨터에서 이미지 한 장에 {ms}, 배포 용량은 {size}입니다."
+
+    def wrong(self) -> str:
+        """내 데이터에 무슨 문제가 있나?"""
+        known, outcome = self.facts, self.facts.outcome
+        parts = []
+        if outcome.leak is not None:
+            parts.append(self._leak(outcome.leak))
+        for control in known.suspicious if outcome.leak is None else ():
+            name = with_particle(_quoted(spoken(control.name, "ko")), "이")
+            reached, expected = _FIGURES.percent(control.accuracy.value), _FIGURES.percent(control.expected)
+            parts.append(f"대조군 {name} {reached}에 이릅니다(정상이라면 {expected}).")
+        if outcome.suspects:
+            parts.append(f"라벨이 잘못된 듯한 이미지가 {_FIGURES.count(len(outcome.suspects))}장 있습니다.")
+        if outcome.duplicates:
+            pairs = f"거의 같은 이미지가 {_FIGURES.count(len(outcome.duplicates))}쌍 "
+            under = f"있고, 그중 {known.conflicts}쌍은 라벨이 서로 다릅니다." if known.conflicts else "있습니다."
+            parts.append(pairs + under)
+        warnings = outcome.data.warnings
+        parts.extend(spoken(warning, "ko").rstrip(".") + "." for warning in warnings[:WARNINGS])
+        if len(warnings) > WARNINGS:
+            parts.append(f"아래에 경고가 {len(warnings) - WARNINGS}건 더 있습니다.")
+        return " ".join(parts) or "데이터 누수, 중복, 잘못된 라벨을 찾아보았으나 발견하지 못했습니다."
+
+    def next_steps(self) -> str:
+        """다음에는 무엇을 하나?"""
+        known, outcome = self.facts, self.facts.outcome
+        parts = [*self._measures()]
+        if known.conflicts or outcome.suspects:
+            parts.append("아래의 의심스러운 라벨과 중복 이미지를 살펴 바로잡은 뒤 다시 실행하십시오.")
+        if outcome.leak is not None:
+            parts.append("어떤 이미지들이 한 묶음인지 적어 group 열로 넘겨주면, 추측 대신 그 묶음을 씁니다.")
+        gain = outcome.recommendation.next_gain
+        if gain is not None:
+            little = "" if gain >= outcome.margin else ", 늘려도 별 차이가 없습니다"
+            parts.append(f"학습 곡선으로 보아 라벨을 두 배로 늘리면 약 {_FIGURES.points(gain)} 달라집니다{little}.")
+        if known.standing in ("decided", "open"):
+            parts.append("새 이미지에 써 보십시오: anmok classify --head report/best")
+        return " ".join(parts)
+
+    def _measures(self) -> tuple[str, ...]:
+        known = self.facts
+        if known.standing == "development":
+            return ("일부를 테스트용으로 봉인해 둘 수 있을 만큼 라벨을 더 다십시오.",)
+        if known.standing == "useless":
+            return ("이 결과 위에 무엇을 만들기 전에, 다른 모델이나 더 또렷한 이미지와 라벨로 다시 해 보십시오.",)
+        if known.standing == "open" and known.images_needed is not None:
+            return (
+                f"판가름하려면 테스트 이미지가 약 {_FIGURES.count(known.images_needed)}장이 되도록 라벨을 더 다십시오.",
+            )
+        return ()
+
+    def _start(self, rung: str, right: str) -> str:
+        best = _rung(self.facts.best)
+        if self.facts.best.key == self.facts.chosen.key:
+            leading = with_particle(rung, "이")
+            return f"지금까지는 {leading} 정확도 {right}로 가장 높지만, 정말 앞서는지는 이 이미지들로는 판단 불가입니다."
+        return (
+            f"가장 저렴한 후보인 {with_particle(rung, '을')} 먼저 써 볼 만하지만(정확도 {right}), "
+            f"{with_particle(best, '이')} 더 나은지는 이 이미지들로는 판단 불가입니다."
+        )
+
+    def _majority_class(self) -> str:
+        return with_particle(_quoted(self.facts.majority_class), "이라")
+
+    def _no_better(self) -> str:
+        majority = self.facts.majority
+        if majority is None:
+            return "찍는 것보다 낫다고 할 수 없습니다"
+        share = _FIGURES.percent(majority.accuracy.value)
+        return f"늘 {self._majority_class()}고 답할 때({share})보다 낫다고 할 수 없습니다"
+
+    def _gained(self) -> str:
+        found = contrast(self.facts.outcome, self.facts.chosen.key)
+        fewer = self.facts.shots_enough is not None
+        if found is None or found.word != "BETTER":
+            return "히며" if fewer else "힙니다"
+        other = rung_called(self.facts.outcome, found.against, "ko")
+        span = _FIGURES.points_span(found.low, found.high)
+        ending = "높고" if fewer else "높습니다"
+        return f"혀 {other}보다 {_FIGURES.points(found.gain)}({span}) {ending}"
+
+    def _fewer(self) -> str:
+        shots = self.facts.shots_enough
+        return "" if shots is None else f", 클래스마다 라벨 {shots}개만 있어도 거의 같은 결과가 나옵니다"
+
+    def _caveat(self) -> str:
+        known, leak = self.facts, self.facts.outcome.leak
+        if leak is not None:
+            return f"이며, 무작위로 나눴다면 {_FIGURES.percent(leak.random_split.value)}라고 했겠지만 믿을 수 없는 값입니다"
+        if known.standing == "decided" and known.best.key != known.chosen.key:
+            return f"이며, 점수가 가장 높은 {_rung(known.best)}도 {self._margin()} 넘게 앞서지는 않습니다"
+        return "입니다"
+
+    def _decision(self) -> tuple[str, ...]:
+        known = self.facts
+        if known.standing == "development":
+            return ("봉인한 이미지로 시험하지 않았으므로 어느 방법이 더 낫다고 말하지 않습니다.",)
+        if known.standing == "open":
+            return (f"어느 방법이 더 나은지는 판단 불가이며, {self._settling()}.",)
+        if known.standing == "useless" or known.best.key == known.chosen.key:
+            return ()
+        best = with_particle(_rung(known.best), "이")
+        return (f"점수는 {best} 가장 높지만, {self._margin()} 넘게 앞서지는 않습니다.",)
+
+    def _settling(self) -> str:
+        needed, now = self.facts.images_needed, self.facts.chosen.accuracy.n
+        if needed is None:
+            return "몇 장이 더 있어야 판가름 날지도 말할 수 없습니다"
+        today = f"(지금은 {_FIGURES.count(now)}장)" if needed > now else ""
+        return f"테스트 이미지가 약 {_FIGURES.count(needed)}장{today} 있어야 판가름 납니다"
+
+    def _leak(self, leak: Leak) -> str:
+        rung, control = rung_called(self.facts.outcome, leak.rung, "ko"), spoken(leak.control, "ko")
+        return (
+            f"사진을 보지 않고 {control}만으로도 라벨을 {_FIGURES.percent(leak.control_random.value)} 맞힐 수 있습니다. "
+            f"무작위로 나눴다면 {rung}의 정확도가 {_FIGURES.percent(leak.random_split.value)}라고 했겠지만, 서로 "
+            f"관련된 이미지를 한쪽에 모아 나누면 {_FIGURES.percent(leak.group_split.value)}만 남습니다."
+        )
+
+    def _margin(self) -> str:
+        return _FIGURES.width(self.facts.outcome.margin)
+
+
+def _rung(step: Step) -> str:
+    return rung_name(step, "ko")
+
+
+def _quoted(name: str) -> str:
+    return f"‘{name}’"
