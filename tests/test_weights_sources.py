@@ -39,7 +39,7 @@ def test_nothing_reaches_pip_that_is_not_a_plain_name(name: str) -> None:
 def test_every_file_of_a_package_is_pinned() -> None:
     with pytest.raises(BadData, match=r"nothing pins data/\*\*"):
         PackageSource("name", "1.0", (PackageFile("data/**", "images"),))
-    with pytest.raises(BadData, match="nothing pins a.csv"):
+    with pytest.raises(BadData, match=r"nothing pins a\.csv"):
         PackageSource("name", "1.0", (PackageFile("a.csv", "a.csv"),))
     with pytest.raises(BadData, match="64 hexadecimal"):
         PackageFile("a.csv", "a.csv", "abc")
@@ -59,7 +59,9 @@ def test_two_files_of_one_name_are_refused() -> None:
         PackageSource("name", "1.0", ())
 
 
-@pytest.mark.parametrize("repo", ["name", "a/b/c", "../x", "a/..", "a/b--c", "-a/b", "a/b.", "a b/c", "a/b\n"])
+@pytest.mark.parametrize(
+    "repo", ["name", "a/b/c", "../x", "a/..", "a/b--c", "-a/b", "a/b.", "a b/c", "a/b\n"]
+)
 def test_a_hub_repository_is_owner_and_name(repo: str) -> None:
     with pytest.raises(BadData, match="want owner/name"):
         HubSource(repo, ("model.safetensors",))

@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from anmok.errors import BadData, BadRequest
-from anmok.evidence.intervals import Interval, careful_effect, correct_table, group_numbers, t_quantile, z_quantile
+from anmok.evidence.intervals import (
+    Interval,
+    careful_effect,
+    correct_table,
+    group_numbers,
+    t_quantile,
+    z_quantile,
+)
 
 _ALPHA = 0.05
 _CHUNK = 8_000_000  # weights of groups held at once: 32 MB of float32
@@ -23,11 +30,12 @@ _POISSON = np.repeat(np.arange(6, dtype=np.float32), [94, 95, 46, 16, 4, 1])  # 
 class Contrast:
     """What B gains over A on the same images.
 
-    gain: accuracy of B minus accuracy of A. interval: of 95 %, or more where several contrasts were planned (its
-    ``level`` says). interval90: for "same". p: two-sided, the level at which the interval touches 0; p_adjusted:
-    after Holm. disagreement: share of (draw, image) pairs on which only one of the two is right. image_variance:
-    the part of the gain's variance that more test images lower; draw_variance: the part that only more support
-    draws lower.
+    gain: accuracy of B minus accuracy of A. interval: of 95 %, or more where several contrasts were planned
+    (its ``level`` says). interval90: for "same". p: two-sided, the level at which the interval touches 0;
+    p_adjusted: after Holm. disagreement: share of (draw, image) pairs on which only one of the two is right.
+    design_effect: how many images carry the information of one independent image. image_variance: the part of
+    the gain's variance that more test images lower; draw_variance: the part that only more support draws
+    lower.
     """
 
     name_a: str
@@ -41,6 +49,7 @@ class Contrast:
     n_images: int
     n_groups: int
     n_draws: int
+    design_effect: float
     image_variance: float
     draw_variance: float
 
@@ -53,8 +62,8 @@ class Contrast:
 class Gain:
     """The resampled gain of B over A; it gives an interval of any level.
 
-    difference: (S, n) in [-1, 1]. group: (n,) 0..G-1. by_image, by_draw: (B,) what the resampled images and the
-    resampled support draws move the gain by. noise: (B,) standard normal.
+    difference: (S, n) in [-1, 1]. group: (n,) 0..G-1. by_image, by_draw: (B,) what the resampled images and
+    the resampled support draws move the gain by. noise: (B,) standard normal.
     """
 
     difference: NDArray[np.float64]
@@ -69,11 +78,12 @@ class Gain:
         return float(self.difference.mean())
 
     def variances(self, level: float) -> tuple[float, float, float]:
-        """Due to images, to support draws and to doubt, each so that a normal quantile of ``level`` may be used.
+        """Due to images, to support draws, to doubt; each so that a normal quantile of ``level`` fits.
 
-        Doubt: two made-up images, one each way, as in Bonett & Price (2012), "Adjusted Wald confidence interval for
-        a difference of binomial proportions based on paired data". Without it ten images without a disagreement
-        would pass for proof that two models are the same. For grouped images each stands for a design effect.
+        Doubt: two made-up images, one each way, as in Bonett & Price (2012), "Adjusted Wald confidence
+        interval for a difference of binomial proportions based on paired data". Without it ten images without
+        a disagreement would pass for proof that two models are the same. For grouped images each stands for a
+        design effect.
         """
         draws, n = self.difference.shape
         each = self.difference.mean(axis=0)  # (n,)
@@ -87,7 +97,8 @@ class Gain:
     def interval(self, level: float) -> Interval:
         """Percentiles of the resampled gain, its parts scaled so that few groups or draws keep the level."""
         moved = np.zeros_like(self.noise)  # (B,)
-        for part, variance in zip((self.by_image, self.by_draw, self.noise), self.variances(level), strict=True):
+        parts = (self.by_image, self.by_draw, self.noise)
+        for part, variance in zip(parts, self.variances(level), strict=True):
             spread = float(part.std())
             moved += part * (np.sqrt(variance) / spread if spread > 0 else 0.0)
         tail = (1 - level) / 2
@@ -113,9 +124,9 @@ class Gain:
 class Trial:
     """Several models on the same test images, resampled together: first support draws, then whole groups.
 
-    correct: model -> (S, n); models may have different numbers of draws. Draw s is the same support set for all of
-    them, and a model with a single row (zero-shot) is compared with every draw; else the first draws that both
-    have are compared. means: model -> (B, S) accuracy per draw on the resampled images.
+    correct: model -> (S, n); models may have different numbers of draws. Draw s is the same support set for
+    all of them, and a model with a single row (zero-shot) is compared with every draw; else the first draws
+    that both have are compared. means: model -> (B, S) accuracy per draw on the resampled images.
     """
 
     correct: dict[str, NDArray[np.float64]]
@@ -140,7 +151,7 @@ class Trial:
         return Gain(difference, self.group, by_image, by_draw, rng.standard_normal(len(resampled)))
 
     def contrasts(self, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
-        """One `Contrast` per planned pair (a, b), p-values and intervals adjusted together after Holm (1979)."""
+        """One `Contrast` per planned pair (a, b); p-values and intervals adjusted together, Holm (1979)."""
         gains = [self.gain(a, b) for a, b in pairs]
         p = np.array([gain.p_value() for gain in gains])
         parts = zip(pairs, gains, p, holm(p), _holm_levels(p), strict=True)
@@ -150,36 +161,47 @@ class Trial:
 def trial(
     correct: Iterable[tuple[str, ArrayLike]], groups: ArrayLike | None, *, seed: int, resamples: int = 10_000
 ) -> Trial:
-    """Resample models together. ``correct``: (name, (n,) or (S, n) bool or float in [0, 1]) per model; groups: (n,).
+    """Resample models together, on the same images.
 
-    Weights of groups are multinomial; for more than a hundred groups Poisson (Hanley & MacGibbon 2006, "Creating
-    non-parametric bootstrap samples using Poisson frequencies"). Raises `BadData`, `BadRequest`.
+    correct: name and (n,) or (S, n) bool or float in [0, 1] of each model. groups: (n,). Weights of groups
+    are multinomial; for more than a hundred groups Poisson (Hanley & MacGibbon 2006, "Creating non-parametric
+    bootstrap samples using Poisson frequencies"). Raises `BadData`, `BadRequest`.
     """
     named = list(correct)
     tables = {name: correct_table(table) for name, table in named}
     if len(tables) < max(len(named), 1) or resamples < 100:
-        raise BadRequest(f"{len(named)} models, {resamples} resamples: want models of different names, 100 resamples")
+        raise BadRequest(
+            f"{len(named)} models, {resamples} resamples: want models of different names, 100 resamples"
+        )
     widths = sorted({table.shape[1] for table in tables.values()})
     if len(widths) > 1:
-        raise BadData(f"the models were tested on {widths} images: compare them on the same images in the same order")
+        raise BadData(
+            f"the models were tested on {widths} images: compare them on the same images in the same order"
+        )
     group = group_numbers(groups, widths[0])
     stacked = np.concatenate([*tables.values(), np.ones((1, widths[0]))])  # (R + 1, n)
-    totals = np.stack([np.bincount(group, weights=row) for row in stacked], axis=1).astype(np.float32)  # (G, R + 1)
-    sums = _weighted(totals, resamples, np.random.default_rng(seed))  # (B, R + 1)
+    totals = np.stack([np.bincount(group, weights=row) for row in stacked], axis=1)  # (G, R + 1)
+    sums = _weighted(totals.astype(np.float32), resamples, np.random.default_rng(seed))  # (B, R + 1)
     shares = sums[:, :-1] / sums[:, -1:]  # (B, R)
     edges = np.cumsum([len(table) for table in tables.values()])[:-1]
     return Trial(tables, group, dict(zip(tables, np.split(shares, edges, axis=1), strict=True)), seed)
 
 
 def paired(
-    correct_a: ArrayLike, correct_b: ArrayLike, groups: ArrayLike | None = None, *, seed: int, resamples: int = 10_000
+    correct_a: ArrayLike,
+    correct_b: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    seed: int,
+    resamples: int = 10_000,
 ) -> Contrast:
-    """One planned contrast: B over A, each (n,) or (S, n), on the same images in ``groups`` (n,). See `Trial`."""
-    return trial((("A", correct_a), ("B", correct_b)), groups, seed=seed, resamples=resamples).contrasts((("A", "B"),))[0]
+    """One planned contrast: B over A, each (n,) or (S, n), on the same images in ``groups`` (n,)."""
+    both = trial((("A", correct_a), ("B", correct_b)), groups, seed=seed, resamples=resamples)
+    return both.contrasts([("A", "B")])[0]
 
 
 def mcnemar_midp(b: int, c: int) -> float:
-    """Two-sided mid-p of McNemar's test for ``b`` images that only A has right and ``c`` that only B has right.
+    """Two-sided mid-p of McNemar's test; ``b`` images only A has right, ``c`` only B.
 
     Fagerland, Lydersen & Laake (2013), "The McNemar test for binary matched-pairs data". Raises `BadRequest`.
     """
@@ -202,7 +224,7 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def _holm_levels(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) level at which each interval leaves 0 out exactly when Holm rejects; the first failure stops the steps."""
+    """(m,) levels whose intervals leave 0 out just when Holm rejects; the first failure stops the steps."""
     order = np.argsort(p, kind="stable")
     alpha = _ALPHA / np.arange(p.size, 0, -1)  # (m,)
     failed = np.flatnonzero(p[order] > alpha)
@@ -228,7 +250,8 @@ def _contrast(pair: tuple[str, str], gain: Gain, p: tuple[float, float], level: 
         n_images=n,
         n_groups=int(gain.group.max()) + 1,
         n_draws=draws,
-        image_variance=by_image + doubt,
+        design_effect=n * (doubt / 2) ** 0.5,
+        image_variance=by_image,
         draw_variance=by_draw,
     )
 

@@ -1,4 +1,4 @@
-"""Which images belong together: duplicates, runs of neighbours, the user's own groups, and what straddles a split."""
+"""Which images belong together: duplicates, runs of neighbours, user's groups; and what straddles a split."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _SMALLEST_CAP = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DuplicateGroups:
-    """``group``: (n,) int, 0..G-1 by first appearance, a number of its own for every image without a duplicate.
+    """Which images are near-copies of each other.
 
-    ``pairs``: the pairs of duplicates, nearest first, also those whose images lie in different groups; at most
+    group: (n,) int, 0..G-1 by first appearance, a number of its own for every image without a duplicate.
+    pairs: the pairs of duplicates, nearest first, also those whose images lie in different groups; at most
     200,000 of the ``n_found`` that were found.
     """
 
@@ -40,22 +41,27 @@ def duplicate_groups(
     hash_distance: int = 6,
     largest_share: float = 0.05,
 ) -> DuplicateGroups:
-    """Groups of images of which *every* two are duplicates (complete linkage: a chain of likenesses is no group).
+    """Groups of images of which every two are duplicates: complete linkage, a chain of likenesses is none.
 
-    features: (n, d) float32 unit rows. dhash: (n,) uint64 difference hashes. sha: digests of the files' bytes, or
-    None. Two images are duplicates when their bytes are the same, or when their cosine is at least ``cosine`` and
-    their hashes differ in at most ``hash_distance`` bits. No group holds more than ``largest_share`` of the images
-    (two are always allowed): beyond that likeness says that the pictures are all of one kind, not that they are
-    copies. Only files with the same bytes stay together whatever their number. Where more than 200,000 pairs are
-    near, the groups rest on the nearest of them. Raises `BadData`, `BadRequest` for a threshold out of range.
+    features: (n, d) float32 unit rows. dhash: (n,) uint64 difference hashes. sha: digests of the files'
+    bytes, or None. Two images are duplicates when their bytes are the same, or when their cosine is at least
+    ``cosine`` and their hashes differ in at most ``hash_distance`` bits. No group holds more than
+    ``largest_share`` of the images (two are always allowed): beyond that likeness says that the pictures are
+    all of one kind, not that they are copies. Only files with the same bytes stay together whatever their
+    number. Where more than 200,000 pairs are near, the groups rest on the nearest of them. Raises `BadData`,
+    `BadRequest` for a threshold out of range.
     """
     if not (0 < cosine <= 1 and 0 <= hash_distance <= 64 and 0 < largest_share <= 1):
-        raise BadRequest(f"cosine {cosine}, hash distance {hash_distance}, largest share {largest_share}: out of range")
+        raise BadRequest(
+            f"cosine {cosine}, hash distance {hash_distance}, largest share {largest_share}: out of range"
+        )
     unit = _unit_rows(features)
     n = len(unit)
     bits = np.asarray(dhash)
     if bits.shape != (n,) or bits.dtype != np.uint64:
-        raise BadData(f"dhash has shape {bits.shape} and type {bits.dtype}: want ({n},) uint64, one per image")
+        raise BadData(
+            f"dhash has shape {bits.shape} and type {bits.dtype}: want ({n},) uint64, one per image"
+        )
     if sha is not None and len(sha) != n:
         raise BadData(f"{len(sha)} digests for {n} images: give one per image")
     first = _first_of(n, sha)  # (n,)
@@ -71,10 +77,11 @@ def duplicate_groups(
 
 
 def run_groups(numbers: ArrayLike | Sequence[str], length: int) -> NDArray[np.intp]:
-    """(n,) block of each image when the images, put in order, are cut into runs of about ``length`` neighbours.
+    """(n,) run of each image when the images, put in order, are cut into runs of about ``length``.
 
-    numbers: (n,) ints (frame, row, cell number) or file names, ordered as people count: img9 before img10. Runs
-    differ in size by one at most, but images of one number or name are never parted. Raises `BadRequest`, `BadData`.
+    numbers: (n,) ints (frame, row, cell number) or file names, ordered as people count: img9 before img10.
+    Runs differ in size by one at most, but images of one number or name are never parted. Raises
+    `BadRequest`, `BadData`.
     """
     if length < 1:
         raise BadRequest(f"a run of {length} images: the length must be at least 1")
@@ -95,7 +102,9 @@ def merge_groups(a: ArrayLike, b: ArrayLike) -> NDArray[np.intp]:
     """(n,) the finest groups in which whatever ``a`` (n,) or ``b`` (n,) holds together stays together."""
     left, right = np.asarray(a), np.asarray(b)
     if left.ndim != 1 or left.shape != right.shape:
-        raise BadData(f"groups of shapes {left.shape} and {right.shape}: want two (n,) arrays over the same images")
+        raise BadData(
+            f"groups of shapes {left.shape} and {right.shape}: want two (n,) arrays over the same images"
+        )
     names_a, code_a = np.unique(left, return_inverse=True)  # (A,), (n,)
     names_b, code_b = np.unique(right, return_inverse=True)  # (B,), (n,)
     nodes = names_a.size + names_b.size
@@ -104,7 +113,7 @@ def merge_groups(a: ArrayLike, b: ArrayLike) -> NDArray[np.intp]:
     return _by_appearance(part[code_a])
 
 
-def straddling(group: ArrayLike, split: ArrayLike) -> NDArray:
+def straddling(group: ArrayLike, split: ArrayLike) -> NDArray[np.generic]:
     """Ids of the groups with images on more than one side; ``split`` (n,) names the side of each image."""
     ids, sides = np.asarray(group), np.asarray(split)
     if ids.ndim != 1 or ids.shape != sides.shape:
@@ -135,8 +144,9 @@ def _first_of(n: int, sha: Sequence[str] | None) -> NDArray[np.intp]:
 def _near_pairs(
     unit: NDArray[np.float32], bits: NDArray[np.uint64], cosine: float, hash_distance: int
 ) -> tuple[NDArray[np.float64], int]:
-    """(P, 4) rows i, j, cosine, distance, nearest first, and how many there were before the weakest were dropped."""
-    kept, n_found, weakest = np.empty((0, 4)), 0, -np.inf
+    """(P, 4) rows i, j, cosine, distance, nearest first; and how many there were before any were dropped."""
+    kept: NDArray[np.float64] = np.empty((0, 4))
+    n_found, weakest = 0, -np.inf
     step = max(_BLOCK // max(len(unit), 1), 1)
     for start in range(0, len(unit), step):
         block = np.triu(unit[start : start + step] @ unit[start:].T, k=1)  # (b, n - start)
@@ -144,17 +154,20 @@ def _near_pairs(
         likeness, apart = block[i, j], np.bitwise_count(bits[start + i] ^ bits[start + j])  # (p,), (p,)
         n_found += int(np.count_nonzero(apart <= hash_distance))
         close = (apart <= hash_distance) & (likeness > weakest)  # (p,)
-        found = np.stack([start + i[close], start + j[close], likeness[close], apart[close]], axis=1)  # (p, 4)
-        kept = np.concatenate([kept, found])  # (P, 4)
+        found = np.stack(
+            [start + i[close], start + j[close], likeness[close], apart[close]], axis=1
+        )  # (p, 4)
+        kept = np.concatenate([kept, found.astype(np.float64)])  # (P, 4)
         kept = kept[np.lexsort((kept[:, 3], -kept[:, 2]))][:_MOST_PAIRS]  # (P, 4)
-        weakest = kept[-1, 2] if len(kept) == _MOST_PAIRS else weakest
+        weakest = float(kept[-1, 2]) if len(kept) == _MOST_PAIRS else weakest
     return kept, n_found
 
 
 def _complete_linkage(pairs: NDArray[np.float64], weight: NDArray[np.intp], cap: int) -> NDArray[np.intp]:
-    """(n,) cluster of each image, named by one of its members; ``weight`` (n,) counts an image and its copies.
+    """(n,) cluster of each image, named by one of its members.
 
-    Two clusters merge at the moment when the last pair between them has come by, nearest pairs first.
+    ``weight``: (n,) an image and its copies. Two clusters merge at the moment when the last pair between them
+    has come by, nearest pairs first.
     """
     members = {i: [i] for i in range(len(weight))}
     cluster, heavy = np.arange(len(weight)), weight.copy()
@@ -181,10 +194,12 @@ def _natural(key: int | float | str) -> tuple[tuple[int, float, str], ...]:
     """Sort key under which numbers inside names count as numbers."""
     if not isinstance(key, str):
         return ((0, key, ""),)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", key))
+    return tuple(
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", key)
+    )
 
 
-def _by_appearance(ids: NDArray) -> NDArray[np.intp]:
+def _by_appearance(ids: NDArray[np.generic]) -> NDArray[np.intp]:
     """(n,) numbers 0..G-1 in the order in which the groups first appear."""
     _, first, code = np.unique(ids, return_index=True, return_inverse=True)  # (G,), (n,)
     rank = np.empty(first.size, dtype=np.intp)

@@ -1,8 +1,8 @@
 """How sure an accuracy is: intervals that hold near 100 %, for grouped images and for several support draws.
 
 Images are seldom independent: frames of one video, cells of one module, photos of one day answer alike. Every
-interval here therefore takes ``groups``, one integer per image, and treats the *group* as the unit that was drawn
-at random. Singleton groups (or ``None``) give the ordinary interval, to the last digit.
+interval here therefore takes ``groups``, one integer per image, and treats the *group* as the unit that was
+drawn at random. Singleton groups (or ``None``) give the ordinary interval, to the last digit.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from anmok.errors import BadData, BadRequest
 
-Metric = Callable[[NDArray, NDArray], float]  # (truth (n,), predicted (n,)) -> a share between 0 and 1
-# Weight of the worst case where no group saw an event: 2 covers >= 94 %, 0 covers 81 % (benchmarks/simulate_evidence.py)
+Metric = Callable[
+    [NDArray[np.generic], NDArray[np.generic]], float
+]  # (truth (n,), predicted (n,)) -> a share between 0 and 1
+# Weight of the worst case where no group saw an event: intervals then cover 94 % or more, and 81 % without
 _DOUBT = 2.0
 
 
@@ -49,12 +51,12 @@ def z_quantile(level: float) -> float:
     """Two-sided normal quantile: 1.96 for 0.95. Raises `BadRequest` for a level outside (0, 1)."""
     if not 0 < level < 1:
         raise BadRequest(f"a confidence level lies between 0 and 1, not {level}: use 0.95")
-    return float(-stats.norm.ppf((1 - level) / 2))
+    return float(-special.ndtri((1 - level) / 2))
 
 
 def t_quantile(level: float, freedom: float) -> float:
     """Two-sided Student quantile; ``freedom`` need not be whole."""
-    return float(-stats.t.ppf((1 - level) / 2, freedom))
+    return float(-special.stdtrit(freedom, (1 - level) / 2))
 
 
 def wilson(correct: float, n: float, level: float = 0.95) -> Interval:
@@ -74,7 +76,7 @@ def wilson(correct: float, n: float, level: float = 0.95) -> Interval:
 
 
 def group_numbers(groups: ArrayLike | None, n: int) -> NDArray[np.intp]:
-    """(n,) numbers 0..G-1 of arbitrary group ids; ``None`` makes every image its own group. Raises `BadData`."""
+    """(n,) numbers 0..G-1 of any group ids; ``None`` makes every image its own group. Raises `BadData`."""
     if groups is None:
         return np.arange(n)
     ids = np.asarray(groups)
@@ -87,27 +89,32 @@ def correct_table(correct: ArrayLike) -> NDArray[np.float64]:
     """(S, n) float64 from (n,) or (S, n) bool or float in [0, 1]. Raises `BadData`."""
     table = np.atleast_2d(np.asarray(correct, dtype=np.float64))  # (S, n)
     if table.ndim != 2 or table.size == 0 or not ((table >= 0) & (table <= 1)).all():
-        raise BadData(f"correct needs shape (n,) or (S, n), n > 0, values in [0, 1]; it has shape {table.shape}")
+        raise BadData(
+            f"correct needs shape (n,) or (S, n), n > 0, values in [0, 1]; it has shape {table.shape}"
+        )
     return table
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
     """How many grouped images carry the information of one independent image, >= 1.
 
-    The variance of the mean of ``values`` (n,) with whole groups drawn at random, Bell & McCaffrey (2002), "Bias
-    reduction in standard errors for linear regression with multi-stage samples", over its variance with images
-    drawn at random. At most what groups answering with one voice would have; constant values, which say nothing
-    about likeness within groups, get just that. Raises `BadData`.
+    The variance of the mean of ``values`` (n,) with whole groups drawn at random, Bell & McCaffrey (2002),
+    "Bias reduction in standard errors for linear regression with multi-stage samples", over its variance with
+    images drawn at random. At most what groups answering with one voice would have; constant values, which
+    say nothing about likeness within groups, get just that. Raises `BadData`.
     """
     return _effect(*_grouped(values, groups))[0]
 
 
-def careful_effect(values: ArrayLike, events: ArrayLike, groups: ArrayLike | None, level: float = 0.95) -> float:
-    """`design_effect`, made larger where it rests on little, so that an interval with a normal quantile holds.
+def careful_effect(
+    values: ArrayLike, events: ArrayLike, groups: ArrayLike | None, level: float = 0.95
+) -> float:
+    """`design_effect`, larger where it rests on little, so that intervals with a normal quantile hold.
 
-    Few groups: times the squared ratio of Student's to the normal quantile. Few ``events`` ((n,), >= 0, what the
-    value departs from the common answer): groups look independent when each of three errors falls into another
-    group, so the estimate is mixed with the worst case while there are groups without any event. Raises `BadData`.
+    Few groups: times the squared ratio of Student's to the normal quantile. Few ``events`` ((n,), >= 0, what
+    the value departs from the common answer): groups look independent when each of three errors falls into
+    another group, so the estimate is mixed with the worst case while there are groups without any event.
+    Raises `BadData`.
     """
     y, group = _grouped(values, groups)
     effect, freedom, worst = _effect(y, group)
@@ -121,10 +128,10 @@ def careful_effect(values: ArrayLike, events: ArrayLike, groups: ArrayLike | Non
 def accuracy(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Estimate:
     """Accuracy with an interval that stays honest for grouped images, few groups and several support draws.
 
-    correct: (n,) bool or float in [0, 1], or (S, n) for S support draws judged on the same n images. groups: (n,).
-    The interval is Wilson's at the effective sample size (Korn & Graubard 1998, "Confidence intervals for
-    proportions with small expected number of positive counts"). The draws add the variance of their mean; a single
-    draw speaks for its own support set only. Raises `BadData`.
+    correct: (n,) bool or float in [0, 1], or (S, n) for S support draws judged on the same n images. groups:
+    (n,). The interval is Wilson's at the effective sample size (Korn & Graubard 1998, "Confidence intervals
+    for proportions with small expected number of positive counts"). The draws add the variance of their mean;
+    a single draw speaks for its own support set only. Raises `BadData`.
     """
     table = correct_table(correct)  # (S, n)
     draws, n = table.shape
@@ -147,7 +154,7 @@ def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def macro_f1(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Mean F1 over the classes that occur in ``truth`` (n,) or ``predicted`` (n,); a class never hit counts 0."""
+    """Mean F1 over the classes in ``truth`` (n,) or ``predicted`` (n,); a class never hit counts 0."""
     real, guess = _labels(truth, predicted)
     names, code = np.unique(np.concatenate([real, guess]), return_inverse=True)  # (C,), (2n,)
     counts = np.bincount(code, minlength=names.size)  # (C,) real + guessed
@@ -166,9 +173,9 @@ def metric_interval(
 ) -> Interval:
     """95 % interval of a metric in [0, 1] by a bootstrap of groups within strata (default: the true classes).
 
-    Percentiles, widened for few groups by Student's quantile. A bootstrap sees nothing but what happened and is
-    blind near 100 %, so the interval always holds Wilson's for a mean of class-wise shares with as many effective
-    images. Raises `BadData` for shapes that disagree, `BadRequest` for a metric outside [0, 1].
+    Percentiles, widened for few groups by Student's quantile. A bootstrap sees nothing but what happened and
+    is blind near 100 %, so the interval always holds Wilson's for a mean of class-wise shares with as many
+    effective images. Raises `BadData` for shapes that disagree, `BadRequest` for a metric outside [0, 1].
     """
     real, guess = _labels(truth, predicted)
     n, value = real.size, float(metric(real, guess))
@@ -199,7 +206,7 @@ def _grouped(values: ArrayLike, groups: ArrayLike | None) -> tuple[NDArray[np.fl
 
 
 def _effect(y: NDArray[np.float64], group: NDArray[np.intp]) -> tuple[float, float, float]:
-    """Design effect, its degrees of freedom (Satterthwaite) and the worst design effect these groups can have."""
+    """Design effect, its degrees of freedom (Satterthwaite) and the worst that these groups can have."""
     n, size = y.size, np.bincount(group).astype(np.float64)  # (G,)
     rest = y - y.mean()
     total, squares = np.bincount(group, weights=rest), float(rest @ rest)  # (G,)
@@ -214,15 +221,17 @@ def _effect(y: NDArray[np.float64], group: NDArray[np.intp]) -> tuple[float, flo
     return min(max(sampled / squares * (n - 1) / n, 1.0), worst), freedom, worst
 
 
-def _labels(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray, NDArray]:
+def _labels(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     real, guess = np.asarray(truth), np.asarray(predicted)
     if real.ndim != 1 or real.shape != guess.shape or real.size == 0:
-        raise BadData(f"truth has shape {real.shape}, predicted {guess.shape}: want two non-empty (n,) arrays")
+        raise BadData(
+            f"truth has shape {real.shape}, predicted {guess.shape}: want two non-empty (n,) arrays"
+        )
     return real, guess
 
 
-def _strata_of_groups(strata: NDArray, group: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(G,) the commonest stratum of each group; strata of a single group, which cannot vary, are put together."""
+def _strata_of_groups(strata: NDArray[np.generic], group: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(G,) the commonest stratum of each group; strata of a single group, which cannot vary, are merged."""
     names, code = np.unique(strata, return_inverse=True)  # (H,), (n,)
     pair, count = np.unique(group * names.size + code, return_counts=True)  # (P,), (P,)
     last = np.lexsort((count, pair // names.size))  # (P,) by group, the commonest stratum last

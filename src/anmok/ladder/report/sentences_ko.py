@@ -120,7 +120,7 @@ class Korean:
         if step.cold_seconds > step.seconds:
             time += f"(특징을 저장해 둔 뒤에는 {_FIGURES.duration(step.seconds)})"
         ms, size = _FIGURES.milliseconds(step.ms_per_image), _FIGURES.megabytes(step.megabytes)
-        return f"{labels}{joint} {time}가 들었습니다. 쓸 때는 이 컴퓨터에서 이미지 한 장에 {ms}, 배포 용량은 {size}입니다."
+        return f"{labels}{joint} {with_particle(time, '이')} 들었습니다. 쓸 때는 이 컴퓨터에서 이미지 한 장에 {ms}, 배포 용량은 {size}입니다."
 
     def wrong(self) -> str:
         """내 데이터에 무슨 문제가 있나?"""
@@ -154,8 +154,7 @@ class Korean:
             parts.append("어떤 이미지들이 한 묶음인지 적어 group 열로 넘겨주면, 추측 대신 그 묶음을 씁니다.")
         gain = outcome.recommendation.next_gain
         if gain is not None:
-            little = "" if gain >= outcome.margin else ", 늘려도 별 차이가 없습니다"
-            parts.append(f"학습 곡선으로 보아 라벨을 두 배로 늘리면 약 {_FIGURES.points(gain)} 달라집니다{little}.")
+            parts.append(f"학습 곡선으로 보아 라벨을 두 배로 늘리면 정확도가 {self._bought(gain)}.")
         if known.standing in ("decided", "open"):
             parts.append("새 이미지에 써 보십시오: anmok classify --head report/best")
         return " ".join(parts)
@@ -171,6 +170,12 @@ class Korean:
                 f"판가름하려면 테스트 이미지가 약 {_FIGURES.count(known.images_needed)}장이 되도록 라벨을 더 다십시오.",
             )
         return ()
+
+    def _bought(self, gain: float) -> str:
+        if gain <= 0:
+            return "더 오르지 않습니다"
+        only = "밖에 오르지 않습니다" if gain < self.facts.outcome.margin else "쯤 오릅니다"
+        return f"{_FIGURES.width(gain)}{only}"
 
     def _start(self, rung: str, right: str) -> str:
         best = _rung(self.facts.best)

@@ -98,8 +98,7 @@ def _linear_heads(material: Material, support: Labels, rarest: int) -> Sequence[
 
     def logistic(strength: float) -> _Candidate:
         def run(rows: Labels) -> Head:
-            part = linear.Standardised(data.mean, data.scale, data.rows[rows], data.basis)
-            return linear.logistic(part, labels[rows], material.classes, strength)
+            return linear.logistic(data.part(rows), labels[rows], material.classes, strength)
 
         return _Candidate(f"logistic regression, C = {strength:g}", run)
 
@@ -129,7 +128,8 @@ def _projection(material: Material, support: Labels) -> Head:
 def _chosen(candidates: Sequence[_Candidate], material: Material, support: Labels, rarest: int) -> Fitted:
     """The candidate with the best inner accuracy; the earlier one at a tie; the first where nothing can be chosen."""
     everything = np.arange(len(support))
-    if len(candidates) == 1 or rarest < FEW:
+    has_groups = len(np.unique(material.groups[support])) >= 2 * INNER_FOLDS
+    if len(candidates) == 1 or rarest < FEW or not has_groups:
         return Fitted(candidates[0].fit(everything), candidates[0].name, 1)
     labels = material.labels[support]
     fold = folds(labels, material.groups[support], INNER_FOLDS, material.seed)

@@ -1,0 +1,61 @@
+"""Which images belong together: copies, the user's groups, and those that the metadata give away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anmok.evidence.groups import DuplicateGroups, duplicate_groups, merge_groups
+from anmok.evidence.leaks import LeakReport, find_leaks
+from anmok.evidence.metadata import collect
+from anmok.ladder.dataset import Dataset
+from anmok.ladder.features import Looked
+from anmok.pairing import unit
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouping:
+    """``groups`` (n,): no split may divide one. ``copies`` (n,): the same without the proposed groups, for the
+    number that a random split would have claimed."""
+
+    groups: Labels
+    copies: Labels
+    duplicates: DuplicateGroups
+    leaks: LeakReport
+    description: str
+
+
+def grouping(dataset: Dataset, looked: Looked, policy: str, seed: int) -> Grouping:
+    """``policy`` as in ``Plan.groups``: auto, duplicates or none."""
+    assert dataset.labels is not None
+    # Centred, since pooled features are all positive and any two pictures of one kind would look alike.
+    rows = unit(looked.features - looked.features.mean(0))
+    duplicates = duplicate_groups(rows, looked.dhash, sha=[facts.sha256 for facts in looked.facts])
+    classes = [dataset.classes[label] for label in dataset.labels]
+    metadata = collect(dataset.names, classes, looked.facts)
+    leaks = find_leaks(metadata, dataset.labels, dataset.groups, seed=seed)
+    alone = np.arange(len(dataset.paths))
+    if policy == "none":
+        return Grouping(alone, alone, duplicates, leaks, "none, as asked")
+    copies = duplicates.group.astype(np.int64)
+    if dataset.groups is not None:
+        groups = merge_groups(copies, dataset.groups).astype(np.int64)
+        return Grouping(groups, copies, duplicates, leaks, "yours, and near-duplicates")
+    if policy == "duplicates" or leaks.recommended is None:
+        return Grouping(copies, copies, duplicates, leaks, "near-duplicates")
+    groups = merge_groups(copies, leaks.recommended.group).astype(np.int64)
+    return Grouping(groups, copies, duplicates, leaks, f"{leaks.recommended.name}, and near-duplicates")
+
+
+def conflicting(looked: Looked, labels: Labels) -> Sequence[int]:
+    """Images whose very bytes stand under two labels."""
+    by_hash: dict[str, list[int]] = {}
+    for index, facts in enumerate(looked.facts):
+        by_hash.setdefault(facts.sha256, []).append(index)
+    twice = (rows for rows in by_hash.values() if len({int(labels[i]) for i in rows}) > 1)
+    return sorted(index for rows in twice for index in rows)

@@ -1,0 +1,166 @@
+"""Four small charts: accuracy against labels, seconds, milliseconds and megabytes. No single blended score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from anmok.ladder.outcome import Outcome, Step
+from anmok.ladder.report.curves import Look
+from anmok.ladder.report.svg import Drawing, Point, Scale, log_ticks, ticks
+
+_WIDTH, _HEIGHT = 440.0, 290.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 18.0, 28.0, 50.0
+_ZERO_SLOT = 34.0  # room at the left for a cost of 0, which has no logarithm
+_CLOSE = 13.0  # two names nearer than this would cover each other
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One rung at a price. ``cheaper``: the price with cached features, where that differs; ``is_small``: a point of
+    the learning curve, which carries no name."""
+
+    key: str
+    price: float
+    accuracy: float
+    cheaper: float | None = None
+    is_small: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """From a price to a place: a logarithm, and a slot of its own for 0."""
+
+    log: Scale
+    zero: float | None
+
+    def __call__(self, price: float) -> float:
+        return self.log(math.log10(price)) if price > 0 else self.zero or self.log.start
+
+
+def fronts(outcome: Outcome, look: Look) -> list[Markup]:
+    """The four charts, in the order labels, seconds, milliseconds, megabytes."""
+    curve = [Dot(step.key, step.labels, step.accuracy.value, is_small=True) for step in outcome.curve]
+    seconds = [
+        Dot(step.key, step.cold_seconds, step.accuracy.value, step.seconds if step.seconds else None)
+        for step in outcome.steps
+    ]
+    by_labels = [*curve, *_dots(outcome.steps, lambda step: step.labels)]
+    return [
+        scatter(by_labels, look, look.words["labels_title"], look.words["labels"]),
+        scatter(seconds, look, look.words["seconds_title"], look.words["seconds"]),
+        scatter(
+            _dots(outcome.steps, lambda step: step.ms_per_image),
+            look,
+            look.words["milliseconds_title"],
+            look.words["milliseconds"],
+        ),
+        scatter(
+            _dots(outcome.steps, lambda step: step.megabytes),
+            look,
+            look.words["megabytes_title"],
+            look.words["megabytes"],
+        ),
+    ]
+
+
+def front(dots: Sequence[Dot]) -> list[Dot]:
+    """Those that nothing cheaper or equally cheap beats, from cheap to dear."""
+    kept: list[Dot] = []
+    for dot in sorted(dots, key=lambda dot: (dot.price, -dot.accuracy)):
+        if not kept or dot.accuracy > kept[-1].accuracy:
+            kept.append(dot)
+    return kept
+
+
+def scatter(dots: Sequence[Dot], look: Look, title: str, price: str) -> Markup:
+    """Accuracy (up) against a price (across, logarithmic)."""
+    about = "; ".join(
+        f"{dot.key}: {_short(dot.price)}, {look.figures.percent(dot.accuracy)}" for dot in dots if not dot.is_small
+    )
+    drawing = Drawing(_WIDTH, _HEIGHT, "chart front", title=title, about=about)
+    across, up = _prices(dots), _accuracies(dots)
+    _axes(drawing, across, up, look)
+    drawing.text(((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8), price, "label", "middle")
+    _stairs(drawing, [(across(dot.price), up(dot.accuracy)) for dot in front(dots)], _WIDTH - _RIGHT)
+    for dot in dots:
+        _dot(drawing, dot, across, up, look)
+    _names(drawing, [dot for dot in dots if not dot.is_small], across, up, look)
+    return drawing.markup()
+
+
+def _dots(steps: Sequence[Step], price: Callable[[Step], float]) -> list[Dot]:
+    return [Dot(step.key, price(step), step.accuracy.value) for step in steps]
+
+
+def _prices(dots: Sequence[Dot]) -> Prices:
+    every = [dot.price for dot in dots] + [dot.cheaper for dot in dots if dot.cheaper is not None]
+    real = [price for price in every if price > 0] or [1.0]
+    low, high = math.log10(min(real)), math.log10(max(real))
+    room = max(0.08 * (high - low), 0.2 if high - low > 0.1 else 0.35)
+    has_zero = len(real) < len(every)
+    start = _LEFT + (_ZERO_SLOT if has_zero else 0)
+    scale = Scale(low - room, high + room, start, _WIDTH - _RIGHT)
+    return Prices(scale, _LEFT + _ZERO_SLOT / 2 if has_zero else None)
+
+
+def _accuracies(dots: Sequence[Dot]) -> Scale:
+    values = [dot.accuracy for dot in dots]
+    low, high = math.floor(min(values) * 20 - 0.5) / 20, math.ceil(max(values) * 20 + 0.5) / 20
+    return Scale(max(low, 0.0), min(high, 1.0), _HEIGHT - _BOTTOM, _TOP)
+
+
+def _axes(drawing: Drawing, across: Prices, up: Scale, look: Look) -> None:
+    for value in ticks(up.low, up.high, 5):
+        drawing.line((_LEFT, up(value)), (_WIDTH - _RIGHT, up(value)), "grid")
+        drawing.text((_LEFT - 8, up(value) + 4), look.figures.percent(value, 0), "tick", "end")
+    drawing.line((_LEFT, up.start), (_WIDTH - _RIGHT, up.start), "axis")
+    if across.zero is not None:
+        drawing.text((across.zero, up.start + 19), "0", "tick", "middle")
+    for value in log_ticks(10**across.log.low, 10**across.log.high, 6):
+        x = across(value)
+        drawing.line((x, up.start), (x, up.start + 4), "axis")
+        drawing.text((x, up.start + 19), _short(value), "tick", "middle")
+    drawing.text((2, 12), look.accuracy, "label")
+
+
+def _stairs(drawing: Drawing, corners: Sequence[Point], right: float) -> None:
+    path: list[Point] = []
+    for x, y in corners:
+        if path:
+            path.append((x, path[-1][1]))
+        path.append((x, y))
+    path.append((right, path[-1][1]))
+    drawing.path(path, "stairs")
+
+
+def _dot(drawing: Drawing, dot: Dot, across: Prices, up: Scale, look: Look) -> None:
+    series, centre = look.series[dot.key], (across(dot.price), up(dot.accuracy))
+    if dot.cheaper is not None:
+        hollow = (across(dot.cheaper), up(dot.accuracy))
+        drawing.line(hollow, centre, f"leader s{series}")
+        drawing.marker(series, hollow, 4.5, f"point hollow s{series}")
+    drawing.marker(series, centre, 3 if dot.is_small else 5.5, f"point f{series}{' small' * dot.is_small}")
+
+
+def _names(drawing: Drawing, dots: Sequence[Dot], across: Prices, up: Scale, look: Look) -> None:
+    """The key beside each dot; on the other side where the first one is taken."""
+    taken: list[Point] = []
+    for dot in sorted(dots, key=lambda dot: -dot.accuracy):
+        x, y = across(dot.price), up(dot.accuracy) + 4
+        sides: tuple[tuple[float, str], ...] = ((x + 10, "start"), (x - 10, "end"))
+        free = [side for side in sides if all(_apart((side[0], y), other) for other in taken)]
+        place, anchor = (free or sides)[0]
+        taken.append((place, y))
+        drawing.text((place, y), dot.key, f"name t{look.series[dot.key]}", anchor)
+
+
+def _apart(one: Point, other: Point) -> bool:
+    return abs(one[0] - other[0]) > _CLOSE + 4 or abs(one[1] - other[1]) > _CLOSE
+
+
+def _short(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:.3g}"
