@@ -14,7 +14,7 @@ from anmok.nets.bert import MINILM_L6, TINY, Bert, Config, mean_pool, rename
 def reference(config: Config) -> BertModel:
     """transformers' net of the same shape, its weights wide enough that every part of it matters."""
     torch.manual_seed(0)
-    theirs = BertModel(
+    theirs: BertModel = BertModel(
         BertConfig(
             vocab_size=config.vocabulary,
             max_position_embeddings=config.positions,
@@ -26,7 +26,8 @@ def reference(config: Config) -> BertModel:
             layer_norm_eps=config.epsilon,
             hidden_act="gelu",
         )
-    ).eval()
+    )
+    theirs.train(False)
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.normal_(std=0.3)
@@ -96,7 +97,7 @@ def test_mean_pool_by_hand() -> None:
 def test_a_text_longer_than_the_positions_is_refused() -> None:
     ours = Bert(TINY)
     ids = torch.zeros(1, 17, dtype=torch.long)
-    with pytest.raises(BadRequest, match="17 tokens.*at most 16"):
+    with pytest.raises(BadRequest, match=r"17 tokens.*at most 16"):
         ours(ids, torch.ones_like(ids))
 
 

@@ -1,4 +1,4 @@
-"""CLIP's ResNet tower and text tower against the paper's arithmetic, written out under the published names."""
+"""CLIP's ResNet tower and text tower against the published arithmetic, written out step by step."""
 
 from __future__ import annotations
 
@@ -66,7 +66,6 @@ def reference(state: State, x: Tensor) -> Tensor:
     tokens = x.flatten(2).permute(2, 0, 1)  # (h*w, B, D)
     tokens = torch.cat([tokens.mean(0, keepdim=True), tokens])  # (1 + h*w, B, D)
     tokens = tokens + state["attnpool.positional_embedding"][:, None, :]
-    weights = {f"{p}_proj_weight": state[f"attnpool.{p}_proj.weight"] for p in "qkv"}
     pooled, _ = functional.multi_head_attention_forward(
         tokens[:1],
         tokens,
@@ -83,7 +82,9 @@ def reference(state: State, x: Tensor) -> Tensor:
         out_proj_bias=state["attnpool.c_proj.bias"],
         use_separate_proj_weight=True,
         need_weights=False,
-        **weights,
+        q_proj_weight=state["attnpool.q_proj.weight"],
+        k_proj_weight=state["attnpool.k_proj.weight"],
+        v_proj_weight=state["attnpool.v_proj.weight"],
     )
     return pooled[0]
 
@@ -120,7 +121,7 @@ def text_state() -> State:
 
 
 def text_reference(state: State, ids: Tensor) -> Tensor:
-    """Embedding of the last token: pre-norm layers, causal attention, x * sigmoid(1.702 x), x @ projection."""
+    """The last token's embedding: pre-norm layers, causal attention, x * sigmoid(1.702 x), x @ projection."""
 
     def norm(x: Tensor, name: str) -> Tensor:
         return functional.layer_norm(x, (WIDTH,), state[f"{name}.weight"], state[f"{name}.bias"], 1e-5)
@@ -174,7 +175,8 @@ def test_text_tower_equals_the_reference_in_transformers() -> None:
         eos_token_id=VOCABULARY - 1,
         pad_token_id=0,
     )
-    theirs = CLIPTextModelWithProjection(config).eval()
+    theirs = CLIPTextModelWithProjection(config)
+    theirs.train(False)
     theirs.load_state_dict(text, strict=True)
     ids = torch.randint(1, VOCABULARY - 2, (3, CONTEXT), generator=torch.Generator().manual_seed(1))
     ids[:, -1] = VOCABULARY - 1  # the end token, whose state is the text's
@@ -210,7 +212,7 @@ def test_a_name_of_another_checkpoint_is_refused(name: str) -> None:
 
 
 def test_another_image_size_is_refused() -> None:
-    with pytest.raises(BadRequest, match="96 x 64 pixels.*reads 64 x 64"):
+    with pytest.raises(BadRequest, match=r"96 x 64 pixels.*reads 64 x 64"):
         ClipResNet(TINY)(torch.zeros(1, 3, 96, 64))
 
 

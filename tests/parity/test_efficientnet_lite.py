@@ -22,7 +22,7 @@ from anmok.nets.efficientnet_lite import (
     rename,
 )
 
-# (kernel, stride, expansion, inputs, outputs) of each block of TINY, worked out by hand from the paper's table.
+# (kernel, stride, expansion, inputs, outputs) of TINY's blocks, worked out by hand from the paper's table.
 TINY_BLOCKS = [
     (3, 1, 1, 32, 8),
     (3, 2, 6, 8, 8),
@@ -76,7 +76,7 @@ def published_state() -> State:
 
 
 def same(x: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
-    """A convolution padded as TensorFlow's SAME says: ceil(side / stride) outputs, the odd zero at the far end."""
+    """A convolution padded as TensorFlow's SAME: ceil(side / stride) outputs, the odd zero at the far end."""
     pads: list[int] = []
     for side in (x.shape[3], x.shape[2]):  # functional.pad wants the last axis first
         total = max((math.ceil(side / stride) - 1) * stride + weight.shape[-1] - side, 0)
@@ -175,6 +175,16 @@ def test_an_image_does_not_see_its_batch(net: EfficientNetLite) -> None:
         singles = torch.cat([folded.features(x[i : i + 1]) for i in range(9)])
         assert (folded.features(x) - singles).abs().max() < 1e-5
         assert folded.features(x[:0]).shape == (0, 1280)
+
+
+def test_only_a_folded_net_takes_its_batch_apart(state: State) -> None:
+    net = EfficientNetLite(TINY)
+    net.load_state_dict(rename(state), strict=True)
+    seen: list[int] = []
+    for each in (net, fold(net)):  # the first in training, where batch norm needs the whole batch
+        each.stem.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+        each.features(images(9, 32, 32))
+    assert seen == [9, 4, 4, 1]
 
 
 def test_training_reaches_every_weight(state: State) -> None:

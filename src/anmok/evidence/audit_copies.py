@@ -1,4 +1,6 @@
-"""Copies of one picture, found without a model: the same bytes, or thumbnails that agree in what is their own."""
+"""Copies of one picture, found without a model: the same bytes, or thumbnails that agree in what is their
+own.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as pillow
+from PIL import Image
+from scipy import linalg
 
 from anmok import media
 from anmok.errors import BadMedia
@@ -29,7 +32,9 @@ _LEAST_OWN = 0.05  # of a thumbnail's length; below, it is nothing but what all 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Looks:
-    """``facts`` per image; ``dhash`` uint64 (n,); ``thumbs`` uint8 (n, 32, 32). ``unreadable``: index and reason."""
+    """``facts`` per image; ``dhash`` uint64 (n,); ``thumbs`` uint8 (n, 32, 32). ``unreadable``: index and
+    reason.
+    """
 
     facts: tuple[media.Facts | None, ...]
     dhash: NDArray[np.uint64]
@@ -38,7 +43,9 @@ class Looks:
 
 
 def look(paths: Sequence[Path], report: Callable[[int, int], None] | None = None) -> Looks:
-    """Decode every image once. ``report(done, total)`` follows. Files that cannot be read are named, not raised."""
+    """Decode every image once. ``report(done, total)`` follows. Files that cannot be read are named, not
+    raised.
+    """
     n = len(paths)
     facts: list[media.Facts | None] = [None] * n
     dhash, thumbs = np.zeros(n, dtype=np.uint64), np.zeros((n, SIDE, SIDE), dtype=np.uint8)
@@ -55,21 +62,25 @@ def look(paths: Sequence[Path], report: Callable[[int, int], None] | None = None
 
 
 def find_copies(looks: Looks) -> DuplicateGroups:
-    """Groups of copies among n readable images, by complete linkage. Two images are copies when their bytes are the
-    same, or when their hashes differ in at most 8 bits and their thumbnails correlate at 0.97 or more, after what all
-    pictures of the set have in common is taken away: parts under one camera look alike and are no copies.
+    """Groups of copies among n readable images, by complete linkage. Two images are copies when their bytes
+    are the same, or when their hashes differ in at most 8 bits and their thumbnails correlate at 0.97 or
+    more, after what all pictures of the set have in common is taken away: parts under one camera look alike
+    and are no copies.
 
     Finds re-encoded, resized, brightened and contrasted copies; not crops, rotations or mirror images.
     """
     sha = [fact.sha256 if fact is not None else f"unreadable {i}" for i, fact in enumerate(looks.facts)]
-    return duplicate_groups(own_parts(looks.thumbs), looks.dhash, sha=sha, cosine=COSINE, hash_distance=HASH_DISTANCE)
+    return duplicate_groups(
+        own_parts(looks.thumbs), looks.dhash, sha=sha, cosine=COSINE, hash_distance=HASH_DISTANCE
+    )
 
 
 def own_parts(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, 1024) unit rows: grey thumbnails (n, 32, 32) without level, contrast and the set's common structure.
+    """(n, 1024) unit rows: grey thumbnails (n, 32, 32) without level, contrast and the set's common
+    structure.
 
-    Common are the mean and up to 8 principal directions, one per 50 images. A picture of which nothing is left gets
-    a direction at random: it is like no other.
+    Common are the mean and up to 8 principal directions, one per 50 images. A picture of which nothing is
+    left gets a direction at random: it is like no other.
     """
     n = len(thumbs)
     grey = thumbs.reshape(n, -1).astype(np.float32)  # (n, 1024)
@@ -80,18 +91,23 @@ def own_parts(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
     if rank:
         unit = unit - unit[~is_flat].mean(axis=0) if (~is_flat).any() else unit  # (n, 1024)
         sample = np.random.default_rng(0).permutation(n)[:_SAMPLE]
-        directions = np.linalg.svd(unit[sample], full_matrices=False)[2][:rank]  # (rank, 1024)
-        unit = unit - (unit @ directions.T) @ directions  # (n, 1024)
+        size = unit.shape[1]
+        scatter = unit[sample].T @ unit[sample]  # (1024, 1024)
+        directions = linalg.eigh(scatter, subset_by_index=(size - rank, size - 1))[1]  # (1024, rank)
+        unit = unit - (unit @ directions) @ directions.T  # (n, 1024)
     length = np.linalg.norm(unit, axis=1)  # (n,)
     lost = np.flatnonzero(is_flat | (length < _LEAST_OWN))
     unit[lost] = np.random.default_rng(1).standard_normal((lost.size, unit.shape[1]))
-    return (unit / np.linalg.norm(unit, axis=1, keepdims=True)).astype(np.float32)
+    own: NDArray[np.float32] = unit / np.linalg.norm(unit, axis=1, keepdims=True)  # (n, 1024)
+    return own.astype(np.float32)
 
 
 def _seen(path: Path) -> tuple[media.Facts, int, NDArray[np.uint8]] | BadMedia:
     try:
-        picture, facts = media.read_with_facts(path)
+        picture, facts = media.decode_with_facts(path.read_bytes(), str(path))
     except BadMedia as error:
         return error
-    grey = pillow.fromarray(picture).convert("L").resize((SIDE, SIDE), pillow.Resampling.BOX)
+    except OSError as error:
+        return BadMedia(f"{path}: cannot be read ({error.strerror})")
+    grey = Image.fromarray(picture).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     return facts, difference_hash(picture), np.asarray(grey)

@@ -1,4 +1,6 @@
-"""Predictions and images put together: one row per image, tested or seen, with its label, answer, side and group."""
+"""Predictions and images put together: one row per image, tested or seen, with its label, answer, side and
+group.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """n images. ``label`` and ``predicted``: (n,) index into ``classes``, -1 where there is none. ``side``: (n,) what
-    a model that answered for a row has not been fitted on: "train", "val", "test", or the number of a fold.
-    ``is_tested``: (n,) rows that count. ``group``: (n,) the user's, or None. ``has_split``: sides are known."""
+    """n images. ``label`` and ``predicted``: (n,) index into ``classes``, -1 where there is none.
+    ``side``: (n,) what a model that answered for a row has not been fitted on: "train", "val", "test", or
+    the number of a fold. ``is_tested``: (n,) rows that count. ``group``: (n,) the user's, or None.
+    ``has_split``: sides are known.
+    """
 
     names: tuple[str, ...]
     paths: tuple[Path, ...] | None
@@ -73,9 +77,11 @@ class _Table:
 
 
 def gather(images: Path | None, predictions: Predictions, groups: Mapping[str, str] | None) -> Rows:
-    """Match predictions to the folder, and fill in what either knows. Raises `BadData` where they do not belong together.
+    """Match predictions to the folder, and fill in what either knows. Raises `BadData` where they do not
+    belong together.
 
-    Folder images without a prediction count as training images, unless the predictions list training rows themselves.
+    Folder images without a prediction count as training images, unless the predictions list training rows
+    themselves.
     """
     n = len(predictions.names)
     blank = [""] * n
@@ -94,7 +100,9 @@ def gather(images: Path | None, predictions: Predictions, groups: Mapping[str, s
     if groups is not None:
         table.group = _looked_up(table.names, groups)
     if not any(table.labels):
-        raise BadData("no labels: neither the predictions nor the folders tell what is right; add a label column")
+        raise BadData(
+            "no labels: neither the predictions nor the folders tell what is right; add a label column"
+        )
     return _coded(table)
 
 
@@ -113,10 +121,11 @@ def read_groups(path: Path) -> dict[str, str]:
 
 
 def matched(predictions: Predictions, folder: Folder) -> list[int]:
-    """Index into the folder of each predicted image, by the longest end of its path that fits exactly one file.
+    """Index into the folder of each predicted image, by the longest end of its path that fits exactly one
+    file.
 
-    Suffixes may be missing (Ultralytics) and leading zeros too (COCO ids); row numbers follow the sorted names.
-    Raises `BadData` with counts and three examples each way.
+    Suffixes may be missing (Ultralytics) and leading zeros too (COCO ids); row numbers follow the sorted
+    names. Raises `BadData` with counts and three examples each way.
     """
     if predictions.is_ordinal:
         return _by_order(len(predictions.names), folder)
@@ -135,7 +144,9 @@ def matched(predictions: Predictions, folder: Folder) -> list[int]:
             "give the folder that was predicted"
         )
     if len(taken) < len(places):
-        raise BadData(f"{len(places) - len(taken)} predictions fall on an image that has one: write longer paths")
+        raise BadData(
+            f"{len(places) - len(taken)} predictions fall on an image that has one: write longer paths"
+        )
     return [place for place in places if place is not None]
 
 
@@ -152,7 +163,9 @@ def _place(name: str, index: Mapping[str, list[int]]) -> int | None:
         if len(found) == 1:
             return found[0]
         if found:
-            raise BadData(f"{name}: {len(found)} images of the folder end so; write longer paths in the predictions")
+            raise BadData(
+                f"{name}: {len(found)} images of the folder end so; write longer paths in the predictions"
+            )
     return None
 
 
@@ -160,8 +173,8 @@ def _by_order(n: int, folder: Folder) -> list[int]:
     tested = [i for i, split in enumerate(folder.split) if split == "test"] or list(range(len(folder.names)))
     if len(tested) != n:
         raise BadData(
-            f"the predictions are numbered rows, {n} of them, but {folder.root} has {len(tested)} images to be "
-            "matched in sorted order: give the folder of exactly the predicted images, or write their names"
+            f"the predictions are {n} numbered rows, {folder.root} has {len(tested)} images to be matched "
+            "in sorted order: give the folder of exactly the predicted images, or write their names"
         )
     return sorted(tested, key=lambda i: folder.names[i])
 
@@ -180,9 +193,22 @@ def _add_folder(table: _Table, folder: Folder, places: Sequence[int], prediction
     table.paths = [folder.paths[place] for place in places]
     table.labels = [own or folder.labels[place] for own, place in zip(table.labels, places, strict=True)]
     table.side = [own or folder.split[place] for own, place in zip(table.side, places, strict=True)]
+    _add_spare(table, folder, places)
+    # In the folder's order, whatever order the predictions stood in: an output says nothing of the camera.
+    place = {name: i for i, name in enumerate(folder.names)}
+    order = sorted(range(len(table.names)), key=lambda i: place[table.names[i]])
+    for column in (table.names, table.labels, table.predicted, table.side, table.group or []):
+        column[:] = [column[i] for i in order if column]
+    table.paths = [table.paths[i] for i in order] if table.paths else None
+
+
+def _add_spare(table: _Table, folder: Folder, places: Sequence[int]) -> None:
+    """Images without a prediction: what the model was trained on, unless the predictions name training
+    rows.
+    """
     taken = set(places)
     spare = [i for i in range(len(folder.names)) if i not in taken]
-    if not spare:
+    if not spare or table.paths is None:
         return
     if "train" in table.side or any(side.isdecimal() for side in table.side):
         table.notes.append(Note("unlisted_dropped", (len(spare),)))
@@ -208,14 +234,16 @@ def _looked_up(names: Sequence[str], groups: Mapping[str, str]) -> list[str]:
     found = [next((ends[end] for end in _ends(name) if ends.get(end)), "") for name in names]
     missing = [name for name, group in zip(names, found, strict=True) if not group]
     if missing:
-        raise BadData(f"groups: {len(missing)} of {len(names)} images have none ({listed(missing)}): list every image")
+        raise BadData(
+            f"groups: {len(missing)} of {len(names)} images have none ({listed(missing)}): list every image"
+        )
     return found
 
 
 def _coded(table: _Table) -> Rows:
     named = sorted({label for label in table.labels if label})
     predicted = _answers(table, named)
-    classes = tuple([*named, *sorted({answer for answer in predicted if answer} - set(named))])
+    classes = (*named, *sorted({answer for answer in predicted if answer} - set(named)))
     code = {name: i for i, name in enumerate(classes)} | {"": UNKNOWN}
     label = np.array([code[name] for name in table.labels], dtype=np.intp)
     has_split = all(table.side)
@@ -238,16 +266,20 @@ def _coded(table: _Table) -> Rows:
 
 
 def _answers(table: _Table, named: Sequence[str]) -> list[str]:
-    """The predicted class names; class numbers are read as places in the sorted list of classes, and said to be."""
+    """The predicted class names; class numbers are read as places in the sorted list of classes, and said
+    to be.
+    """
     given = {answer for answer in table.predicted if answer}
     if given & set(named):
         return table.predicted
     if given and _are_numbers(given) and max(int(float(answer)) for answer in given) < len(named):
-        table.notes.append(Note("class_numbers", (", ".join(f"{i} = {name}" for i, name in enumerate(named[:4])),)))
+        table.notes.append(
+            Note("class_numbers", (", ".join(f"{i} = {name}" for i, name in enumerate(named[:4])),))
+        )
         return [named[int(float(answer))] if answer else "" for answer in table.predicted]
     raise BadData(
-        f"no predicted class ({listed(sorted(given)) or 'none at all'}) is among the labels ({listed(named)}): "
-        "name the classes alike, or give --classes in the order of their numbers"
+        f"no predicted class ({listed(sorted(given)) or 'none'}) is among the labels ({listed(named)}): name "
+        " the classes alike, or give --classes in the order of their numbers"
     )
 
 
@@ -256,21 +288,26 @@ def _are_numbers(values: Sequence[str] | set[str]) -> bool:
 
 
 def _tested(table: _Table, label: NDArray[np.intp], has_split: bool) -> NDArray[np.bool_]:
-    side, is_known = np.array(table.side, dtype=str), label != UNKNOWN  # (n,), (n,)
+    side = np.array(table.side, dtype=str)  # (n,)
+    is_known: NDArray[np.bool_] = label != UNKNOWN  # (n,)
     if any(table.side) and not has_split:
-        raise BadData(f"{table.side.count('')} images have no split, others have: fill in train, val or test for all")
+        raise BadData(
+            f"{table.side.count('')} images have no split, others have: fill in train, val or test for all"
+        )
     if not has_split:
         table.notes.append(Note("no_split"))
         return is_known
     if np.char.isdecimal(side).all():
         return is_known
     for name in _SIDES:
-        is_tested = (side == name) & is_known
+        is_tested: NDArray[np.bool_] = (side == name) & is_known  # (n,)
         if is_tested.any():
             if name == "val":
                 table.notes.append(Note("validation_only"))
             return is_tested
-    raise BadData("only training rows: the accuracy on images that were learnt from says nothing; add test rows")
+    raise BadData(
+        "only training rows: the accuracy on images that were learnt from says nothing; add test rows"
+    )
 
 
 def _group_codes(groups: Sequence[str] | None) -> NDArray[np.intp] | None:

@@ -1,13 +1,16 @@
-"""What is left of an accuracy: measured on clean test images, or, where none are clean, estimated from the control.
+"""What is left of an accuracy: measured on clean test images, or, where none are clean, estimated from the
+control.
 
-*Measured*: test images without a copy and without a group-mate among the images that the model could learn from.
+*Measured*: test images without a copy and without a group-mate among the images that the model could learn
+from.
 
-*Estimated*: under a random split nearly every test image has group-mates on the other side, and no image is clean. Then
-the test images are weighted. A control that never sees a pixel says of each whether its neighbours gave the label
-away. In each class the images whose neighbours did are weighted down to the share they have when whole groups are
-held out. A model that only repeats its neighbours then falls to the control's group-wise accuracy; one to which they
-mean nothing keeps its own. It is post-stratification (Holt & Smith 1979, "Post Stratification") and as good as the
-control is a picture of the leak: the way to know is to split by groups and predict again.
+*Estimated*: under a random split nearly every test image has group-mates on the other side, and no image is
+clean. Then the test images are weighted. A control that never sees a pixel says of each whether its
+neighbours gave the label away. In each class the images whose neighbours did are weighted down to the share
+they have when whole groups are held out. A model that only repeats its neighbours then falls to the control's
+group-wise accuracy; one to which they mean nothing keeps its own. It is post-stratification (Holt & Smith
+1979, "Post Stratification") and as good as the control is a picture of the leak: the way to know is to split
+by groups and predict again.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 MIN_CLEAN = 30  # test images, and 8 groups of them, below which a clean part is too small to measure on
 MIN_CLEAN_GROUPS = 8
 _RESAMPLES = 500
+_REPEATS = 3  # of the folds that hold whole groups out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +111,9 @@ def estimated(
     n_groups = int(number.max()) + 1
     value = metrics(np.ones(n_groups))
     rng = np.random.default_rng(seed)
-    times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=_RESAMPLES).astype(np.float64)  # (B, G)
+    times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=_RESAMPLES).astype(
+        np.float64
+    )  # (B, G)
     samples = [metrics(one) for one in times]
     spread = {name: float(np.var([one[name] for one in samples])) for name in METRICS}
     tested_groups = np.unique(number[index]).size
@@ -117,7 +123,9 @@ def estimated(
 def shifted(estimate: Estimate, by: float) -> Estimate:
     """The estimate with value and interval moved by ``by``, within [0, 1]."""
     low, high = estimate.interval.low + by, estimate.interval.high + by
-    interval = type(estimate.interval)(min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0), estimate.interval.level)
+    interval = type(estimate.interval)(
+        min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0), estimate.interval.level
+    )
     return Estimate(min(max(estimate.value + by, 0.0), 1.0), interval, estimate.n, estimate.effective_n)
 
 
@@ -130,7 +138,9 @@ def _on_other_side(group: NDArray[np.intp], side: NDArray[np.str_]) -> NDArray[n
 
 
 def _told(rows: Rows, column: Column, seed: int) -> NDArray[np.bool_]:
-    """(n,) does the control guess the label right from the rows on other sides? Unknown sides: from random folds."""
+    """(n,) does the control guess the label right from the rows on other sides? Unknown sides: from random
+    folds.
+    """
     known = rows.label >= 0  # (n,)
     side = np.unique(rows.side, return_inverse=True)[1]  # (n,)
     if not rows.has_split:
@@ -139,7 +149,9 @@ def _told(rows: Rows, column: Column, seed: int) -> NDArray[np.bool_]:
     is_told = np.zeros(known.size, dtype=bool)
     for one in np.unique(side[rows.is_tested]):
         asked, seen = (side == one) & rows.is_tested, (side != one) & known  # (n,), (n,)
-        guess = guesses(column, column.values[seen], rows.label[seen], column.values[asked], len(rows.classes))
+        guess = guesses(
+            column, column.values[seen], rows.label[seen], column.values[asked], len(rows.classes)
+        )
         is_told[asked] = guess == rows.label[asked]
     return is_told
 
@@ -148,12 +160,14 @@ def _told_by_groups(rows: Rows, column: Column, group: NDArray[np.intp], seed: i
     """(n,) how often the control is right when whole groups are held out; 0 where the label is unknown."""
     known = np.flatnonzero(rows.label >= 0)
     right = np.zeros(rows.label.size)
-    table = fold_table(rows.label[known], group[known], seed=seed, repeats=3)
-    for fold in () if table is None else table:
+    table = fold_table(rows.label[known], group[known], seed=seed, repeats=_REPEATS)
+    for fold in table if table is not None else ():
         for part in np.unique(fold):
             asked, seen = known[fold == part], known[fold != part]
-            guess = guesses(column, column.values[seen], rows.label[seen], column.values[asked], len(rows.classes))
-            right[asked] += (guess == rows.label[asked]) / len(table)
+            guess = guesses(
+                column, column.values[seen], rows.label[seen], column.values[asked], len(rows.classes)
+            )
+            right[asked] += (guess == rows.label[asked]) / _REPEATS
     return right
 
 
@@ -167,9 +181,13 @@ def _share(
 
 
 def _weights(
-    truth: NDArray[np.intp], is_told: NDArray[np.bool_], times: NDArray[np.float64], share: NDArray[np.float64]
+    truth: NDArray[np.intp],
+    is_told: NDArray[np.bool_],
+    times: NDArray[np.float64],
+    share: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """(m,) weights that bring the told images of each class to ``share`` (C,) of it, the class keeping its size.
+    """(m,) weights that bring the told images of each class to ``share`` (C,) of it, the class keeping its
+    size.
 
     A class with none of the told, or none of the untold, has nothing to be weighted by and keeps weight 1.
     """
@@ -197,9 +215,13 @@ def _weighted(
 
 
 def _estimate(value: float, variance: float, n: int, n_groups: int) -> Estimate:
-    """Wilson's interval at the size whose binomial variance is that of the resamples, wider for few groups."""
+    """Wilson's interval at the size whose binomial variance is that of the resamples, wider for few
+    groups.
+    """
     ratio = t_quantile(0.95, max(n_groups - 1, 1)) / z_quantile(0.95)
     binomial = value * (1 - value)
-    effective = min(float(n), binomial / (variance * ratio**2)) if variance > 0 and binomial > 0 else float(n_groups)
+    effective = (
+        min(float(n), binomial / (variance * ratio**2)) if variance > 0 and binomial > 0 else float(n_groups)
+    )
     effective = max(effective, 1.0)
     return Estimate(value, wilson(value * effective, effective), n, effective)

@@ -15,7 +15,9 @@ from anmok.evidence.intervals import (
     careful_effect,
     correct_table,
     group_numbers,
+    mean_parts,
     t_quantile,
+    two_way,
     z_quantile,
 )
 
@@ -77,6 +79,11 @@ class Gain:
         """Accuracy of B minus accuracy of A."""
         return float(self.difference.mean())
 
+    def design_effect(self, level: float) -> float:
+        """`careful_effect` of the images' gains; an event is a disagreement."""
+        events = np.abs(self.difference).mean(axis=0)  # (n,)
+        return careful_effect(self.difference.mean(axis=0), events, self.group, level)
+
     def variances(self, level: float) -> tuple[float, float, float]:
         """Due to images, to support draws, to doubt; each so that a normal quantile of ``level`` fits.
 
@@ -85,14 +92,18 @@ class Gain:
         a disagreement would pass for proof that two models are the same. For grouped images each stands for a
         design effect.
         """
+        n = self.group.size
+        effect = self.design_effect(level)
+        by_image, by_draw = mean_parts(self.difference, level)
+        return by_image / n * effect, by_draw, 2 * (effect / n) ** 2
+
+    def outlook(self, level: float) -> tuple[float, float]:
+        """Variance of the gain that more images would lower, and that which only more draws would lower."""
         draws, n = self.difference.shape
-        each = self.difference.mean(axis=0)  # (n,)
-        effect = careful_effect(each, np.abs(self.difference).mean(axis=0), self.group, level)
-        by_draw = 0.0
-        if draws > 1:
-            ratio = t_quantile(level, draws - 1) / z_quantile(level)
-            by_draw = float(self.difference.mean(axis=1).var(ddof=1)) / draws * ratio**2
-        return float(each.var()) / n * effect, by_draw, 2 * (effect / n) ** 2
+        between, left_over, among_draws = two_way(self.difference)
+        effect = self.design_effect(level)
+        ratio = t_quantile(level, draws - 1) / z_quantile(level) if draws > 1 else 0.0
+        return between / n * effect, max(among_draws - left_over / n, 0.0) / draws * ratio**2
 
     def interval(self, level: float) -> Interval:
         """Percentiles of the resampled gain, its parts scaled so that few groups or draws keep the level."""
@@ -236,7 +247,7 @@ def _holm_levels(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _contrast(pair: tuple[str, str], gain: Gain, p: tuple[float, float], level: float) -> Contrast:
-    by_image, by_draw, doubt = gain.variances(0.95)
+    image_variance, draw_variance = gain.outlook(0.95)
     draws, n = gain.difference.shape
     return Contrast(
         name_a=pair[0],
@@ -250,9 +261,9 @@ def _contrast(pair: tuple[str, str], gain: Gain, p: tuple[float, float], level: 
         n_images=n,
         n_groups=int(gain.group.max()) + 1,
         n_draws=draws,
-        design_effect=n * (doubt / 2) ** 0.5,
-        image_variance=by_image,
-        draw_variance=by_draw,
+        design_effect=gain.design_effect(0.95),
+        image_variance=image_variance,
+        draw_variance=draw_variance,
     )
 
 

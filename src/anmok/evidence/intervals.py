@@ -125,6 +125,31 @@ def careful_effect(
     return effect + (worst - effect) * doubt / (touched + doubt)
 
 
+def two_way(table: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Variances within ``table`` (S, n): between the images, of what is left over, between the draws.
+
+    The ordinary two-way analysis of variance; the second and the third are 0 for a single draw.
+    """
+    between = float(table.mean(axis=0).var())
+    if len(table) == 1:
+        return between, 0.0, 0.0
+    means = table.mean(axis=1, keepdims=True)  # (S, 1)
+    return between, float((table - means).var(axis=0, ddof=1).mean()), float(means.var(ddof=1))
+
+
+def mean_parts(table: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Of ``table`` (S, n): the variance of one image, and what the draws add to that of the overall mean.
+
+    What a draw does to single images also shows between the means of the draws; it is counted there alone.
+    That part may be used with a normal quantile of ``level``: it holds the squared ratio of Student's to the
+    normal one.
+    """
+    draws = len(table)
+    between, left_over, among_draws = two_way(table)
+    ratio = t_quantile(level, draws - 1) / z_quantile(level) if draws > 1 else 0.0
+    return max(between - left_over / draws, 0.0), among_draws / draws * ratio**2
+
+
 def accuracy(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Estimate:
     """Accuracy with an interval that stays honest for grouped images, few groups and several support draws.
 
@@ -140,8 +165,8 @@ def accuracy(correct: ArrayLike, groups: ArrayLike | None = None, level: float =
     effect = careful_effect(each, 1 - each if value > 0.5 else each, groups, level)
     effective = n / effect
     if draws > 1:
-        ratio = t_quantile(level, draws - 1) / z_quantile(level)
-        variance = float(each.var()) / effective + float(table.mean(axis=1).var(ddof=1)) / draws * ratio**2
+        by_image, by_draw = mean_parts(table, level)
+        variance = by_image / effective + by_draw
         effective = min(float(n), value * (1 - value) / variance) if variance > 0 else effective
     return Estimate(value, wilson(min(value * effective, effective), effective, level), n, effective)
 

@@ -1,8 +1,9 @@
 """Does the metadata give the label away, and which groups put an end to it?
 
-Images that lie together were often made together: cells of one module, frames of one film, one patient's slides.
-Their labels go together too, so under a random split a model is asked about things whose neighbours it has seen. The
-audit and the ladder find this by controls that never see a pixel, propose groups, and hold whole groups out.
+Images that lie together were often made together: cells of one module, frames of one film, one patient's
+slides. Their labels go together too, so under a random split a model is asked about things whose neighbours
+it has seen. The audit and the ladder find this by controls that never see a pixel, propose groups, and hold
+whole groups out.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ LEFT = 1 / 3  # share of a control's random-split excess that may be left where 
 class GroupScheme:
     """A proposal, with what the strongest leaking control reaches when split at random and when split by it.
 
-    ``is_enough``: with these groups held out, every leaking control is back at the majority within its noise and has
-    lost two thirds of its excess at least, which a mere lack of groups would not bring about.
+    ``is_enough``: with these groups held out, every leaking control is back at the majority within its noise
+    and has lost two thirds of its excess at least, which a mere lack of groups would not bring about.
     """
 
     name: str
@@ -43,7 +44,9 @@ class GroupScheme:
     p_grouped: float
     n_groups: int
     effective_groups: float  # n^2 / sum of squared sizes: equal groups of this number are worth as much
-    single_class: float  # share of the groups that hold one class only; near 1, class-stratified splits are hard
+    single_class: (
+        float  # share of the groups that hold one class only; near 1, class-stratified splits are hard
+    )
     is_enough: bool
 
 
@@ -51,10 +54,12 @@ class GroupScheme:
 class LeakReport:
     """``leaking``: names of the controls that beat the majority under a random split, the strongest first.
 
-    ``curable``: those of them that groups can silence. ``naming``: those by which a file's name spells its label: no
-    matter of groups, harmless to a model that sees pixels alone. ``class_ordered``: columns along which the images
-    come class by class: they are the label, and nobody can tell from them what was made together. ``grouped``: all
-    controls with groups held out, the user's where there are any, else the recommended ones; () without either.
+    ``curable``: those of them that groups can silence. ``naming``: those by which a file's name spells its
+    label: no matter of groups, harmless to a model that sees pixels alone. ``class_ordered``: columns along
+    which the images come class by class: they are the label, and nobody can tell from them what was made
+    together. ``grouped``: all controls with groups held out, the user's where there are any, else the
+    recommended ones; () without either. ``still_leaking``: the curable ones that the user's groups do not
+    silence; groups are then proposed all the same.
     """
 
     random: tuple[Control, ...]
@@ -63,6 +68,7 @@ class LeakReport:
     curable: tuple[str, ...]
     naming: tuple[str, ...]
     class_ordered: tuple[str, ...]
+    still_leaking: tuple[str, ...]
     schemes: tuple[GroupScheme, ...]
     recommended: GroupScheme | None
 
@@ -77,23 +83,25 @@ def find_leaks(metadata: Metadata, labels: ArrayLike, groups: ArrayLike | None, 
 
     labels: (n,) int. groups: (n,) int, the user's own, or None.
     """
-    truth = np.asarray(labels)
+    truth = np.asarray(labels, dtype=np.intp)
     random = metadata_controls(metadata, truth, None, seed=seed)
     leaking = tuple(one.name for one in beating(random))
     ordered = tuple(
         column.name
         for column in metadata.columns
-        if column.kind == "sequence" and is_sorted_by(truth.astype(np.intp), column.values[:, 0])
+        if column.kind == "sequence" and is_sorted_by(truth, column.values[:, 0])
     )
     found = [column for name in leaking if (column := metadata.column(name)) is not None]
     naming = tuple(column.name for column in found if column.kind == "naming")
     cure = [c for c in found if c.kind in ("sequence", "category") and c.name not in ordered]
-    schemes = propose_groups(metadata, truth, cure, random, seed=seed) if groups is None else ()
-    recommended = recommend(schemes)
-    chosen = np.asarray(groups) if groups is not None else recommended.group if recommended is not None else None
-    grouped = metadata_controls(metadata, truth, chosen, seed=seed) if chosen is not None else ()
     curable = tuple(column.name for column in cure)
-    return LeakReport(random, grouped, leaking, curable, naming, ordered, schemes, recommended)
+    grouped = () if groups is None else metadata_controls(metadata, truth, groups, seed=seed)
+    still = tuple(one.name for one in beating(grouped) if one.name in curable)
+    schemes = propose_groups(metadata, truth, cure, random, seed=seed) if groups is None or still else ()
+    recommended = recommend(schemes)
+    if groups is None and recommended is not None:
+        grouped = metadata_controls(metadata, truth, recommended.group, seed=seed)
+    return LeakReport(random, grouped, leaking, curable, naming, ordered, still, schemes, recommended)
 
 
 def propose_groups(
@@ -101,20 +109,20 @@ def propose_groups(
 ) -> tuple[GroupScheme, ...]:
     """From every family of groups the finest that is enough, or the coarsest if none is.
 
-    labels: (n,) int. leaking: the columns to be silenced, the strongest first; without any there is nothing to
-    propose, but that augmented copies of one original always belong together. random: their controls under a random
-    split. A run is as short as the data allow: the shortest of 8, 16, 32 ... files after which the controls
-    know no more than the majority. Longer would waste data (fewer groups, wider intervals), shorter would leave
-    neighbours on both sides. At least 20 groups must remain, and 5 with each class.
+    labels: (n,) int. leaking: the columns to be silenced, the strongest first; without any there is nothing
+    to propose, but that augmented copies of one original always belong together. random: their controls under
+    a random split. A run is as short as the data allow: the shortest of 8, 16, 32 ... files after which the
+    controls know no more than the majority. Longer would waste data (fewer groups, wider intervals), shorter
+    would leave neighbours on both sides. At least 20 groups must remain, and 5 with each class.
     """
-    truth = np.asarray(labels)
+    truth = np.asarray(labels, dtype=np.intp)
     series = next((column.values[:, 0] for column in leaking if column.kind == "sequence"), None)
     before = {one.name: one for one in random}
     found: list[GroupScheme] = []
     for family, members in groupby(candidates(metadata, series), key=lambda one: one.family):
         best: GroupScheme | None = None
         for candidate in members:
-            if (not leaking and family != "origin") or not _is_usable(candidate, truth):
+            if (not leaking and family != "originals") or not _is_usable(candidate, truth):
                 continue
             best = _judged(candidate, truth, leaking, before, seed)
             if best.is_enough:
@@ -129,15 +137,22 @@ def recommend(schemes: Sequence[GroupScheme]) -> GroupScheme | None:
     return max(enough, key=lambda one: (one.n_groups >= MIN_GROUPS, one.effective_groups), default=None)
 
 
-def _is_usable(candidate: Candidate, labels: NDArray) -> bool:
+def _is_usable(candidate: Candidate, labels: NDArray[np.intp]) -> bool:
     n_groups = np.unique(candidate.group).size
-    least = FEW_GROUPS if candidate.family in ("folder", "camera", "sessions") else MIN_GROUPS
-    per_class = min(np.unique(candidate.group[labels == name]).size for name in np.unique(labels))
-    return n_groups >= least and per_class >= GROUPS_PER_CLASS
+    least = FEW_GROUPS if candidate.family in ("folders", "cameras", "sessions") else MIN_GROUPS
+    pairs = np.unique(
+        np.stack([labels, candidate.group]), axis=1
+    )  # (2, P) every class with every group it is in
+    per_class = np.unique(pairs[0], return_counts=True)[1]  # (C,)
+    return n_groups >= least and int(per_class.min()) >= GROUPS_PER_CLASS
 
 
 def _judged(
-    candidate: Candidate, labels: NDArray, leaking: Sequence[Column], before: dict[str, Control], seed: int
+    candidate: Candidate,
+    labels: NDArray[np.intp],
+    leaking: Sequence[Column],
+    before: dict[str, Control],
+    seed: int,
 ) -> GroupScheme:
     outcomes = [_held_out(candidate, column, labels, seed) for column in leaking]
     is_enough = all(
@@ -145,7 +160,9 @@ def _judged(
         for column, (value, p) in zip(leaking, outcomes, strict=True)
     )
     sizes = np.unique(candidate.group, return_counts=True)[1].astype(np.float64)  # (G,)
-    pairs = np.unique(np.stack([candidate.group, labels]), axis=1)  # (2, P) every group with every class in it
+    pairs = np.unique(
+        np.stack([candidate.group, labels]), axis=1
+    )  # (2, P) every group with every class in it
     classes = np.unique(pairs[0], return_counts=True)[1]  # (G,)
     majority = float(np.unique(labels, return_counts=True)[1].max()) / labels.size
     return GroupScheme(
@@ -163,7 +180,9 @@ def _judged(
     )
 
 
-def _held_out(candidate: Candidate, column: Column, labels: NDArray, seed: int) -> tuple[float, float]:
+def _held_out(
+    candidate: Candidate, column: Column, labels: NDArray[np.intp], seed: int
+) -> tuple[float, float]:
     """Accuracy of the control and its one-sided p against the majority, averaged over the alignments."""
     values, errors, freedom = [], [], []
     for shift, group in enumerate(candidate.alignments):

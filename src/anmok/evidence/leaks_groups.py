@@ -1,8 +1,10 @@
-"""Groups that could explain a leak, built without looking at a label: runs, jumps, sessions, folders, cameras."""
+"""Groups that could explain a leak, built without looking at a label: runs, jumps, sessions, folders,
+cameras.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +22,13 @@ _SHORTEST_PIECE = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One way to group the images. ``alignments``: the same rule with other starts, to judge the rule and not luck.
+    """One way to group the images. ``alignments``: the same rule with other starts, to judge the rule and not
+    luck.
 
     Candidates of one ``family`` come from fine to coarse.
     """
 
-    family: str  # origin, sessions, jumps, runs, folder, camera
+    family: str  # originals, sessions, jumps, runs, folders, cameras
     name: str
     group: NDArray[np.intp]  # (n,)
     description_en: str
@@ -34,10 +37,12 @@ class Candidate:
 
 
 def candidates(metadata: Metadata, series: NDArray[np.float64] | None) -> Iterator[Candidate]:
-    """Every grouping that the metadata allow. series: (n,) the column by which neighbours are neighbours, or None."""
+    """Every grouping that the metadata allow. series: (n,) the column by which neighbours are neighbours,
+    or None.
+    """
     if np.unique(metadata.origin).size < metadata.origin.size:
         yield _fixed(
-            "origin",
+            "originals",
             metadata.origin,
             "pictures augmented from one original (by their names)",
             "원본 하나에서 증강된 사진끼리(파일 이름 기준)",
@@ -49,7 +54,7 @@ def candidates(metadata: Metadata, series: NDArray[np.float64] | None) -> Iterat
                 sessions(metadata.taken, seconds),
                 f"sessions: a new one after a pause of {english}",
                 f"촬영 묶음: {korean} 넘게 쉬면 새 묶음",
-                f"sessions {seconds} s",
+                f"sessions, {english} apart",
             )
     if series is not None:
         yield from _along(metadata, series)
@@ -57,7 +62,7 @@ def candidates(metadata: Metadata, series: NDArray[np.float64] | None) -> Iterat
         column = metadata.column(name)
         if column is not None:
             group = np.unique(column.values[:, 0], return_inverse=True)[1]
-            yield _fixed(name, group, f"{english} of the files", f"파일의 {korean}")
+            yield _fixed(english, group, f"{english} of the files", f"파일의 {korean}")
 
 
 def sessions(taken: NDArray[np.float64], gap: float) -> NDArray[np.intp]:
@@ -71,14 +76,17 @@ def sessions(taken: NDArray[np.float64], gap: float) -> NDArray[np.intp]:
 
 
 def jumps(metadata: Metadata, series: NDArray[np.float64], penalty: float) -> NDArray[np.intp] | None:
-    """(n,) pieces of the series within which file size and picture size keep their level; None where neither varies.
+    """(n,) pieces of the series within which file size and picture size keep their level; None where neither
+    varies.
 
-    Binary segmentation on the mean (Vostrikova 1981, "Detecting disorder in multidimensional random processes"),
-    with the noise taken from differences of neighbours. ``penalty``: what a change point must explain, in log(n)
-    noise variances.
+    Binary segmentation on the mean (Vostrikova 1981, "Detecting disorder in multidimensional random
+    processes"), with the noise taken from differences of neighbours. ``penalty``: what a change point must
+    explain, in log(n) noise variances.
     """
     order = _ordered(metadata, series)  # (n,)
-    signals = [np.log(values[order]) for values in (metadata.bytes, metadata.pixels) if np.isfinite(values).all()]
+    signals = [
+        np.log(values[order]) for values in (metadata.bytes, metadata.pixels) if np.isfinite(values).all()
+    ]
     scaled = [signal / scale for signal in signals if (scale := _noise(signal)) > 0]
     if not scaled:
         return None
@@ -86,7 +94,9 @@ def jumps(metadata: Metadata, series: NDArray[np.float64], penalty: float) -> ND
     folder = metadata.folder[order]  # (n,)
     cuts = {*_segments(signal, penalty * np.log(signal.shape[1])), *np.flatnonzero(np.diff(folder)) + 1}
     group = np.empty(series.size, dtype=np.intp)
-    group[order] = np.searchsorted(np.array(sorted(cuts), dtype=np.intp), np.arange(series.size), side="right")
+    group[order] = np.searchsorted(
+        np.array(sorted(cuts), dtype=np.intp), np.arange(series.size), side="right"
+    )
     return group
 
 
@@ -99,7 +109,7 @@ def _along(metadata: Metadata, series: NDArray[np.float64]) -> Iterator[Candidat
                 group,
                 "stretches of the series between jumps of the file size",
                 "연속된 파일에서 용량이 뚝 바뀌는 지점 사이의 구간",
-                f"jumps {penalty:g}",
+                "jumps of the file size",
             )
     order = _ordered(metadata, series)  # (n,)
     rank = np.empty(order.size, dtype=np.intp)
@@ -131,21 +141,26 @@ def _fixed(family: str, group: NDArray[np.intp], english: str, korean: str, name
 
 def _noise(signal: NDArray[np.float64]) -> float:
     """Standard deviation of the noise around a level that jumps seldom."""
-    return float(stats.median_abs_deviation(np.diff(signal), scale="normal")) / np.sqrt(2) if signal.size > 2 else 0.0
+    return (
+        float(stats.median_abs_deviation(np.diff(signal), scale="normal")) / np.sqrt(2)
+        if signal.size > 2
+        else 0.0
+    )
 
 
 def _segments(signal: NDArray[np.float64], penalty: float) -> list[int]:
-    """Where pieces start: cut at the greatest gain while it is above ``penalty``. signal: (d, n), noise variance 1."""
+    """Where pieces start: cut at the greatest gain while it is above ``penalty``. signal: (d, n), noise
+    variance 1.
+    """
     total = np.concatenate([np.zeros((len(signal), 1)), np.cumsum(signal, axis=1)], axis=1)  # (d, n + 1)
     cuts: list[int] = []
     pending = [(0, signal.shape[1])]
-    gain = _gain_of(total)
     while pending:
         low, high = pending.pop()
         if high - low < 2 * _SHORTEST_PIECE:
             continue
         middle = np.arange(low + _SHORTEST_PIECE, high - _SHORTEST_PIECE + 1)
-        gains = gain(low, middle, high)  # (m,)
+        gains = _gains(total, low, middle, high)  # (m,)
         best = int(gains.argmax())
         if gains[best] > penalty:
             cuts.append(int(middle[best]))
@@ -153,12 +168,10 @@ def _segments(signal: NDArray[np.float64], penalty: float) -> list[int]:
     return cuts
 
 
-def _gain_of(total: NDArray[np.float64]) -> Callable[[int, NDArray[np.intp], int], NDArray[np.float64]]:
-    def gain(low: int, middle: NDArray[np.intp], high: int) -> NDArray[np.float64]:
-        """By how much two levels fit the piece better than one, for every cut in the middle."""
-        left, right = middle - low, high - middle  # (m,)
-        before = (total[:, middle] - total[:, [low]]) / left  # (d, m)
-        after = (total[:, [high]] - total[:, middle]) / right  # (d, m)
-        return (left * right / (left + right) * (before - after) ** 2).sum(axis=0)  # (m,)
-
-    return gain
+def _gains(total: NDArray[np.float64], low: int, middle: NDArray[np.intp], high: int) -> NDArray[np.float64]:
+    """(m,) by how much two levels fit the piece from low to high better than one, for every cut in the middle."""
+    left, right = middle - low, high - middle  # (m,)
+    before = (total[:, middle] - total[:, [low]]) / left  # (d, m)
+    after = (total[:, [high]] - total[:, middle]) / right  # (d, m)
+    weight = left * right / (left + right)  # (m,)
+    return np.asarray((weight * (before - after) ** 2).sum(axis=0))  # (m,)

@@ -1,7 +1,7 @@
 """What is known of an image without looking at it: its name, its place in the listing, its file, its camera.
 
-None of it may tell the label. Where it does, a split at random is worth nothing: neighbours in the series lie on
-both sides of it (`controls`), and the images have to be grouped (`leaks`).
+None of it may tell the label. Where it does, a split at random is worth nothing: neighbours in the series lie
+on both sides of it (`controls`), and the images have to be grouped (`leaks`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("test", "testing", "eval", "holdout"), "test"),
 }
 _ROBOFLOW = re.compile(r"[._](?P<suffix>jpe?g|png|bmp|webp)\.rf\.[0-9a-z]{6,}$", re.IGNORECASE)
-_STAMP = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)")
+_STAMP = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
+)
 _MOST_MISSING = 0.5  # a column that is empty for more images than this says nothing of the set
 _APART = -1.0  # where missing values lie, off the ranks 0..1
 
@@ -37,9 +39,9 @@ _APART = -1.0  # where missing values lie, off the ranks 0..1
 class Column:
     """One thing that could give the label away.
 
-    ``values`` (n, d) float64: ranks between 0 and 1 (-1 where missing) for a ``sequence`` or a ``measure``, codes
-    (n, 1) for a ``category`` or a ``naming``. Groups cure a sequence and a category; a naming is no matter of
-    groups, and a measure may belong to the thing that is seen.
+    ``values`` (n, d) float64: ranks between 0 and 1 (-1 where missing) for a ``sequence`` or a ``measure``,
+    codes (n, 1) for a ``category`` or a ``naming``. Groups cure a sequence and a category; a naming is no
+    matter of groups, and a measure may belong to the thing that is seen.
     """
 
     name: str  # number, first_number, order, time, folder, camera, bytes, dimensions, wording, label_in_name
@@ -63,16 +65,31 @@ class Metadata:
         """The column of that name, if it varies."""
         return next((column for column in self.columns if column.name == name), None)
 
+    def keep(self, index: NDArray[np.intp]) -> Metadata:
+        """Those images alone, with the columns as they are."""
+        return Metadata(
+            tuple(self.names[i] for i in index),
+            tuple(Column(column.name, column.kind, column.values[index]) for column in self.columns),
+            self.folder[index],
+            self.origin[index],
+            self.taken[index],
+            self.bytes[index],
+            self.pixels[index],
+        )
+
 
 def collect(names: Sequence[str], labels: Sequence[str], facts: Sequence[Facts] | None = None) -> Metadata:
     """Metadata of n images in the order in which they are listed.
 
     names: paths with ``/``, absolute or relative. labels: the class of each, "" where unknown. facts: what
-    `media.facts` says of each file; None where the files are not at hand. Raises `BadData` where lengths differ.
+    `media.facts` says of each file; None where the files are not at hand. Raises `BadData` where lengths
+    differ.
     """
     n = len(names)
     if len(labels) != n or (facts is not None and len(facts) != n):
-        raise BadData(f"{n} names, {len(labels)} labels, {len(facts or ())} facts: give one of each per image")
+        raise BadData(
+            f"{n} names, {len(labels)} labels, {len(facts or ())} facts: give one of each per image"
+        )
     stems = [stem(name) for name in names]
     folder = [_folder(name, label) for name, label in zip(names, labels, strict=True)]
     taken = np.array([_taken(s, facts[i] if facts else None) for i, s in enumerate(stems)], dtype=np.float64)

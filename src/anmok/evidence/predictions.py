@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,20 @@ from numpy.typing import NDArray
 
 from anmok.errors import BadData
 
-WANTED = "want columns image, label, pred and, where known, score, split, group (CSV, TSV, Parquet or JSON records)"
+WANTED = (
+    "want columns image, label, pred and, if known, score, split, group (CSV, TSV, Parquet, JSON records)"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
     """n rows, in the order of the file. Names are NFC, with ``/``.
 
-    ``predicted``: "" where the model gave no answer. ``labels``: "" where unknown; None where the file has none.
-    ``score``: (n,) float64, NaN where missing. ``split``: train, val or test, or the number of the fold that the row
-    was held out in. ``group``: "" where a row has none. ``claimed``: an accuracy that the file itself states.
-    ``layout``: what the file was read as. ``is_ordinal``: the names are row numbers 0..n-1, not files.
+    ``predicted``: "" where the model gave no answer. ``labels``: "" where unknown; None where the file has
+    none. ``score``: (n,) float64, NaN where missing. ``split``: train, val or test, or the number of the fold
+    that the row was held out in. ``group``: "" where a row has none. ``claimed``: an accuracy that the file
+    itself states. ``layout``: what the file was read as. ``is_ordinal``: the names are row numbers 0..n-1,
+    not files.
     """
 
     names: tuple[str, ...]
@@ -46,7 +50,9 @@ class Predictions:
             raise BadData(f"predictions: no rows; {WANTED}")
         twice = repeated(self.names)
         if twice:
-            raise BadData(f"predictions: {len(twice)} images stand there twice ({listed(twice)}): keep one row of each")
+            raise BadData(
+                f"predictions: {len(twice)} images stand there twice ({listed(twice)}): keep one row of each"
+            )
 
 
 def clean(text: object) -> str:
@@ -62,20 +68,23 @@ def clean_name(text: object) -> str:
 
 
 def label_of(value: object, classes: Sequence[str] | None) -> str:
-    """A class by its name, or by its number in ``classes``. Raises `BadData` for a number that has no class."""
+    """A class by its name, or by its number in ``classes``. Raises `BadData` for a number that has no
+    class.
+    """
     text = clean(value)
     number = text.removesuffix(".0")
     if not classes or text in classes or not number.isdecimal():
         return text
     if int(number) >= len(classes):
-        raise BadData(f"class number {number}, but only {len(classes)} classes were named ({listed(classes)})")
+        raise BadData(
+            f"class number {number}, but only {len(classes)} classes were named ({listed(classes)})"
+        )
     return classes[int(number)]
 
 
 def repeated(names: Iterable[str]) -> list[str]:
     """Those that occur more than once, in order."""
-    seen: set[str] = set()
-    return list(dict.fromkeys(name for name in names if name in seen or seen.add(name)))
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

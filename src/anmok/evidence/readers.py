@@ -1,12 +1,13 @@
 """Reading what another tool predicted. The layout is recognised by the path and by what stands in the file.
 
-=====================  ==========================================================================================
-table                  CSV, TSV (any of ``, ; tab |``), Parquet, JSON records: image, label, pred, score, split, group
+=====================  ==================================================================================
+table                  CSV, TSV, Parquet, JSON records with the columns image, label, pred and, where
+                       known, score, split, group
 scores per class       the same with a column per class instead of pred
 Ultralytics            ``labels/*.txt`` of ``yolo classify predict save_txt=True``; ``predictions.json``
 COCO results           rows image_id, category_id, score; the annotations in the same file or beside it
 Hugging Face Trainer   ``predict_results.txt``; a ``PredictionOutput`` as ``.npz`` or ``.json``, never pickled
-=====================  ==========================================================================================
+=====================  ==================================================================================
 
 Exports of labels (Roboflow, class folders) hold no predictions: they are the image folder of an audit, and
 ``read_folder`` takes labels and split from them.
@@ -60,7 +61,9 @@ def read_predictions(path: Path, classes: Sequence[str] | None = None) -> Predic
     if path.name == "predict_results.txt":
         return from_predict_results(path, classes)
     if path.name == ROBOFLOW_LABELS:
-        raise BadData(f"{path}: labels without predictions; give its folder as the images, and a predictions file")
+        raise BadData(
+            f"{path}: labels without predictions; give its folder as the images, and a predictions file"
+        )
     if path.suffix.lower() in _PICKLES:
         raise BadData(f"{path}: may hold pickled code and is not opened; save a .csv, or an .npz by np.savez")
     reader = _BY_SUFFIX.get(path.suffix.lower())
@@ -70,8 +73,9 @@ def read_predictions(path: Path, classes: Sequence[str] | None = None) -> Predic
 
 
 def read_folder(root: Path) -> Folder:
-    """Images with what the folders say of them: ``train|valid|test`` first, then a folder per class; Roboflow's
-    ``_classes.csv`` beside the images goes before. Raises `BadData` where there is no image."""
+    """Images with what the folders say of them: ``train|valid|test`` first, then a folder per class;
+    Roboflow's ``_classes.csv`` beside the images goes before. Raises `BadData` where there is no image.
+    """
     if not root.is_dir():
         raise BadData(f"{root}: no such folder; give the folder of the images first, the predictions second")
     paths = tuple(media.find(root))
@@ -81,7 +85,9 @@ def read_folder(root: Path) -> Folder:
     split = [SPLIT_FOLDERS.get(part[0].casefold(), "") if len(part) > 1 else "" for part in parts]
     tables = {folder: one_hot(folder / ROBOFLOW_LABELS) for folder in _with_table(paths)}
     labels = [
-        tables[path.parent].get(clean_name(path.name), "") if path.parent in tables else _class_folder(part, is_split != "")
+        tables[path.parent].get(clean_name(path.name), "")
+        if path.parent in tables
+        else _class_folder(part, is_split != "")
         for path, part, is_split in zip(paths, parts, split, strict=True)
     ]
     names = tuple(clean_name("/".join(part)) for part in parts)
@@ -98,17 +104,23 @@ def _from_folder(path: Path, classes: Sequence[str] | None) -> Predictions:
             return from_label_files(folder, classes)
     if any(path.glob("confusion_matrix*.png")):
         raise BadData(
-            f"{path}: `yolo classify val` keeps no answer per image; run `yolo classify predict save_txt=True` on the "
-            "same images and give its folder"
+            f"{path}: `yolo classify val` keeps no answer per image; run `yolo classify predict "
+            "save_txt=True` on the same images and give its folder"
         )
     if any(path.rglob(ROBOFLOW_LABELS)) or next(media.find(path), None) is not None:
-        raise BadData(f"{path}: images and labels, no predictions; give it as the images, and a predictions file")
+        raise BadData(
+            f"{path}: images and labels, no predictions; give it as the images, and a predictions file"
+        )
     held = sorted(entry.name for entry in path.iterdir())
     raise BadData(f"{path}: no predictions among {listed(held) or 'its files (it is empty)'}; {WANTED}")
 
 
 def _with_table(paths: Sequence[Path]) -> list[Path]:
-    return [folder for folder in dict.fromkeys(path.parent for path in paths) if (folder / ROBOFLOW_LABELS).is_file()]
+    return [
+        folder
+        for folder in dict.fromkeys(path.parent for path in paths)
+        if (folder / ROBOFLOW_LABELS).is_file()
+    ]
 
 
 def _class_folder(parts: Sequence[str], has_split: bool) -> str:

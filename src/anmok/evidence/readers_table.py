@@ -15,9 +15,40 @@ from anmok.evidence.metadata import SPLIT_FOLDERS
 from anmok.evidence.predictions import WANTED, Predictions, clean, clean_name, digest, label_of, listed
 
 HEADERS = {
-    "image": ("image", "filename", "file_name", "file", "path", "filepath", "image_path", "image_name", "img", "image_id"),
-    "label": ("label", "target", "true", "gt", "ground_truth", "truth", "y_true", "actual", "class", "true_label"),
-    "pred": ("pred", "prediction", "predicted", "y_pred", "pred_label", "predicted_label", "predicted_class", "top1"),
+    "image": (
+        "image",
+        "filename",
+        "file_name",
+        "file",
+        "path",
+        "filepath",
+        "image_path",
+        "image_name",
+        "img",
+        "image_id",
+    ),
+    "label": (
+        "label",
+        "target",
+        "true",
+        "gt",
+        "ground_truth",
+        "truth",
+        "y_true",
+        "actual",
+        "class",
+        "true_label",
+    ),
+    "pred": (
+        "pred",
+        "prediction",
+        "predicted",
+        "y_pred",
+        "pred_label",
+        "predicted_label",
+        "predicted_class",
+        "top1",
+    ),
     "score": ("score", "confidence", "conf", "prob", "probability"),
     "split": ("split", "subset", "partition", "set", "fold", "cv_fold"),
     "group": ("group", "session", "patient", "subject", "video", "module", "part", "batch", "lot", "site"),
@@ -55,12 +86,15 @@ def read_csv(path: Path) -> dict[str, list[object]]:
     header = [clean(cell) for cell in rows[0]]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
-            raise BadData(f"{path}: row {number} has {len(row)} cells, the header {len(header)}: quote the delimiter")
+            raise BadData(
+                f"{path}: row {number} has {len(row)} cells, the header {len(header)}: quote the delimiter"
+            )
     return {name: [row[i] for row in rows[1:]] for i, name in enumerate(header)}
 
 
 def from_columns(columns: Columns, classes: Sequence[str] | None, path: Path, layout: str) -> Predictions:
-    """Columns by any usual header to `Predictions`; a column per class with its scores counts as the prediction.
+    """Columns by any usual header to `Predictions`; a column per class with its scores counts as the
+    prediction.
 
     Raises `BadData` that names the columns found and those wanted.
     """
@@ -96,7 +130,9 @@ def one_hot(path: Path) -> dict[str, str]:
     columns = read_csv(path)
     image = _found(columns).get("image")
     if image is None or len(columns) < 3:
-        raise BadData(f"{path}: want a filename column and a 0/1 column per class, found {listed(list(columns), 8)}")
+        raise BadData(
+            f"{path}: want a filename column and a 0/1 column per class, found {listed(list(columns), 8)}"
+        )
     classes = [name for name in columns if name != image]
     marks = np.array([[clean(cell) for cell in columns[name]] for name in classes]).T  # (n, C)
     if not np.isin(marks, ("0", "1")).all():
@@ -105,7 +141,9 @@ def one_hot(path: Path) -> dict[str, str]:
     several = np.flatnonzero(is_marked.sum(axis=1) > 1)
     files = [clean_name(value) for value in columns[image]]
     if several.size:
-        raise BadData(f"{path}: {several.size} images have several classes ({files[several[0]]}): audit one class each")
+        raise BadData(
+            f"{path}: {several.size} images have several classes ({files[several[0]]}): audit one class each"
+        )
     return {name: classes[int(row.argmax())] for name, row in zip(files, is_marked, strict=True) if row.any()}
 
 
@@ -142,7 +180,9 @@ def _widest(columns: Columns, taken: set[str], path: Path) -> tuple[list[str], n
     try:
         scores = np.array([[float(clean(cell)) for cell in columns[name]] for name in classes]).T  # (n, C)
     except ValueError:
-        raise BadData(f"{path}: no column with the prediction among {listed(list(columns), 8)}; {WANTED}") from None
+        raise BadData(
+            f"{path}: no column with the prediction among {listed(list(columns), 8)}; {WANTED}"
+        ) from None
     best = scores.argmax(axis=1)  # (n,)
     return [classes[i] for i in best], scores.max(axis=1)
 
@@ -164,5 +204,7 @@ def _splits(cells: Sequence[object], path: Path) -> tuple[str, ...]:
         return tuple(fold.group(1) for fold in folds if fold is not None)
     unknown = sorted({word for word in words if word not in SPLIT_FOLDERS})
     if unknown:
-        raise BadData(f"{path}: split must be train, val or test, or the number of a fold, not {listed(unknown)!r}")
+        raise BadData(
+            f"{path}: split must be train, val or test, or the number of a fold, not {listed(unknown)!r}"
+        )
     return tuple(SPLIT_FOLDERS[word] for word in words)

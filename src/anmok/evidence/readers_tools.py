@@ -20,7 +20,8 @@ _STATED = ("predict_accuracy", "test_accuracy", "eval_accuracy", "accuracy")
 
 
 def from_label_files(folder: Path, classes: Sequence[str] | None) -> Predictions:
-    """What ``yolo classify predict save_txt=True`` writes: ``labels/<image>.txt``, a line ``0.93 class name`` each.
+    """What ``yolo classify predict save_txt=True`` writes: ``labels/<image>.txt``, a line ``0.93 class name``
+    each.
 
     Names have no suffix. A second run appends to the same files: the highest confidence counts.
     """
@@ -58,19 +59,25 @@ def from_json(path: Path, classes: Sequence[str] | None) -> Predictions:
 
 
 def from_npz(path: Path, classes: Sequence[str] | None) -> Predictions:
-    """``np.savez(path, predictions=output.predictions, label_ids=output.label_ids)`` of a ``Trainer.predict``."""
+    """``np.savez(path, predictions=output.predictions, label_ids=output.label_ids)`` of a
+    ``Trainer.predict``.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, zipfile.BadZipFile):
         raise BadData(f"{path}: no .npz of plain arrays; save it with np.savez, never with pickle") from None
     if "predictions" not in content:
-        raise BadData(f"{path}: arrays {listed(sorted(content))}; want predictions (n, C) or (n,), and label_ids (n,)")
+        raise BadData(
+            f"{path}: arrays {listed(sorted(content))}; want predictions (n, C) or (n,), and label_ids (n,)"
+        )
     return _trainer(content, classes, path)
 
 
 def from_predict_results(path: Path, classes: Sequence[str] | None) -> Predictions:
-    """``predict_results.txt`` of the Trainer's example scripts: ``index<tab>prediction``, in the data set's order."""
+    """``predict_results.txt`` of the Trainer's example scripts: ``index<tab>prediction``, in the data
+    set's order.
+    """
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
     if not rows or any(len(row) != 2 or row[0] != str(i) for i, row in enumerate(rows)):
         raise BadData(f"{path}: want the lines 0, 1, 2 ... `index<tab>prediction` below the header")
@@ -106,8 +113,10 @@ def _best_line(path: Path) -> tuple[float, str]:
             rows.append((float(confidence), clean(name)))
         except ValueError:
             raise BadData(f"{path}: want lines like `0.93 cat`, found {line.strip()[:40]!r}") from None
-        if not name or name[0].isdigit() and len(name.split()) >= 4:
-            raise BadData(f"{path}: lines of a detector, not of a classifier; run `yolo classify predict save_txt=True`")
+        if not name or (name[0].isdigit() and len(name.split()) >= 4):
+            raise BadData(
+                f"{path}: lines of a detector, not of a classifier; run `yolo classify predict save_txt=True`"
+            )
     if not rows:
         raise BadData(f"{path}: empty; the file of a classified image has lines like `0.93 cat`")
     return max(rows, key=lambda row: row[0])
@@ -120,7 +129,9 @@ def _annotations_beside(path: Path) -> dict[str, Any]:
         if other != path and isinstance(content := read_json(other), dict) and content.keys() >= _COCO:
             found[other.name] = content
     if len(found) > 1:
-        raise BadData(f"{path}: several annotation files beside it ({listed(list(found))}): leave the one it belongs to")
+        raise BadData(
+            f"{path}: several annotation files beside it ({listed(list(found))}): leave the one it belongs to"
+        )
     return next(iter(found.values()), {})
 
 
@@ -159,10 +170,14 @@ def _coco_labels(
 ) -> dict[Any, str]:
     found: dict[Any, set[str]] = {}
     for row in truth["annotations"]:
-        found.setdefault(row["image_id"], set()).add(categories.get(row["category_id"], clean(row["category_id"])))
+        found.setdefault(row["image_id"], set()).add(
+            categories.get(row["category_id"], clean(row["category_id"]))
+        )
     several = [files.get(key, clean(key)) for key, names in found.items() if len(names) > 1]
     if several:
-        raise BadData(f"{path}: {len(several)} images carry several categories ({listed(several)}): no classification")
+        raise BadData(
+            f"{path}: {len(several)} images carry several categories ({listed(several)}): no classification"
+        )
     return {key: next(iter(names)) for key, names in found.items()}
 
 
@@ -180,7 +195,9 @@ def _trainer(content: Mapping[str, Any], classes: Sequence[str] | None, path: Pa
     except (TypeError, ValueError):
         raise BadData(f"{path}: predictions must be numbers, (n, C) scores or (n,) classes") from None
     if output.ndim not in (1, 2) or (truth is not None and truth.shape != output.shape[:1]):
-        raise BadData(f"{path}: predictions {output.shape}, label_ids {np.shape(given)}: want (n, C) or (n,), and (n,)")
+        raise BadData(
+            f"{path}: predictions {output.shape}, label_ids {'none' if truth is None else truth.shape}: want (n, C) or (n,), and (n,)"
+        )
     answer = output.argmax(axis=1) if output.ndim == 2 else output  # (n,)
     metrics = content.get("metrics")
     stated = metrics if isinstance(metrics, dict) else {}
@@ -201,6 +218,6 @@ def _trainer(content: Mapping[str, Any], classes: Sequence[str] | None, path: Pa
 def _softmax_top(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n,) the highest probability; rows that are probabilities already stay."""
     if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
-        return logits.max(axis=1)
+        return np.asarray(logits.max(axis=1))  # (n,)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))  # (n, C)
-    return shifted.max(axis=1) / shifted.sum(axis=1)
+    return np.asarray(1 / shifted.sum(axis=1))  # (n,)

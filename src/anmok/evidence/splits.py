@@ -12,6 +12,7 @@ from anmok.evidence.intervals import group_numbers
 
 _LARGEST_SHARE = 0.5
 _SWEEPS = 4
+_TRIES = 10
 _FAR = 0.05  # difference of shares worth a warning
 
 
@@ -52,7 +53,7 @@ def seal(
     asked = max(share, images / group.size)
     used = min(asked, _LARGEST_SHARE)
     rng = np.random.default_rng(seed)
-    is_test = _polished(counts, used * counts.size, _drawn(counts, used, rng), rng)  # (G,)
+    is_test = _chosen(counts, used, rng)  # (G,)
     side = is_test[group]  # (n,)
     warnings = _warnings(counts, is_test)
     if asked > _LARGEST_SHARE:
@@ -137,6 +138,20 @@ def _counted(labels: ArrayLike, groups: ArrayLike | None) -> tuple[_Counts, NDAr
     start = np.searchsorted(of_group, np.arange(int(group.max()) + 2))  # (G + 1,)
     size = np.bincount(code).astype(np.float64)  # (C,)
     return _Counts(names, size, of_group, of_class, count.astype(np.float64), start), group
+
+
+def _chosen(counts: _Counts, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(G,) which groups are for testing: the first try that is near enough, or the best of a few."""
+    tries = []
+    for _ in range(_TRIES):
+        is_test = _polished(counts, share * counts.size, _drawn(counts, share, rng), rng)
+        held = counts.images(is_test)  # (C,)
+        n_missing = int(np.sum(~counts.is_single() & ((held == 0) | (held == counts.size))))
+        off = abs(float(held.sum() / counts.size.sum()) - share)
+        tries.append((n_missing, off, is_test))
+        if n_missing == 0 and off <= _FAR:
+            break
+    return min(tries, key=lambda tried: tried[:2])[2]
 
 
 def _drawn(counts: _Counts, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -186,7 +186,7 @@ def _images_to_decide(
         if rung.name == chosen.name:
             continue
         gain = tried.gain(chosen.name, rung.name)
-        by_image, by_draw, _ = gain.variances(0.9)
+        by_image, by_draw = gain.outlook(0.9)
         room = ((margin - gain.value) / _SHOWING) ** 2 - by_draw
         if gain.value >= margin or room <= 0:
             return None

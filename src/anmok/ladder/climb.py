@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from anmok import __version__
 from anmok.evidence.splits import folds
@@ -52,7 +53,14 @@ def climb(
     look = None if progress is None else lambda done, total: progress("pictures", done, total)
     scene = prepare(dataset, model, plan, look)
     text = text_side(model, scene.dataset.classes, plan)
-    measured = measure(scene, model, text, plan, progress)
+    # Thin matrices: a second BLAS thread costs more in waiting than it brings, and much more on a busy machine.
+    with threadpool_limits(1, user_api="blas"):
+        return _concluded(scene, model, plan, text, measure(scene, model, text, plan, progress), reproduce, start)
+
+
+def _concluded(
+    scene: Scene, model: Model, plan: Plan, text: TextSide, measured: Measured, reproduce: str, start: float
+) -> Climbed:
     leak = _leak(scene, measured)
     recommended = verdicts.recommendation(measured, scene, plan)
     chosen = measured.final[recommended.recommendation.key]

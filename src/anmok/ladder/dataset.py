@@ -74,7 +74,7 @@ def read(
         found = _from_folders(source)
     if test is not None:
         found = _with_test(found, read(test))
-    return _checked(found)
+    return checked(found)
 
 
 def _class_folders(source: Path) -> list[Path]:
@@ -194,7 +194,7 @@ def _with_test(train: Dataset, test: Dataset) -> Dataset:
     )
 
 
-def _checked(found: Dataset) -> Dataset:
+def checked(found: Dataset) -> Dataset:
     if len(found.classes) > MAX_CLASSES:
         raise BadData(
             f"{found.title}: {len(found.classes):,} classes; the ladder compares at most {MAX_CLASSES:,}: "

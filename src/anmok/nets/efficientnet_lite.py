@@ -29,8 +29,8 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 STEM, HEAD = 32, 1280  # channels; not scaled in the Lite form
 
-# A map above 32 MiB (glibc's limit for keeping freed memory) is mapped and cleared afresh at every layer. Four
-# images of 260 pixels stay below it and run about a third faster than sixteen do.
+# A map above 32 MiB (glibc's limit for keeping freed memory) is mapped and cleared afresh at every layer.
+# Four images of 260 pixels stay below it and run about a third faster than sixteen do.
 PART = 4  # images
 
 
@@ -137,7 +137,7 @@ class EfficientNetLite(nn.Module):
         """Images (B, 3, H, W) -> (B, 1280), the mean over the last map."""
         # In training, batch norm has to see the whole batch; an accelerator wants to.
         is_split = self.is_folded and x.device.type == "cpu"
-        parts = x.split(PART) if is_split else (x,)
+        parts = torch.split(x, PART) if is_split else (x,)
         return torch.cat([self._features(part) for part in parts])  # (B, 1280)
 
     def _features(self, x: Tensor) -> Tensor:

@@ -49,20 +49,20 @@ def learning_curves(
     curve: Sequence[Step], steps: Sequence[Step], majority: float | None, look: Look, *, is_wide: bool
 ) -> Markup:
     """``curve``: few-shot steps. ``steps``: the ladder. Two sizes, for a desk and for a telephone."""
-    width, height = (760.0, 400.0) if is_wide else (400.0, 340.0)
+    width, height = (900.0, 440.0) if is_wide else (400.0, 340.0)
     shots = sorted({step.shots for step in curve if step.shots})
     learned = [step for step in steps if step.labels]
     level = [step for step in steps if not step.labels]
     end = math.log2(shots[-1]) + (_BREAK if learned else 0.3)
     title, about = look.words["title"], look.words["about"]
     drawing = Drawing(width, height, "chart " + ("wide" if is_wide else "narrow"), title=title, about=about)
-    across = Scale(math.log2(shots[0]) - 0.25, end + 0.15, 48, width - (190 if is_wide else 44))
+    across = Scale(math.log2(shots[0]) - 0.25, end + 0.15, 48, width - (200 if is_wide else 44))
     up = _accuracy_scale([step.accuracy for step in (*curve, *steps)], majority, height - 50, 26)
     frame = _Frame(drawing, across, up, look, is_wide)
     _axes(frame, shots, end if learned else None)
     labels = [_level(frame, step) for step in level]
     if majority is not None:
-        labels.append(_majority(frame, majority))
+        labels.extend(_majority(frame, majority))
     for key in dict.fromkeys(step.key for step in curve):
         points = sorted((step for step in curve if step.key == key), key=lambda step: step.shots or 0)
         everything = next((step for step in learned if step.key == key), None)
@@ -102,11 +102,14 @@ def _level(frame: _Frame, step: Step) -> _Label:
     return _Label(_called(frame, step.key), y, f"name t{series}")
 
 
-def _majority(frame: _Frame, share: float) -> _Label:
-    y = frame.up(share)
+def _majority(frame: _Frame, share: float) -> list[_Label]:
+    """Its name stands at the right end, or on the line itself where the margin is for keys only."""
+    y, words = frame.up(share), frame.look.words["majority"]
     frame.drawing.line((frame.across.start, y), (frame.across.end, y), "mark")
-    words = frame.look.words["majority"]
-    return _Label(words if frame.is_wide else words[:1].upper(), y, "name muted")
+    if frame.is_wide:
+        return [_Label(words, y, "name muted")]
+    frame.drawing.text((frame.across.start + 2, y - 5), words, "tick")
+    return []
 
 
 def _series(frame: _Frame, points: Sequence[Step], everything: Step | None, end: float) -> _Label:

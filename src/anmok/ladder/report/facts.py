@@ -119,7 +119,7 @@ def _strength(outcome: Outcome, chosen: Step, standing: Standing) -> Strength:
 
 
 def _images_needed(outcome: Outcome, deciding: Comparison | None) -> int | None:
-    if deciding is not None:
+    if deciding is not None and deciding.images_needed is not None:
         return deciding.images_needed
     key = outcome.recommendation.key
     needs = [

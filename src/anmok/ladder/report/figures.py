@@ -90,10 +90,8 @@ class Figures:
         return self._with_unit(f"{megabytes * 1000:.{1 if 0 < megabytes < 0.00995 else 0}f}", "kB", "kB")
 
     def ratio(self, number: float) -> str:
-        """``0.83``: an F1 score, a cosine; three digits where two would round up to 1."""
-        if not math.isfinite(number):
-            return ABSENT
-        return f"{number:.3f}" if 0.995 <= number < 1 else f"{number:.2f}"
+        """``0.831``: an F1 score, a cosine."""
+        return f"{number:.3f}" if math.isfinite(number) else ABSENT
 
     def p_value(self, p: float) -> str:
         """``0.031`` or ``< 0.001``."""

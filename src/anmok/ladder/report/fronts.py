@@ -12,9 +12,9 @@ from anmok.ladder.outcome import Outcome, Step
 from anmok.ladder.report.curves import Look
 from anmok.ladder.report.svg import Drawing, Point, Scale, log_ticks, ticks
 
-_WIDTH, _HEIGHT = 440.0, 290.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 18.0, 28.0, 50.0
-_ZERO_SLOT = 34.0  # room at the left for a cost of 0, which has no logarithm
+_WIDTH, _HEIGHT = 440.0, 270.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 22.0, 10.0, 50.0
+_ZERO_SLOT = 58.0  # room at the left for a cost of 0, which has no logarithm
 _CLOSE = 13.0  # two names nearer than this would cover each other
 
 
@@ -124,7 +124,6 @@ def _axes(drawing: Drawing, across: Prices, up: Scale, look: Look) -> None:
         x = across(value)
         drawing.line((x, up.start), (x, up.start + 4), "axis")
         drawing.text((x, up.start + 19), _short(value), "tick", "middle")
-    drawing.text((2, 12), look.accuracy, "label")
 
 
 def _stairs(drawing: Drawing, corners: Sequence[Point], right: float) -> None:

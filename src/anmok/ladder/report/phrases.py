@@ -12,10 +12,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from anmok.evidence import audit_text_en, audit_text_ko
 from anmok.ladder.outcome import Outcome, Step
 from anmok.ladder.report.figures import Lang
 
 Table = dict[str, dict[str, str]]
+
+_COLUMNS = {
+    "en": {**audit_text_en.COLUMNS, "together": "metadata"},
+    "ko": {**audit_text_ko.COLUMNS, "together": "메타데이터"},
+}
+_NESTED = re.compile("<<(.+?)>>", re.DOTALL)  # marks a part of a phrase that is a phrase itself
 
 
 @cache
@@ -33,17 +40,18 @@ class Phrase:
 
 
 def phrase(text: str, lang: Lang) -> Phrase:
-    """``text``, a phrase of the ladder's in English, in ``lang``."""
-    if lang == "en":
-        return Phrase(text, True)
-    table = _read("phrases_ko.toml")
+    """``text``, a phrase of the ladder's in English or the name of a metadata column, in ``lang``."""
+    if text in _COLUMNS[lang]:
+        return Phrase(_COLUMNS[lang][text], True)
+    table = _read(f"phrases_{lang}.toml")
     if text in table["exact"]:
         return Phrase(table["exact"][text], True)
     for pattern, replacement in table["patterns"].items():
         match = re.fullmatch(pattern, text, re.DOTALL)
         if match:
-            return Phrase(match.expand(replacement), True)
-    return Phrase(text, False)
+            expanded = match.expand(replacement)
+            return Phrase(_NESTED.sub(lambda found: spoken(found[1], lang), expanded), True)
+    return Phrase(text, lang == "en")
 
 
 def spoken(text: str, lang: Lang) -> str:
@@ -59,10 +67,11 @@ def rung_name(step: Step, lang: Lang) -> str:
 
 
 def rung_called(outcome: Outcome, key_or_name: str, lang: Lang) -> str:
-    """The name of the rung that ``key_or_name`` points to; as it stands where it is none of the ladder's."""
+    """``rung 2 (linear head)`` by its key or its name, ``선형 분류기`` in Korean, where a bracket before a particle
+    reads badly; ``key_or_name`` as it stands where it is none of the ladder's."""
     for step in outcome.steps:
         if key_or_name in (step.key, step.rung):
-            return rung_name(step, lang)
+            return f"rung {step.key} ({step.rung})" if lang == "en" else rung_name(step, lang)
     return spoken(key_or_name, lang)
 
 

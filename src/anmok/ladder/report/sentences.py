@@ -32,6 +32,11 @@ def answers(outcome: Outcome, lang: Lang = "en") -> Answers:
     )
 
 
+def doubling(outcome: Outcome, lang: Lang = "en") -> str:
+    """What twice the labels would buy; empty where the curve does not tell."""
+    return _voice(outcome, lang).doubling()
+
+
 def _voice(outcome: Outcome, lang: Lang) -> English | Korean:
     known = facts(outcome)
     return English(known) if lang == "en" else Korean(known)

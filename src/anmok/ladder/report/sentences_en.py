@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from anmok.ladder.outcome import Step
 from anmok.ladder.report.facts import CANNOT_TELL, WARNINGS, Facts, contrast
 from anmok.ladder.report.figures import Figures
-from anmok.ladder.report.phrases import rung_called
+from anmok.ladder.report.phrases import rung_called, spoken
 
 _FIGURES = Figures("en")
 
@@ -33,14 +33,14 @@ class English:
     def advice(self) -> str:
         """First sentence of the verdict: what to do."""
         known, right = self.facts, _FIGURES.percent(self.facts.chosen.accuracy.value)
-        rung = _rung(known.chosen)
+        rung = self._rung(known.chosen)
         if known.standing == "development":
             return (
                 f"Too few labels for a verdict: {rung} looks like the one to start with, right on {right} of the "
                 "images (a development estimate, not a test)."
             )
         if known.standing == "useless":
-            return f"Do not rely on this yet: the best candidate, {rung}, gets {right} right, {self._no_better()}."
+            return f"Do not rely on this yet: even {rung}, our choice here, gets {right} right, {self._no_better()}."
         if known.standing == "open":
             return f"{self._start(rung, right)} {CANNOT_TELL} from these images."
         if known.is_zero_shot:
@@ -82,18 +82,21 @@ class English:
             first = f"Too early to say. The development estimate is {of_hundred} right of 100 images."
         else:
             first = f"It gets about {of_hundred} of 100 images right and {100 - of_hundred} wrong."
-            if known.majority is not None:
-                share = _FIGURES.percent(known.majority.accuracy.value)
-                first += f" Always answering “{known.majority_class}” would get {share}."
+        if known.standing != "useless" and known.majority is not None:
+            share = _FIGURES.percent(known.majority.accuracy.value)
+            first += f" Always answering “{known.majority_class}” would get {share}."
         weakest = known.weakest
         if weakest is not None:
             first += f" It is weakest on “{weakest.name}”: it finds {_FIGURES.estimate(weakest.recall)} of them."
-        return f"{first} Whether that will do depends on what a mistake costs you."
+        if known.standing in ("decided", "open"):
+            first += " Whether that will do depends on what a mistake costs you."
+        return first
 
     def sure(self) -> str:
         """How sure is that?"""
         known, accuracy = self.facts, self.facts.chosen.accuracy
-        parts = [f"The 95 % interval of the accuracy is {_FIGURES.span(accuracy.interval)}."]
+        what = "development estimate" if known.standing == "development" else "accuracy"
+        parts = [f"The 95 % interval of the {what} is {_FIGURES.span(accuracy.interval)}."]
         if known.worth is not None:
             parts.append(
                 f"It rests on {_FIGURES.count(accuracy.n)} images that are worth only about "
@@ -132,14 +135,14 @@ class English:
             leak = outcome.leak
             rung = rung_called(outcome, leak.rung, "en")
             parts.append(
-                f"The {leak.control} alone predicts the label at {_FIGURES.percent(leak.control_random.value)}, "
+                f"The {spoken(leak.control, 'en')} alone predicts the label at {_FIGURES.percent(leak.control_random.value)}, "
                 f"without a look at the picture. A random split would have claimed "
                 f"{_FIGURES.percent(leak.random_split.value)} for {rung}; with related images kept together, "
                 f"{_FIGURES.percent(leak.group_split.value)} survives."
             )
         for control in known.suspicious if outcome.leak is None else ():
             parts.append(
-                f"The control “{control.name}” reaches {_FIGURES.percent(control.accuracy.value)} where "
+                f"The control “{spoken(control.name, 'en')}” reaches {_FIGURES.percent(control.accuracy.value)} where "
                 f"{_FIGURES.percent(control.expected)} was expected."
             )
         if outcome.suspects:
@@ -162,12 +165,20 @@ class English:
             parts.append("Look at the suspected labels and the duplicates below, correct them, and run again.")
         if outcome.leak is not None:
             parts.append("Write down which images belong together and pass it as a group column, instead of our guess.")
-        gain = outcome.recommendation.next_gain
-        if gain is not None:
-            parts.append(f"By the learning curve, doubling the labels would buy {self._bought(gain)}.")
+        if doubling := self.doubling():
+            parts.append(doubling)
         if known.standing in ("decided", "open"):
             parts.append("Try it on new images: anmok classify --head report/best.")
         return " ".join(parts)
+
+    def doubling(self) -> str:
+        """What twice the labels would buy; empty where the curve does not tell."""
+        gain = self.facts.outcome.recommendation.next_gain
+        if gain is None:
+            return ""
+        little = "little, " if gain < self.facts.outcome.margin else ""
+        bought = f"{little}about {_FIGURES.width(gain)}" if gain > 0 else "nothing"
+        return f"By the learning curve, doubling the labels would buy {bought}."
 
     def _measures(self) -> Sequence[str]:
         known = self.facts
@@ -179,17 +190,11 @@ class English:
             return (f"To settle it, label until the test set holds about {_FIGURES.count(known.images_needed)} images.",)
         return ()
 
-    def _bought(self, gain: float) -> str:
-        if gain <= 0:
-            return "nothing"
-        little = "little, " if gain < self.facts.outcome.margin else ""
-        return f"{little}about {_FIGURES.width(gain)}"
-
     def _start(self, rung: str, right: str) -> str:
         known = self.facts
         if known.best.key == known.chosen.key:
             return f"Start with {rung}, the best so far at {right} right; whether it is really ahead we"
-        return f"Start with {rung}, the cheapest candidate, at {right} right; whether {_rung(known.best)} is better we"
+        return f"Start with {rung}, the cheapest candidate, at {right} right; whether {self._rung(known.best)} is better we"
 
     def _no_better(self) -> str:
         majority = self.facts.majority
@@ -202,8 +207,8 @@ class English:
         found = contrast(self.facts.outcome, self.facts.chosen.key)
         if found is None or found.word != "BETTER":
             return ""
-        span = _FIGURES.points_span(found.low, found.high)
-        return f", {_FIGURES.points(found.gain)} ({span}) against rung {found.against}"
+        span = _FIGURES.points_span(found.low, found.high).replace("+", "")
+        return f", {_FIGURES.width(found.gain)} ({span}) more than rung {found.against}"
 
     def _fewer(self) -> str:
         shots = self.facts.shots_enough
@@ -211,8 +216,9 @@ class English:
 
     def _caveat(self) -> str:
         known, leak = self.facts, self.facts.outcome.leak
-        if leak is not None:
-            return f"; a random split would have claimed {_FIGURES.percent(leak.random_split.value)}, do not believe it"
+        if leak is not None and leak.random_split.value > leak.group_split.value:
+            flattery = _FIGURES.width(leak.random_split.value - leak.group_split.value)
+            return f"; a random split would have promised {flattery} too much"
         if known.standing == "decided" and known.best.key != known.chosen.key:
             return f", and the best rung ({known.best.key}) is not ahead by more than {self._margin()}"
         return ""
@@ -225,7 +231,7 @@ class English:
             return (f"Which rung is better we {CANNOT_TELL}: {self._settling()}.",)
         if known.standing == "useless" or known.best.key == known.chosen.key:
             return ()
-        scored = f"Scored highest: {_rung(known.best)}, but it is not ahead by more than {self._margin()}."
+        scored = f"Scored highest: {self._rung(known.best)}, but it is not ahead by more than {self._margin()}."
         return (scored,)
 
     def _settling(self) -> str:
@@ -235,12 +241,11 @@ class English:
         today = f" (now {_FIGURES.count(now)})" if needed > now else ""
         return f"a test set of about {_FIGURES.count(needed)} images{today} would settle it"
 
+    def _rung(self, step: Step) -> str:
+        return rung_called(self.facts.outcome, step.key, "en")
+
     def _margin(self) -> str:
         return _FIGURES.width(self.facts.outcome.margin)
-
-
-def _rung(step: Step) -> str:
-    return f"rung {step.key} ({step.rung})"
 
 
 def _plural(number: int, noun: str) -> str:

@@ -40,7 +40,7 @@ class Korean:
                 f"(이미지의 {right}를 맞힌 개발 단계 추정치이며, 시험 결과가 아닙니다)."
             )
         if known.standing == "useless":
-            return f"아직 믿고 쓸 수 없습니다: 가장 나은 후보인 {rung}도 {right}를 맞히는 데 그쳐 {self._no_better()}."
+            return f"아직 믿고 쓸 수 없습니다: 그나마 고를 만한 {rung}도 {right}를 맞히는 데 그쳐 {self._no_better()}."
         if known.standing == "open":
             return self._start(rung, right)
         if known.is_zero_shot:
@@ -76,22 +76,23 @@ class Korean:
             first = f"아직 말하기 이릅니다. 개발 단계 추정으로는 이미지 100장 가운데 {of_hundred}장을 맞힙니다."
         else:
             first = f"이미지 100장 가운데 {of_hundred}장쯤 맞히고 {100 - of_hundred}장쯤 틀립니다."
-            if known.majority is not None:
-                first += (
-                    f" 늘 {self._majority_class()}고만 답해도 {_FIGURES.percent(known.majority.accuracy.value)}는 "
-                    "맞습니다."
-                )
+        if known.standing != "useless" and known.majority is not None:
+            floor = _FIGURES.percent(known.majority.accuracy.value)
+            first += f" 늘 {self._majority_class()}고만 답해도 {floor}는 맞습니다."
         weakest = known.weakest
         if weakest is not None:
             found = _FIGURES.estimate(weakest.recall)
             first += f" 가장 약한 클래스는 {with_particle(_quoted(weakest.name), '으로')}, 찾아낸 비율은 {found}입니다."
-        return f"{first} 이만하면 되는지는 한 번 틀릴 때 치르는 대가에 달려 있습니다."
+        if known.standing in ("decided", "open"):
+            first += " 이만하면 되는지는 한 번 틀릴 때 치르는 대가에 달려 있습니다."
+        return first
 
     def sure(self) -> str:
         """얼마나 확실한가?"""
         known, accuracy = self.facts, self.facts.chosen.accuracy
         images = f"이미지 {_FIGURES.count(accuracy.n)}장"
-        parts = [f"정확도의 95% 신뢰구간은 {_FIGURES.span(accuracy.interval)}입니다."]
+        what = "개발 단계 추정치" if known.standing == "development" else "정확도"
+        parts = [f"{what}의 95% 신뢰구간은 {_FIGURES.span(accuracy.interval)}입니다."]
         if known.worth is not None:
             parts.append(
                 f"근거는 {images}이지만, 같은 묶음의 이미지는 서로 닮아서 독립된 이미지 "
@@ -152,12 +153,21 @@ class Korean:
             parts.append("아래의 의심스러운 라벨과 중복 이미지를 살펴 바로잡은 뒤 다시 실행하십시오.")
         if outcome.leak is not None:
             parts.append("어떤 이미지들이 한 묶음인지 적어 group 열로 넘겨주면, 추측 대신 그 묶음을 씁니다.")
-        gain = outcome.recommendation.next_gain
-        if gain is not None:
-            parts.append(f"학습 곡선으로 보아 라벨을 두 배로 늘리면 정확도가 {self._bought(gain)}.")
+        if doubling := self.doubling():
+            parts.append(doubling)
         if known.standing in ("decided", "open"):
             parts.append("새 이미지에 써 보십시오: anmok classify --head report/best")
         return " ".join(parts)
+
+    def doubling(self) -> str:
+        """What twice the labels would buy; empty where the curve does not tell."""
+        gain = self.facts.outcome.recommendation.next_gain
+        if gain is None:
+            return ""
+        if gain <= 0:
+            return "학습 곡선으로 보아 라벨을 두 배로 늘려도 정확도는 더 오르지 않습니다."
+        only = "밖에 오르지 않습니다" if gain < self.facts.outcome.margin else "쯤 오릅니다"
+        return f"학습 곡선으로 보아 라벨을 두 배로 늘리면 정확도가 {_FIGURES.width(gain)}{only}."
 
     def _measures(self) -> tuple[str, ...]:
         known = self.facts
@@ -170,12 +180,6 @@ class Korean:
                 f"판가름하려면 테스트 이미지가 약 {_FIGURES.count(known.images_needed)}장이 되도록 라벨을 더 다십시오.",
             )
         return ()
-
-    def _bought(self, gain: float) -> str:
-        if gain <= 0:
-            return "더 오르지 않습니다"
-        only = "밖에 오르지 않습니다" if gain < self.facts.outcome.margin else "쯤 오릅니다"
-        return f"{_FIGURES.width(gain)}{only}"
 
     def _start(self, rung: str, right: str) -> str:
         best = _rung(self.facts.best)
@@ -203,9 +207,9 @@ class Korean:
         if found is None or found.word != "BETTER":
             return "히며" if fewer else "힙니다"
         other = rung_called(self.facts.outcome, found.against, "ko")
-        span = _FIGURES.points_span(found.low, found.high)
+        span = _FIGURES.points_span(found.low, found.high).replace("+", "")
         ending = "높고" if fewer else "높습니다"
-        return f"혀 {other}보다 {_FIGURES.points(found.gain)}({span}) {ending}"
+        return f"혀 {other}보다 {_FIGURES.width(found.gain)}({span}) {ending}"
 
     def _fewer(self) -> str:
         shots = self.facts.shots_enough
@@ -213,8 +217,9 @@ class Korean:
 
     def _caveat(self) -> str:
         known, leak = self.facts, self.facts.outcome.leak
-        if leak is not None:
-            return f"이며, 무작위로 나눴다면 {_FIGURES.percent(leak.random_split.value)}라고 했겠지만 믿을 수 없는 값입니다"
+        if leak is not None and leak.random_split.value > leak.group_split.value:
+            flattery = _FIGURES.width(leak.random_split.value - leak.group_split.value)
+            return f"이며, 무작위로 나눴다면 정확도가 {flattery} 부풀려졌을 것입니다"
         if known.standing == "decided" and known.best.key != known.chosen.key:
             return f"이며, 점수가 가장 높은 {_rung(known.best)}도 {self._margin()} 넘게 앞서지는 않습니다"
         return "입니다"

@@ -22,7 +22,7 @@ Double = NDArray[np.float64]
 STRENGTHS = (1e-3, 1e-2, 1e-1)  # the inverse of the penalty, as scikit-learn's C, on standardised features
 FIXED_STRENGTH = 1e-2  # where there are too few images to choose
 CROSS_MODAL_STRENGTH = 10.0  # on centred unit vectors
-_ITERATIONS = 200
+_ITERATIONS = 100
 _TOLERANCE = 1e-6  # of the gradient, per image
 
 

@@ -1,0 +1,171 @@
+"""``ladder``: from photos to a verdict."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from anmok.cli.console import err, note, out, print_json, progress_bar, warn
+from anmok.errors import BadData, BadRequest
+
+if TYPE_CHECKING:
+    from anmok.ladder import Dataset, Plan
+    from anmok.ladder.climb import Climbed, Progress
+
+_DEMO_DESCRIPTION = "solar (real photos, non-commercial licence), textile or digits."
+
+
+def ladder_command(
+    photos: Annotated[str, typer.Argument(help="A folder with a sub-folder per class, or hf:owner/name.")] = "",
+    labels: Annotated[Path | None, typer.Option(help="A CSV file: image,label[,group].")] = None,
+    classes: Annotated[str, typer.Option(help="For a folder without labels: cat,dog.")] = "",
+    test: Annotated[Path | None, typer.Option(help="Your own test folder, laid out like the other.")] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(help="A CSV file: label,sentence. Several rows a label are averaged.")
+    ] = None,
+    demo: Annotated[str, typer.Option(help=_DEMO_DESCRIPTION)] = "",
+    model: Annotated[str, typer.Option("--model", "-m", help="A name from `anmok models`.")] = "mini",
+    output: Annotated[Path, typer.Option("--out", help="The folder of the report.")] = Path("report"),
+    margin: Annotated[float, typer.Option(help="The smallest gain that matters to you: 0.01 is one point.")] = 0.01,
+    groups: Annotated[str, typer.Option(help="auto, duplicates or none: what no split may divide.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
+    lang: Annotated[str, typer.Option(help="Language of the report: en or ko.")] = "en",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    accept_licence: Annotated[list[str] | None, typer.Option("--accept-licence", help="A licence you accept.")] = None,
+) -> None:
+    """Find out on your own images whether zero-shot is enough, or how far a few labels help.
+
+    Writes report/index.html, report/report.json, report/predictions.parquet and report/best, which
+    `anmok classify --head report/best` runs.
+
+    Example: anmok ladder photos/ --out report
+    """
+    from anmok.ladder import Plan
+
+    if lang not in ("en", "ko"):
+        raise BadRequest(f"--lang {lang}: want en or ko")
+    accepted = tuple(accept_licence or ())
+    names = tuple(name.strip() for name in classes.split(",") if name.strip())
+    dataset = _dataset(photos, labels, names, test, demo, accepted)
+    plan = Plan(
+        model=model, margin=margin, groups=groups, seed=seed, descriptions=_descriptions(descriptions, dataset)
+    )
+    language: Literal["en", "ko"] = "ko" if lang == "ko" else "en"
+    if dataset.labels is None:
+        _glance(dataset, plan, output, language, accepted, as_json)
+        return
+    climbed = _climbed(dataset, plan, accepted)
+    _write(climbed, output, language)
+    if as_json:
+        print_json(climbed.outcome.to_dict())
+        return
+    from anmok.ladder.report.terminal import render
+
+    render(climbed.outcome, out, language)
+    note(f"the report is in {output / 'index.html'}; the winner in {output / 'best'}")
+
+
+def _dataset(
+    photos: str, labels: Path | None, classes: tuple[str, ...], test: Path | None, demo: str, accepted: tuple[str, ...]
+) -> Dataset:
+    from anmok.ladder import dataset, demos, huggingface
+
+    if demo:
+        with progress_bar(f"demo {demo}") as report:
+            found = demos.demo(demo, accept=accepted, progress=lambda _, done, total: report(done, total))
+        note(f"{found.title}: {len(found.paths):,} images, licence {found.licence}")
+        return found
+    if not photos:
+        raise BadRequest("give a folder: anmok ladder photos/ (or --demo solar)")
+    if photos.startswith("hf:"):
+        return huggingface.read(photos.removeprefix("hf:"))
+    folder = Path(photos).expanduser()
+    if huggingface.is_saved(folder):
+        return huggingface.read(str(folder))
+    return dataset.read(folder, labels=labels, classes=classes, test=test)
+
+
+def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...]) -> Climbed:
+    from anmok.ladder import climb
+    from anmok.load import load
+
+    model = load(plan.model, accept_licences=accepted)
+    with _stages() as progress:
+        climbed = climb(dataset, model, plan, reproduce=_command(), progress=progress)
+    for warning in climbed.outcome.data.warnings:
+        warn(warning)
+    return climbed
+
+
+@contextmanager
+def _stages() -> Iterator[Progress]:
+    """One bar that is renamed as the climb goes from pictures to rungs."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("pictures", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+def _write(climbed: Climbed, output: Path, language: Literal["en", "ko"]) -> None:
+    from anmok.ladder.report import write_report
+    from anmok.ladder.show import predictions, thumbnails
+
+    write_report(
+        climbed.outcome, thumbnails(climbed), output, lang=language, predictions=predictions(climbed)
+    )
+    climbed.best.write(output / "best")
+
+
+def _glance(
+    dataset: Dataset,
+    plan: Plan,
+    output: Path,
+    language: Literal["en", "ko"],
+    accepted: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    from anmok.ladder.glance import glance
+    from anmok.load import load
+
+    with progress_bar("zero-shot") as report:
+        seen = glance(dataset, load(plan.model, accept_licences=accepted), progress=report)
+    seen.write(output, language)
+    if as_json:
+        print_json(seen.to_dict())
+        return
+    out.print(seen.text(language), soft_wrap=True)
+    note(f"predictions are in {output / 'predictions.parquet'}")
+
+
+def _descriptions(path: Path | None, dataset: Dataset) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if path is None:
+        return ()
+    if not path.is_file():
+        raise BadData(f"{path}: no such file; it needs the columns label,sentence")
+    rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    sentences: dict[str, list[str]] = {}
+    for number, row in enumerate(rows, start=1):
+        if number == 1 and [cell.strip().lower() for cell in row[:2]] == ["label", "sentence"]:
+            continue
+        if len(row) != 2 or not row[1].strip():
+            raise BadData(f"{path}: line {number} is not label,sentence")
+        sentences.setdefault(row[0].strip(), []).append(row[1].strip())
+    unknown = sorted(set(sentences) - set(dataset.classes))
+    if unknown:
+        raise BadData(f"{path}: describes classes that are not there: {', '.join(unknown[:5])}")
+    return tuple((label, tuple(lines)) for label, lines in sentences.items())
+
+
+def _command() -> str:
+    """What was typed, to be typed again."""
+    import sys
+
+    return shlex.join(["anmok", *sys.argv[1:]])

@@ -1,0 +1,219 @@
+"""The page: what the templates need, worked out from the outcome. Nothing is fetched, nothing is computed anew."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from anmok.errors import BadMedia
+from anmok.ladder.outcome import ClassRow, Comparison, Outcome, Step
+from anmok.ladder.report.bars import Claim, axis, interval_bar, leak_bars
+from anmok.ladder.report.curves import Look, learning_curves
+from anmok.ladder.report.facts import Facts, claim, contrast, facts
+from anmok.ladder.report.figures import Figures, Lang, tied
+from anmok.ladder.report.fronts import fronts
+from anmok.ladder.report.josa import with_particle
+from anmok.ladder.report.phrases import phrase, rung_called, rung_name, texts
+from anmok.ladder.report.sentences import answers, doubling, verdict
+from anmok.ladder.report.svg import MARKERS, Drawing
+
+SHOWN_CLASSES = 25
+SHOWN_CONFUSIONS, EXAMPLES = 12, 6
+SHOWN_SUSPECTS, SHOWN_PAIRS = 24, 12
+SECTIONS = ("verdict", "ladder", "curves", "fronts", "classes", "images", "controls", "honesty", "reproduce")
+
+_MAGIC = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"RIFF", "webp"))
+_GLYPHS = {"BETTER": "▲", "WORSE": "▼", "SAME": "=", "CANNOT TELL": "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A row of the ladder table."""
+
+    step: Step
+    name: str
+    bar: Markup
+    series: int
+    comparison: Comparison | None
+    is_recommended: bool
+    is_highest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A verdict of a comparison: never told by colour alone."""
+
+    text: str
+    glyph: str
+    style: str
+
+
+def render_page(
+    outcome: Outcome, thumbnails: Mapping[int, bytes], lang: Lang = "en", *, has_predictions: bool = False
+) -> str:
+    """The whole report as one HTML document. Raises `BadMedia` for a thumbnail that no browser would show."""
+    known = facts(outcome)
+    context = {
+        "lang": lang,
+        "t": texts(lang),
+        "outcome": outcome,
+        "facts": known,
+        "sections": SECTIONS,
+        "style": Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8")),
+        "verdict": verdict(outcome, lang),
+        "answers": answers(outcome, lang),
+        "has_predictions": has_predictions,
+        "doubling": doubling(outcome, lang),
+        "majority_label": _majority_label(known, lang),
+        "rungs": _rungs(known, lang),
+        "word": lambda found: _word(outcome, found, lang),
+        "called": lambda key: rung_called(outcome, key, lang),
+        "thumbnail": {index: _data_uri(index, picture) for index, picture in thumbnails.items()},
+        "shots": sorted({step.shots for step in outcome.curve if step.shots}),
+        "limits": {
+            "confusions": SHOWN_CONFUSIONS,
+            "examples": EXAMPLES,
+            "suspects": SHOWN_SUSPECTS,
+            "pairs": SHOWN_PAIRS,
+        },
+        **_charts(known, lang),
+        **_classes(known),
+    }
+    return _environment(lang).get_template("page.html.j2").render(context)
+
+
+@cache
+def _environment(lang: Lang) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("anmok.ladder.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    figures = Figures(lang)
+    numbers: dict[str, Callable[..., str]] = {
+        "count": figures.count,
+        "percent": figures.percent,
+        "span": figures.span,
+        "estimate": figures.estimate,
+        "points": figures.points,
+        "width": figures.width,
+        "duration": figures.duration,
+        "milliseconds": figures.milliseconds,
+        "megabytes": figures.megabytes,
+        "ratio": figures.ratio,
+        "p_value": figures.p_value,
+    }
+    environment.filters |= {name: _tying(written) for name, written in numbers.items()}
+    environment.filters |= {
+        "tied": tied,
+        "said": lambda text: _said(text, lang),
+        "name": lambda text: Markup("<bdi>{}</bdi>").format(text),
+        "gain_span": lambda found: tied(figures.points_span(found.low, found.high)),
+    }
+    return environment
+
+
+def _tying(written: Callable[..., str]) -> Callable[..., str]:
+    return lambda value: tied(written(value))
+
+
+def _said(text: str, lang: Lang) -> Markup:
+    found = phrase(text, lang)
+    return escape(found.text) if found.is_translated else Markup('<span lang="en">{}</span>').format(found.text)
+
+
+def _rungs(known: Facts, lang: Lang) -> list[Rung]:
+    outcome = known.outcome
+    majority = None if known.majority is None else known.majority.accuracy.value
+    scale = axis([step.accuracy for step in outcome.steps], [] if majority is None else [majority])
+    return [
+        Rung(
+            step=step,
+            name=rung_name(step, lang),
+            bar=interval_bar(step.accuracy, scale, majority),
+            series=k % MARKERS,
+            comparison=contrast(outcome, step.key),
+            is_recommended=step.key == known.chosen.key,
+            is_highest=step.key == known.best.key,
+        )
+        for k, step in enumerate(outcome.steps)
+    ]
+
+
+def _majority_label(known: Facts, lang: Lang) -> str:
+    name = known.majority_class
+    particle = with_particle(name, "이라").removeprefix(name)
+    return texts(lang)["verdict"]["majority"].format(name=name, particle=particle)
+
+
+def _word(outcome: Outcome, found: Comparison, lang: Lang) -> Word:
+    word = claim(outcome, found)
+    return Word(texts(lang)["words"][word], _GLYPHS[word], word.lower().replace(" ", "-"))
+
+
+def _classes(known: Facts) -> dict[str, Any]:
+    rows = sorted(known.outcome.per_class, key=lambda row: row.recall.value if row.tested else 2.0)
+    scale = axis([row.recall for row in rows if row.tested], [])
+    drawn: Sequence[tuple[ClassRow, Markup]] = [
+        (row, interval_bar(row.recall, scale, None) if row.tested else Markup("")) for row in rows
+    ]
+    return {"class_rows": drawn[:SHOWN_CLASSES], "class_rest": drawn[SHOWN_CLASSES:]}
+
+
+def _charts(known: Facts, lang: Lang) -> dict[str, Any]:
+    outcome, words = known.outcome, texts(lang)
+    accuracy = words["curves"]["y"]
+    if outcome.is_development:
+        accuracy += f" ({words['page']['development']})"
+    look = Look(
+        figures=Figures(lang),
+        words=words["curves"],
+        series={step.key: k % MARKERS for k, step in enumerate(outcome.steps)},
+        names={step.key: rung_name(step, lang) for step in outcome.steps},
+        accuracy=accuracy,
+    )
+    majority = None if known.majority is None else known.majority.accuracy.value
+    sizes = (True, False) if any(step.shots for step in outcome.curve) else ()
+    return {
+        "curves": [learning_curves(outcome.curve, outcome.steps, majority, look, is_wide=wide) for wide in sizes],
+        "fronts": fronts(outcome, replace(look, words=words["fronts"])),
+        "swatches": {step.key: _swatch(look.series[step.key]) for step in outcome.steps},
+        "leak_chart": _leak_chart(outcome, lang),
+        "bar_ends": axis(
+            [step.accuracy for step in outcome.steps], [] if majority is None else [majority]
+        ),
+    }
+
+
+def _swatch(series: int) -> Markup:
+    drawing = Drawing(14, 14, "swatch")
+    drawing.marker(series, (7, 7), 4.6, f"point f{series}")
+    return drawing.markup()
+
+
+def _leak_chart(outcome: Outcome, lang: Lang) -> Markup:
+    leak, words = outcome.leak, texts(lang)["controls"]
+    if leak is None:
+        return Markup("")
+    claims = (
+        Claim(words["claimed"], leak.random_split, "claimed"),
+        Claim(words["survives"], leak.group_split, "survives"),
+    )
+    title = words["leak_chart"].format(rung=rung_called(outcome, leak.rung, lang))
+    return leak_bars(claims, (leak.majority, words["majority"]), Figures(lang), title)
+
+
+def _data_uri(index: int, picture: bytes) -> str:
+    for magic, kind in _MAGIC:
+        if picture.startswith(magic):
+            return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+    raise BadMedia(f"thumbnail of image {index}: neither JPEG, PNG nor WEBP; make it with Pillow's JPEG writer")

@@ -1,0 +1,81 @@
+"""The verdict and the ladder in a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from anmok.ladder.outcome import Comparison, Outcome, Step
+from anmok.ladder.report.facts import CANNOT_TELL, claim, contrast, facts
+from anmok.ladder.report.figures import Figures, Lang
+from anmok.ladder.report.phrases import rung_name, texts
+from anmok.ladder.report.sentences import verdict
+
+_WIDTH = 80
+_STYLES = {"BETTER": "green", "WORSE": "red", "SAME": "default", CANNOT_TELL: "yellow"}
+
+
+def render(outcome: Outcome, console: Console, lang: Lang = "en") -> None:
+    """Print the verdict's two sentences, the ladder table and what would settle what is open."""
+    width = min(console.width, _WIDTH)
+    first, second = verdict(outcome, lang)
+    words = texts(lang)["terminal"]
+    console.print(_plain(first, "bold"), width=width)
+    console.print(_plain(second), width=width)
+    console.print(_table(outcome, lang), width=width)
+    console.print(Text(words["recommended"], "dim"), width=width)
+    for comparison in outcome.comparisons:
+        if claim(outcome, comparison) == CANNOT_TELL and comparison.images_needed is not None:
+            needed = Figures(lang).count(comparison.images_needed)
+            line = words["settle"].format(key=comparison.key, against=comparison.against, count=needed)
+            console.print(_plain(line, "dim"), width=width)
+
+
+def _table(outcome: Outcome, lang: Lang) -> Table:
+    words, known = texts(lang)["terminal"], facts(outcome)
+    title = words["table"]
+    if outcome.is_development:
+        title += f" ({texts(lang)['page']['development']})"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left", padding=(0, 1, 0, 0))
+    table.add_column(words["rung"], overflow="fold", ratio=1)
+    for name in ("labels", "accuracy", "interval"):
+        table.add_column(words[name], justify="right", no_wrap=True)
+    table.add_column(words["verdict"], no_wrap=True)
+    for name in ("seconds", "milliseconds", "megabytes"):
+        table.add_column(words[name], justify="right", no_wrap=True)
+    for step in outcome.steps:
+        is_chosen = step.key == known.chosen.key
+        table.add_row(*_row(outcome, step, lang, is_chosen), style="bold" if is_chosen else "")
+    if known.majority is not None:
+        share = Figures(lang).percent(known.majority.accuracy.value)
+        table.add_row(Text(f"    {texts(lang)['curves']['majority']}", "dim"), "", Text(share, "dim"))
+    return table
+
+
+def _row(outcome: Outcome, step: Step, lang: Lang, is_chosen: bool) -> list[Text]:
+    figures, interval = Figures(lang), step.accuracy.interval
+    mark = "*" if is_chosen else " "
+    return [
+        _plain(f"{mark}{step.key:<3}{rung_name(step, lang)}"),
+        Text(figures.count(step.labels)),
+        Text(figures.percent(step.accuracy.value)),
+        Text(f"{interval.low * 100:.0f}-{interval.high * 100:.0f}"),
+        _gain(outcome, contrast(outcome, step.key), lang),
+        Text(f"{step.cold_seconds:.{1 if 0 < step.cold_seconds < 9.95 else 0}f}"),
+        Text(f"{step.ms_per_image:.{1 if step.ms_per_image < 9.95 else 0}f}"),
+        Text(f"{step.megabytes:.{1 if step.megabytes < 9.95 else 0}f}"),
+    ]
+
+
+def _gain(outcome: Outcome, found: Comparison | None, lang: Lang) -> Text:
+    if found is None:
+        return Text("")
+    word = claim(outcome, found)
+    return Text(texts(lang)["words"][word], _STYLES[word])
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Names come from the user: nothing in them may steer the terminal."""
+    return Text("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text), style)

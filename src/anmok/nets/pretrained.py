@@ -1,0 +1,75 @@
+"""A net of a library, filled with published tensors: every one of them, or not at all.
+
+transformers renames the tensors of older checkpoints while it loads them and reports what did not fit, but
+then goes on with random numbers in those places. Here that is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from anmok.errors import BadWeights
+
+N = TypeVar("N", bound=nn.Module)
+
+_LOADING = threading.Lock()  # the library's verbosity is one for the whole process
+_SHOWN = 3  # names in a message
+
+
+def filled(kind: type[N], config: Any, state: Mapping[str, Tensor], dtype: torch.dtype, name: str) -> N:
+    """A net of a transformers class with the tensors of a checkpoint, ready for inference. Reads no file.
+
+    Args:
+        kind: the class, such as ``CLIPModel``.
+        config: its configuration, of the class that it wants.
+        state: the checkpoint. Tensors of the wanted dtype are taken over, not copied.
+        dtype: of the net's weights.
+        name: of the card, for messages.
+
+    Raises:
+        BadWeights: a tensor is missing, left over, or of another shape.
+    """
+    with _quiet():
+        net, report = kind.from_pretrained(  # type: ignore[attr-defined]
+            None,
+            config=config,
+            state_dict=dict(state),
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that shapes are in the report as well
+        )
+    faults = {
+        "missing": sorted(report["missing_keys"]),
+        "left over": sorted(report["unexpected_keys"]),
+        "of another shape": sorted(key for key, *_ in report["mismatched_keys"]),
+        "broken": sorted(report["error_msgs"]),
+    }
+    said = [f"{len(keys)} {what} ({', '.join(keys[:_SHOWN])})" for what, keys in faults.items() if keys]
+    if said:
+        raise BadWeights(f"{name}: the weights do not fit the net: {'; '.join(said)}")
+    filled_net: N = net.eval()
+    return filled_net
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The library's progress bar and its table of misfits kept off the terminal."""
+    from transformers.utils import logging as library
+
+    with _LOADING:
+        level, has_bar = library.get_verbosity(), library.is_progress_bar_enabled()
+        library.set_verbosity(logging.CRITICAL)
+        library.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            library.set_verbosity(level)
+            if has_bar:
+                library.enable_progress_bar()  # type: ignore[no-untyped-call]
