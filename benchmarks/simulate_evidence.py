@@ -101,9 +101,7 @@ def metric_coverage(images: Images, p: float, repeats: int, seed: int = 0) -> fl
         group = images.group(rng)
         truth = (rng.random(group.size) < 0.25).astype(int)  # (n,)
         correct = rng.random(group.size) < images.rates(rng, p)[group]
-        interval = metric_interval(
-            balanced_accuracy, truth, np.where(correct, truth, 1 - truth), group, resamples=400
-        )
+        interval = metric_interval(balanced_accuracy, truth, np.where(correct, truth, 1 - truth), group, resamples=200)
         hits += interval.low <= p <= interval.high
     return hits / repeats
 
@@ -136,9 +134,7 @@ class Pair:
         return (only_a | both).astype(float), (only_b | both).astype(float), group
 
 
-def words(
-    pair: Pair, repeats: int, seed: int = 0, margin: float = 0.01, resamples: int = 1_000
-) -> dict[Word, float]:
+def words(pair: Pair, repeats: int, seed: int = 0, margin: float = 0.01, resamples: int = 1_000) -> dict[Word, float]:
     """How often each `Word` is said of a `Pair`."""
     rng, said = np.random.default_rng(seed), Counter[Word]()
     for i in range(repeats):

@@ -130,7 +130,7 @@ def test_no_code_is_trusted_from_a_checkpoint() -> None:
     for file in FILES:
         text = file.read_text(encoding="utf-8")
         assert "trust_remote_code=True" not in text, name(file)
-        assert "import pickle" not in text, name(file)
+        assert "pickle.load" not in text, name(file)
         assert "weights_only=False" not in text, name(file)
 
 

@@ -141,6 +141,7 @@ def test_runs_of_neighbours() -> None:
 def test_runs_follow_numbers_inside_names() -> None:
     names = ["cell10.png", "cell9.png", "cell1.png", "cell2.png"]
     assert run_groups(names, 2).tolist() == [1, 1, 0, 0]
+    assert run_groups(["x²", "x1", "x10", "x9"], 1).tolist() == [3, 0, 2, 1]
     assert run_groups([3, 3, 3, 1], 2).tolist() == [0, 0, 0, 0]
     assert run_groups([5, 1, 2], 10).tolist() == [0, 0, 0]
     assert run_groups([], 10).tolist() == []

@@ -9,8 +9,8 @@ from anmok.evidence.intervals import (
     Interval,
     accuracy,
     balanced_accuracy,
-    careful_effect,
     design_effect,
+    likeness,
     macro_f1,
     metric_interval,
     wilson,
@@ -70,7 +70,7 @@ def test_careful_effect_doubts_independence_seen_in_three_errors() -> None:
     correct, group = np.ones(1_000), np.repeat(np.arange(20), 50)
     correct[[0, 100, 200]] = 0  # one error in each of three groups out of twenty
     assert design_effect(correct, group) < 1.2
-    assert 15 < careful_effect(correct, 1 - correct, group) < 25
+    assert 15 < likeness(correct, 1 - correct, group).careful(0.95) < 25
 
 
 def test_accuracy_of_single_images_is_plain_wilson() -> None:
@@ -107,7 +107,7 @@ def test_accuracy_adds_the_variance_of_support_draws() -> None:
     image = RNG.random(2_000)
     rates = np.array([0.70, 0.80, 0.90])
     got = accuracy(image < rates[:, None])
-    # three draws with standard deviation 0.1: 4.303 * 0.1 / sqrt(3) = 0.248 on both sides, a little more by Wilson
+    # three draws with standard deviation 0.1: 4.303 * 0.1 / sqrt(3) = 0.248 on both sides
     assert got.value == pytest.approx(0.8, abs=0.02)
     assert 0.20 < got.interval.half_width < 0.27
     many = accuracy(image < np.tile(rates, 7)[:, None])
@@ -186,6 +186,22 @@ def test_metric_interval_survives_a_class_in_one_group() -> None:
     got = metric_interval(balanced_accuracy, truth, truth, group, resamples=100)
     assert 0.3 < got.low < 0.95
     assert metric_interval(balanced_accuracy, truth, truth, np.zeros(60), resamples=100).low < 0.3
+
+
+def test_metric_interval_resamples_within_strata() -> None:
+    # a metric that only counts the classes cannot vary when the classes are the strata
+    truth = np.repeat([0, 1], [30, 70])
+
+    def share(real: np.ndarray, guess: np.ndarray) -> float:
+        return float(real.mean())
+
+    within = metric_interval(share, truth, truth, resamples=200)
+    across = metric_interval(share, truth, truth, strata=np.zeros(100), resamples=200)
+    # the class-wise Wilson interval is all that is left within; across, the share varies by 0.3 * 0.7 / 100
+    assert within.half_width <= across.half_width
+    assert across.half_width == pytest.approx(1.98 * np.sqrt(0.21 / 100), rel=0.15)
+    with pytest.raises(BadData, match="one stratum per image"):
+        metric_interval(share, truth, truth, strata=[0, 1])
 
 
 def test_metric_interval_refuses_a_metric_that_is_no_share() -> None:

@@ -218,9 +218,7 @@ def test_every_image_has_the_same_chance_to_be_drawn() -> None:
 
 @given(_data(), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 4))
 @settings(max_examples=80, deadline=None)
-def test_draws_hold_what_they_promise(
-    data: tuple[np.ndarray, np.ndarray, int], shots: list[int], draws: int
-) -> None:
+def test_draws_hold_what_they_promise(data: tuple[np.ndarray, np.ndarray, int], shots: list[int], draws: int) -> None:
     labels, groups, seed = data
     found = support_draws(labels, shots, draws, seed=seed, groups=groups)
     has = np.bincount(labels)

@@ -71,9 +71,7 @@ def test_images_needed_grows_with_groups_and_draws() -> None:
     plain = replace(_contrast(0.02, 0.03, 0.025), image_variance=(0.1 - 0.02**2) / 400)
     one = judge(plain).images_needed
     assert one == images_to_settle(0.02, 0.1) == 1_960
-    assert judge(replace(plain, image_variance=3 * plain.image_variance)).images_needed == pytest.approx(
-        3 * one, abs=3
-    )
+    assert judge(replace(plain, image_variance=3 * plain.image_variance)).images_needed == pytest.approx(3 * one, abs=3)
     half_spent = 0.5 * (0.02 / 2.801585) ** 2
     assert judge(replace(plain, draw_variance=half_spent)).images_needed == pytest.approx(2 * one, abs=3)
 

@@ -19,9 +19,7 @@ from anmok.errors import BadWeights, CannotWrite
 from anmok.weights import to_safetensors
 from anmok.weights.cache import sha256_of
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Detected pickle protocol:UserWarning"
-)  # torch's, before it refuses
+pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")  # torch's, before it refuses
 
 
 @pytest.fixture(autouse=True)
@@ -107,9 +105,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("is_plain", [False, True])
-def test_a_pickle_that_would_run_something_is_refused_unrun(
-    tmp_path: Path, cache: Path, is_plain: bool
-) -> None:
+def test_a_pickle_that_would_run_something_is_refused_unrun(tmp_path: Path, cache: Path, is_plain: bool) -> None:
     marker, path = tmp_path / "it-ran", tmp_path / "net.pth"
     if is_plain:
         path.write_bytes(pickle.dumps(Evil(marker), protocol=2))
@@ -123,9 +119,7 @@ def test_a_pickle_that_would_run_something_is_refused_unrun(
     assert not cache.exists()
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::UserWarning"
-)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::UserWarning")
 def test_torchscript_is_refused_with_the_reason(tmp_path: Path) -> None:
     net = torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2))  # type: ignore[no-untyped-call]
     torch.jit.save(net, tmp_path / "net.pt")
@@ -163,12 +157,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> Non
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.booleans())
-def test_a_damaged_checkpoint_is_read_or_refused(
-    tmp_path: Path, data: st.DataObject, is_legacy: bool
-) -> None:
-    path = save(
-        tmp_path / "whole.pth", {"weight": torch.arange(6.0), "bias": torch.ones(2)}, is_legacy=is_legacy
-    )
+def test_a_damaged_checkpoint_is_read_or_refused(tmp_path: Path, data: st.DataObject, is_legacy: bool) -> None:
+    path = save(tmp_path / "whole.pth", {"weight": torch.arange(6.0), "bias": torch.ones(2)}, is_legacy=is_legacy)
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

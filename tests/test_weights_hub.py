@@ -98,9 +98,7 @@ def hub() -> Iterator[Hub]:
 def point(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """huggingface_hub reads its environment when it is imported, which was long ago."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.fixture(autouse=True)
@@ -217,9 +215,7 @@ def test_a_large_file_that_came_damaged_is_not_kept(place: Path, hub: Hub) -> No
     assert fetch(SOURCE, licence=MIT)["model.safetensors"].read_bytes() == NET
 
 
-@pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "net.pt", "net.pth", "x.pkl", "model.py", "a.ckpt", "README"]
-)
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "net.pt", "net.pth", "x.pkl", "model.py", "a.ckpt", "README"])
 def test_kinds_that_may_run_code_are_never_asked_for(hub: Hub, name: str) -> None:
     with pytest.raises(BadWeights, match="may run code when it is opened"):
         fetch(HubSource("owner/net", ("model.safetensors", name)), licence=MIT)
@@ -304,9 +300,7 @@ def test_a_hub_that_never_answers_is_given_up_in_seconds(monkeypatch: pytest.Mon
         assert time.perf_counter() - start < 3
 
 
-def test_a_cache_folder_of_the_hub_that_cannot_be_written(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_folder_of_the_hub_that_cannot_be_written(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "file").write_text("x")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(place / "file" / "hf"))
     with pytest.raises(CannotWrite, match="set HF_HOME to a folder"):
@@ -326,9 +320,7 @@ def test_the_environment_of_huggingface_hub_holds(place: Path, hub: Hub) -> None
 
     def pull(name: str, **more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", code, name]
-        return subprocess.run(
-            command, env={**environment, **more}, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, check=False)
 
     first = pull("sub/config.json")
     assert Path(first.stdout.strip()).is_relative_to(place / "home")

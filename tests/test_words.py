@@ -188,9 +188,7 @@ def test_every_korean_imagenet_name_reads_back_to_its_own_row() -> None:
 def test_every_noun_reads_as_its_own_row() -> None:
     assert len(NOUNS) >= 2000
     assert [row for row in NOUNS if tables.lookup(row[0]) != row[1]] == []
-    repeated = Counter(korean.casefold() for korean, _ in NOUNS) + Counter(
-        korean.casefold() for *_, korean in IMAGENET
-    )
+    repeated = Counter(korean.casefold() for korean, _ in NOUNS) + Counter(korean.casefold() for *_, korean in IMAGENET)
     assert [korean for korean, times in repeated.items() if times > 1] == []
 
 
@@ -264,9 +262,7 @@ def test_a_birdhouse_is_no_new_house() -> None:
         (("밤", "호두"), ("chestnut", "walnut")),
     ],
 )
-def test_a_word_with_two_senses_follows_the_other_labels(
-    labels: tuple[str, ...], expected: tuple[str, ...]
-) -> None:
+def test_a_word_with_two_senses_follows_the_other_labels(labels: tuple[str, ...], expected: tuple[str, ...]) -> None:
     assert words.read(labels, EN).read_as == expected
 
 

@@ -25,7 +25,15 @@ _FONT_FOLDERS = (
     "~/Library/Fonts",
 )
 # By file name: the families that hold Hangul on the systems that people have.
-_HANGUL = ("notosanscjk", "notosanskr", "nanumgothic", "malgun", "applesdgothicneo", "applegothic", "pretendard")
+_HANGUL = (
+    "notosanscjk",
+    "notosanskr",
+    "nanumgothic",
+    "malgun",
+    "applesdgothicneo",
+    "applegothic",
+    "pretendard",
+)
 _LINE = 1.35  # line height over font size
 _ROWS = 5
 

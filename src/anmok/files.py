@@ -26,9 +26,7 @@ _ATTEMPTS = 8
 
 
 @contextlib.contextmanager
-def write_beside(
-    path: Path, *, is_folder: bool = False, keeps_first: bool = False, remedy: str = ""
-) -> Iterator[Path]:
+def write_beside(path: Path, *, is_folder: bool = False, keeps_first: bool = False, remedy: str = "") -> Iterator[Path]:
     """A temporary path in ``path``'s folder that becomes ``path`` when the block ends without an exception.
 
     Missing parent folders are made. The temporary name is hidden, unique and keeps the suffix, since some
@@ -58,9 +56,7 @@ def write_beside(
                 raise
             raise _refused(path, error, remedy) from error
         with cannot_write(path, remedy):
-            _publish_folder(beside, path, keeps_first) if is_folder else _publish_file(
-                beside, path, keeps_first
-            )
+            _publish_folder(beside, path, keeps_first) if is_folder else _publish_file(beside, path, keeps_first)
             _flush_folder(path.parent)
     finally:
         remove(beside)
@@ -90,9 +86,7 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
-    with contextlib.suppress(
-        OSError
-    ):  # a leftover is a hidden file, no reason to hide the error that led here
+    with contextlib.suppress(OSError):  # a leftover is a hidden file, no reason to hide the error that led here
         path.unlink()
 
 
@@ -134,9 +128,7 @@ def discard(path: Path) -> None:
         OSError: the folder refuses the renaming.
     """
     aside = path.with_name(_temporary_name(path))
-    with contextlib.suppress(
-        FileNotFoundError, NotADirectoryError
-    ):  # never was there, or another process was quicker
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # never was there, or another process was quicker
         path.rename(aside)
     remove(aside)
 
@@ -159,7 +151,5 @@ def _is_ours(error: OSError, beside: Path) -> bool:
 
 def _refused(path: Path, error: OSError, remedy: str) -> CannotWrite:
     reason = error.strerror or str(error)
-    advice = remedy or (
-        "free some space" if error.errno in _FULL else "choose a folder that you may write to"
-    )
+    advice = remedy or ("free some space" if error.errno in _FULL else "choose a folder that you may write to")
     return CannotWrite(f"cannot write {path}: {reason}; {advice}")

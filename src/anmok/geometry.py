@@ -55,11 +55,11 @@ class Frame:
     def to_image(self, points_xy: NDArray[np.floating]) -> NDArray[np.float32]:
         """Points (..., 2) on the canvas to points in the caller's pixels, clipped to the picture."""
         scaled = (points_xy - np.asarray(self.offset_xy)) / np.asarray(self.scale_xy)
-        return np.clip(scaled, 0, (self.size_hw[1], self.size_hw[0])).astype(np.float32)
+        return np.asarray(np.clip(scaled, 0, (self.size_hw[1], self.size_hw[0])), np.float32)
 
     def to_canvas(self, points_xy: NDArray[np.floating]) -> NDArray[np.float32]:
         """Points (..., 2) in the caller's pixels to points on the canvas."""
-        return (points_xy * np.asarray(self.scale_xy) + np.asarray(self.offset_xy)).astype(np.float32)
+        return np.asarray(points_xy * np.asarray(self.scale_xy) + np.asarray(self.offset_xy), np.float32)
 
 
 def fit(image: NDArray[np.uint8], pixels: Pixels) -> tuple[NDArray[np.uint8], Frame]:

@@ -18,19 +18,22 @@ anything else          refused: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, PPM and AV
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from anmok.errors import BadMedia
 
@@ -45,6 +48,11 @@ SUFFIXES = frozenset(
 DEFAULT_MAX_PIXELS = 50_000_000
 _EXIF_CAMERA, _EXIF_TIME, _EXIF_IFD, _EXIF_TIME_ORIGINAL = 0x0110, 0x0132, 0x8769, 0x9003
 _SIXTEEN_BIT_STEP = 257  # 65535 / 255
+# What Pillow's plug-ins raise on damaged files, as found by fuzzing.
+_TRIPS = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(RuntimeError, MemoryError, struct.error, zlib.error, pillow.DecompressionBombError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,29 +136,56 @@ def _bytes_of(path: Path) -> bytes:
         raise BadMedia(f"{path}: no such file") from None
     except OSError as error:
         raise BadMedia(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a NUL in the name
+        raise BadMedia(f"{path!r}: cannot be read ({error})") from None
 
 
 def _opened(source: Source, name: str) -> pillow.Image:
     """The header alone, with formats and pixel count checked."""
     if isinstance(source, pillow.Image):
         _check_size(source, name)
-        return source.copy()  # the caller's picture stays open
-    data = source if isinstance(source, bytes) else None
-    if isinstance(source, str | Path):
-        data = _bytes_of(Path(source))
-    stream = io.BytesIO(data) if data is not None else cast(BinaryIO, source)
-    if data == b"":
+        with _damage(name):
+            return source.copy()  # the caller's picture stays open
+    data = source if isinstance(source, bytes) else _contents(source, name)
+    if not data:
         raise BadMedia(f"{name}: the file is empty")
-    try:
-        picture = pillow.open(stream, formats=_readable())
-    except UnidentifiedImageError:
-        raise BadMedia(f"{name}: not an image that anmok reads (JPEG, PNG, WEBP, TIFF, BMP, GIF ...)") from None
-    except pillow.DecompressionBombError:
-        raise BadMedia(f"{name}: too many pixels to be decoded safely") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadMedia(f"{name}: the image is damaged ({error})") from None
+    with _damage(name):
+        picture = _identified(data)
+    if picture is None:
+        raise BadMedia(f"{name}: not an image that anmok reads (JPEG, PNG, WEBP, TIFF, BMP, GIF ...)")
     _check_size(picture, name)
     return picture
+
+
+def _contents(source: object, name: str) -> bytes:
+    if isinstance(source, str | Path):
+        return _bytes_of(Path(source))
+    read_all = getattr(source, "read", None)
+    data = read_all() if callable(read_all) else None
+    if not isinstance(data, bytes):
+        raise BadMedia(f"{name}: {type(source).__name__} is no path, bytes, PIL image, array or binary file")
+    return data
+
+
+def _identified(data: bytes) -> pillow.Image | None:
+    """As ``PIL.Image.open`` does, but without its own pixel limits: ours is checked on the same header."""
+    for form in _readable():
+        factory, accept = pillow.OPEN[form]
+        if accept is not None and accept(data[:16]) is not True:
+            continue
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # another format, then
+            return factory(io.BytesIO(data), "")
+    return None
+
+
+@contextlib.contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Whatever Pillow's plug-ins trip over in a damaged file becomes ``BadMedia``."""
+    try:
+        yield
+    except _TRIPS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadMedia(f"{name}: the image is damaged ({reason})") from None
 
 
 def _check_size(picture: pillow.Image, name: str) -> None:
@@ -166,12 +201,10 @@ def _check_size(picture: pillow.Image, name: str) -> None:
 
 
 def _decode(picture: pillow.Image, name: str) -> Image:
-    try:
+    with _damage(name):
         picture.load()
         upright = ImageOps.exif_transpose(picture)
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
-        raise BadMedia(f"{name}: the image is damaged ({error})") from None
-    return np.ascontiguousarray(np.asarray(_to_rgb(upright, name)))  # (H, W, 3)
+        return np.ascontiguousarray(np.asarray(_to_rgb(upright, name)))  # (H, W, 3)
 
 
 def _to_rgb(picture: pillow.Image, name: str) -> pillow.Image:
@@ -193,7 +226,7 @@ def _to_rgb(picture: pillow.Image, name: str) -> pillow.Image:
 
 def _from_array(array: NDArray[np.generic]) -> Image:
     if array.dtype == np.uint16:
-        array = (array // _SIXTEEN_BIT_STEP).astype(np.uint8)
+        array = (array.astype(np.uint16) // _SIXTEEN_BIT_STEP).astype(np.uint8)
     if array.dtype != np.uint8:
         raise BadMedia(f"array of dtype {array.dtype}: want uint8 or uint16 pixels, (H, W) or (H, W, 1 | 3 | 4)")
     if array.ndim == 2:
@@ -214,7 +247,7 @@ def _facts(picture: pillow.Image, data: bytes) -> Facts:
         exif = picture.getexif()
         taken = exif.get_ifd(_EXIF_IFD).get(_EXIF_TIME_ORIGINAL) or exif.get(_EXIF_TIME) or ""
         camera = exif.get(_EXIF_CAMERA) or ""
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError):  # broken EXIF in a sound picture
+    except _TRIPS:  # broken EXIF in a sound picture
         taken = camera = ""
     return Facts(
         sha256=hashlib.sha256(data).hexdigest(),

@@ -66,6 +66,10 @@ class Embed(Ask[Embedding, Embedding]):
     task: ClassVar[str] = "embed"
     space: Literal["image", "features"] = "image"
 
+    def __post_init__(self) -> None:
+        if self.space not in ("image", "features"):
+            raise BadRequest(f"space {self.space!r}: want image or features")
+
 
 def _check_labels(labels: tuple[str, ...]) -> None:
     if not labels:

@@ -50,9 +50,7 @@ def batch(config: Config) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("epsilon", [1e-12, 0.5])
 def test_states_equal_transformers(epsilon: float) -> None:
-    config = Config(
-        vocabulary=64, positions=16, segments=2, width=32, hidden=64, depth=2, heads=4, epsilon=epsilon
-    )
+    config = Config(vocabulary=64, positions=16, segments=2, width=32, hidden=64, depth=2, heads=4, epsilon=epsilon)
     theirs, ours = pair(config)
     ids, mask = batch(config)
     with torch.inference_mode():
@@ -81,9 +79,7 @@ def test_a_text_does_not_see_its_padding() -> None:
         together = mean_pool(ours(ids, mask), mask)
         other = mean_pool(ours(torch.where(mask.bool(), ids, 63), mask), mask)
         for i, length in enumerate((9, 4, 1)):
-            alone = mean_pool(
-                ours(ids[i : i + 1, :length], mask[i : i + 1, :length]), mask[i : i + 1, :length]
-            )
+            alone = mean_pool(ours(ids[i : i + 1, :length], mask[i : i + 1, :length]), mask[i : i + 1, :length])
             assert (alone[0] - together[i]).abs().max() < 1e-5
     assert torch.equal(together, other)
 

@@ -189,10 +189,7 @@ def test_text_tower_equals_the_reference_in_transformers() -> None:
 def test_a_whole_checkpoint_splits_into_its_towers() -> None:
     visual = visual_state()
     whole = {f"visual.{name}": tensor for name, tensor in visual.items()} | text_state()
-    extras = {
-        name: torch.tensor(1.0)
-        for name in ("logit_scale", "input_resolution", "context_length", "vocab_size")
-    }
+    extras = {name: torch.tensor(1.0) for name in ("logit_scale", "input_resolution", "context_length", "vocab_size")}
     image_tower, text_tower = split_openai_state(whole | extras)
     assert image_tower.keys() == visual.keys()
     assert len(text_tower) == 5 + 16 * LAYERS

@@ -67,11 +67,11 @@ class Card:
     licence: Licence
     summary: str
     languages: tuple[str, ...] = ()  # that the text tower reads
-    text: TextRules = TextRules()
+    text: TextRules = field(default_factory=TextRules)
     scoring: Literal["softmax", "sigmoid"] = "softmax"
     params: int = 0  # of the whole model; 0 where it was not counted
     parts: Mapping[str, str] = field(default_factory=dict)
-    verified: Verified = Verified()
+    verified: Verified = field(default_factory=Verified)
     year: int = 0
     cite: str = ""
     successor: str = ""
@@ -140,7 +140,7 @@ def _card(row: dict[str, Any], file: str) -> Card:
     try:
         values["pixels"] = Pixels(**_tuples(values["pixels"]))
         values["text"] = TextRules(**_tuples(values.get("text", {})))
-        values["verified"] = Verified(**{grade: True for grade in values.get("verified", [])})
+        values["verified"] = Verified(**dict.fromkeys(values.get("verified", []), True))
         values["licence"] = LICENCES[values["licence"]]
         values["source"] = _source(values["source"])
         return Card(**_tuples(values))

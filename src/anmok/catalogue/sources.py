@@ -174,9 +174,7 @@ _FREE = (
         True,
         "any use, with the licence text kept",
     ),
-    Licence(
-        "mit", "MIT License", "https://opensource.org/license/mit", True, "any use, with the notice kept"
-    ),
+    Licence("mit", "MIT License", "https://opensource.org/license/mit", True, "any use, with the notice kept"),
     Licence(
         "bsd-3-clause",
         "BSD 3-Clause License",

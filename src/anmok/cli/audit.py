@@ -15,15 +15,11 @@ from anmok.errors import BadRequest
 def audit_command(
     paths: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="[IMAGES] PREDICTIONS", help="The folder of the images, then the predictions."
-        ),
+        typer.Argument(metavar="[IMAGES] PREDICTIONS", help="The folder of the images, then the predictions."),
     ],
     require: Annotated[
         list[str] | None,
-        typer.Option(
-            "--require", help='Exit with 10 unless it survives: "accuracy>=0.90", "lower(accuracy)>=0.85".'
-        ),
+        typer.Option("--require", help='Exit with 10 unless it survives: "accuracy>=0.90", "lower(accuracy)>=0.85".'),
     ] = None,
     tried: Annotated[int, typer.Option(help="How many models were compared on this test set.")] = 1,
     claimed: Annotated[
@@ -50,9 +46,7 @@ def audit_command(
     from anmok.evidence.schema import verdict, write_verdict
 
     if len(paths) > 2:
-        raise BadRequest(
-            f"{len(paths)} paths: want the folder of the images, if it is at hand, and the predictions"
-        )
+        raise BadRequest(f"{len(paths)} paths: want the folder of the images, if it is at hand, and the predictions")
     if lang not in ("en", "ko"):
         raise BadRequest(f"--lang {lang}: want en or ko")
     gates = [parse_gate(text) for text in require or ()]

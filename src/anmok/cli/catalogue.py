@@ -32,7 +32,7 @@ def models_command(
         table.add_column(column, overflow="fold", no_wrap=column == "name")
     for one in found:
         params = f"{one.params / 1e6:.0f} M" if one.params else "?"
-        here = "yes" if is_fetched(one.source) else "no"
+        here = "yes" if is_here(one) else "no"
         languages = " ".join(one.languages) if len(one.languages) < 4 else f"{len(one.languages)} languages"
         cells = (one.name, " ".join(one.tasks), params, languages, one.licence.id, str(one.verified), here)
         table.add_row(*cells)
@@ -78,7 +78,7 @@ def pull_command(
                     part.source,
                     licence=part.licence,
                     accept=accept_licence or (),
-                    progress=lambda _, done, total: report(done, total),  # noqa: B023 (called inside the loop)
+                    progress=lambda _, done, total: report(done, total),
                 )
             note(f"{part.name} is here")
 
@@ -101,6 +101,11 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="Print J
             out.print(f"      {check.remedy}", style="dim", soft_wrap=True)
 
 
+def is_here(one: Card) -> bool:
+    """Whether nothing of it has to be fetched, its parts included."""
+    return is_fetched(one.source) and all(is_here(catalogue.card(part)) for part in one.parts.values())
+
+
 def _described(one: Card) -> dict[str, str]:
     licence = one.licence
     terms = licence.name if licence.is_accepted_by_default else f"{licence.name} (needs --accept-licence {licence.id})"
@@ -110,7 +115,7 @@ def _described(one: Card) -> dict[str, str]:
         "tasks": ", ".join(one.tasks),
         "source": json.dumps(asdict(one.source), ensure_ascii=False),
         "revision": one.revision or "unpinned: the first pull locks it",
-        "here": "yes" if is_fetched(one.source) else f"no: anmok pull {one.name}",
+        "here": "yes" if is_here(one) else f"no: anmok pull {one.name}",
         "pixels": f"{one.pixels.size} px, {one.pixels.fit}, {one.pixels.filter}",
         "scoring": one.scoring,
         "languages": ", ".join(one.languages) or "no text tower",
@@ -125,5 +130,5 @@ def _described(one: Card) -> dict[str, str]:
 
 def _plain(one: Card) -> dict[str, Any]:
     values = asdict(one)
-    values.update(revision=one.revision, is_here=is_fetched(one.source), memory_bytes=one.memory_bytes)
+    values.update(revision=one.revision, is_here=is_here(one), memory_bytes=one.memory_bytes)
     return values

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -38,8 +37,6 @@ class Check:
 def examine() -> list[Check]:
     """All checks, in the order in which they matter."""
     system = Check("system", f"Python {platform.python_version()} on {platform.platform()}")
-    if sys.version_info < (3, 11):
-        system = Check(system.what, system.found, False, "anmok needs Python 3.11 or newer")
     checks = [system, *(_package(name, remedy) for name, remedy in _PACKAGES.items())]
     return [*checks, _devices(), _cache(), _mini(), _hub(), _licences(), _font()]
 
@@ -76,8 +73,13 @@ def _cache() -> Check:
 
 
 def _mini() -> Check:
-    is_here = is_fetched(catalogue.card("mini").source)
-    return Check("mini", "its weights are here" if is_here else "not here yet", is_here, "" if is_here else "anmok pull mini")
+    is_here = all(is_fetched(catalogue.card(part).source) for part in catalogue.card("mini").parts.values())
+    return Check(
+        "mini",
+        "its weights are here" if is_here else "not here yet",
+        is_here,
+        "" if is_here else "anmok pull mini",
+    )
 
 
 def _hub() -> Check:

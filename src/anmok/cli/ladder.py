@@ -54,7 +54,11 @@ def ladder_command(
     names = tuple(name.strip() for name in classes.split(",") if name.strip())
     dataset = _dataset(photos, labels, names, test, demo, accepted)
     plan = Plan(
-        model=model, margin=margin, groups=groups, seed=seed, descriptions=_descriptions(descriptions, dataset)
+        model=model,
+        margin=margin,
+        groups=groups,
+        seed=seed,
+        descriptions=_descriptions(descriptions, dataset),
     )
     language: Literal["en", "ko"] = "ko" if lang == "ko" else "en"
     if dataset.labels is None:
@@ -72,7 +76,12 @@ def ladder_command(
 
 
 def _dataset(
-    photos: str, labels: Path | None, classes: tuple[str, ...], test: Path | None, demo: str, accepted: tuple[str, ...]
+    photos: str,
+    labels: Path | None,
+    classes: tuple[str, ...],
+    test: Path | None,
+    demo: str,
+    accepted: tuple[str, ...],
 ) -> Dataset:
     from anmok.ladder import dataset, demos, huggingface
 
@@ -118,9 +127,7 @@ def _write(climbed: Climbed, output: Path, language: Literal["en", "ko"]) -> Non
     from anmok.ladder.report import write_report
     from anmok.ladder.show import predictions, thumbnails
 
-    write_report(
-        climbed.outcome, thumbnails(climbed), output, lang=language, predictions=predictions(climbed)
-    )
+    write_report(climbed.outcome, thumbnails(climbed), output, lang=language, predictions=predictions(climbed))
     climbed.best.write(output / "best")
 
 

@@ -59,7 +59,8 @@ def classify_command(
 def _classified(model: Model, paths: list[Path], ask: Classify) -> list[tuple[Path, Scores | Failure]]:
     rows: list[tuple[Path, Scores | Failure]] = []
     with progress_bar("classify") as report:
-        for path, answer in zip(paths, model.map(paths, ask), strict=True):
+        answers = model.map(paths, ask)
+        for path, answer in zip(paths, answers, strict=True):
             rows.append((path, answer))
             report(len(rows), len(paths))
     return rows
@@ -98,7 +99,9 @@ def embed_command(
     paths = _expanded(images)
     loaded = load(model, device=device, accept_licences=accept_licence or ())
     with progress_bar("embed") as report:
-        failures = embed_files(loaded, paths, output, space="image" if space == "image" else "features", progress=report)
+        failures = embed_files(
+            loaded, paths, output, space="image" if space == "image" else "features", progress=report
+        )
     for failure in failures:
         warn(str(failure.error))
     note(f"{len(paths) - len(failures)} vectors in {output}")
@@ -114,5 +117,3 @@ def _expanded(images: list[Path]) -> list[Path]:
     if not found:
         raise BadRequest(f"{images[0]}: no images there that anmok reads (JPEG, PNG, WEBP ...)")
     return found
-
-

@@ -133,9 +133,7 @@ def audit(
     read.
     """
     if not 0 < margin < 0.5 or tried < 1:
-        raise BadRequest(
-            f"margin {margin}, tried {tried}: want a margin like 0.03 and at least one model tried"
-        )
+        raise BadRequest(f"margin {margin}, tried {tried}: want a margin like 0.03 and at least one model tried")
     evidence = _evidence(gather(images, predictions, groups), seed, progress)
     rows = evidence.rows
     where = standing(rows, None if evidence.copies is None else evidence.copies.group, evidence.group)
@@ -147,9 +145,7 @@ def audit(
     if tried > 1 and surviving:
         surviving, part = _after_choosing(surviving, tried)
         parts = (*parts, part)
-    straddlers = (
-        straddling(evidence.group, rows.side) if evidence.group is not None and rows.has_split else ()
-    )
+    straddlers = straddling(evidence.group, rows.side) if evidence.group is not None and rows.has_split else ()
     first = surviving.get("accuracy")
     return Audit(
         rows=rows,
@@ -170,18 +166,14 @@ def audit(
         has_own_groups=rows.group is not None,
         straddling=len(straddlers),
         word=_word(first, claimed, margin),
-        needed=needed(
-            first, max(first.value - claimed + margin, claimed - first.value), evidence.group, where
-        )
+        needed=needed(first, max(first.value - claimed + margin, claimed - first.value), evidence.group, where)
         if first is not None
         else None,
         notes=rows.notes,
     )
 
 
-def needed(
-    estimate: Estimate, distance: float, group: NDArray[np.intp] | None, where: Standing
-) -> Needed | None:
+def needed(estimate: Estimate, distance: float, group: NDArray[np.intp] | None, where: Standing) -> Needed | None:
     """How many more test images bring the interval to +- ``distance``; None where it is there already.
 
     Counted at the design effect found: images in groups tell less each. group: (n,) over all rows.
@@ -191,9 +183,7 @@ def needed(
     more = math.ceil(images_for_half_width(estimate.value, half_width) * effect) - estimate.n
     if more <= 0:
         return None
-    n_groups = (
-        0 if group is None else math.ceil(more * np.unique(group[where.tested]).size / where.tested.size)
-    )
+    n_groups = 0 if group is None else math.ceil(more * np.unique(group[where.tested]).size / where.tested.size)
     return Needed(more, n_groups if n_groups < more else 0, half_width)
 
 
@@ -202,9 +192,7 @@ def _evidence(rows: Rows, seed: int, progress: Callable[[int, int], None] | None
     if rows.paths is not None:
         looks = look(rows.paths, progress)
         if len(looks.unreadable) == len(rows.paths):
-            raise BadData(
-                f"none of the {len(rows.paths)} images can be read; the first: {looks.unreadable[0][1]}"
-            )
+            raise BadData(f"none of the {len(rows.paths)} images can be read; the first: {looks.unreadable[0][1]}")
         copies = find_copies(looks)
         facts = tuple(fact for fact in looks.facts if fact is not None)
         if looks.unreadable:
@@ -296,9 +284,7 @@ def _renumbered(
     pairs: tuple[tuple[int, int, float, int], ...], kept: NDArray[np.intp]
 ) -> tuple[tuple[int, int, float, int], ...]:
     place = {int(old): new for new, old in enumerate(kept)}
-    return tuple(
-        (place[i], place[j], cosine, bits) for i, j, cosine, bits in pairs if i in place and j in place
-    )
+    return tuple((place[i], place[j], cosine, bits) for i, j, cosine, bits in pairs if i in place and j in place)
 
 
 def _spread(group: NDArray[np.intp], known: NDArray[np.intp], n: int) -> NDArray[np.intp]:

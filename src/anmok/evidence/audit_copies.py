@@ -70,9 +70,7 @@ def find_copies(looks: Looks) -> DuplicateGroups:
     Finds re-encoded, resized, brightened and contrasted copies; not crops, rotations or mirror images.
     """
     sha = [fact.sha256 if fact is not None else f"unreadable {i}" for i, fact in enumerate(looks.facts)]
-    return duplicate_groups(
-        own_parts(looks.thumbs), looks.dhash, sha=sha, cosine=COSINE, hash_distance=HASH_DISTANCE
-    )
+    return duplicate_groups(own_parts(looks.thumbs), looks.dhash, sha=sha, cosine=COSINE, hash_distance=HASH_DISTANCE)
 
 
 def own_parts(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:

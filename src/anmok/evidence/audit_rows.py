@@ -100,9 +100,7 @@ def gather(images: Path | None, predictions: Predictions, groups: Mapping[str, s
     if groups is not None:
         table.group = _looked_up(table.names, groups)
     if not any(table.labels):
-        raise BadData(
-            "no labels: neither the predictions nor the folders tell what is right; add a label column"
-        )
+        raise BadData("no labels: neither the predictions nor the folders tell what is right; add a label column")
     return _coded(table)
 
 
@@ -144,9 +142,7 @@ def matched(predictions: Predictions, folder: Folder) -> list[int]:
             "give the folder that was predicted"
         )
     if len(taken) < len(places):
-        raise BadData(
-            f"{len(places) - len(taken)} predictions fall on an image that has one: write longer paths"
-        )
+        raise BadData(f"{len(places) - len(taken)} predictions fall on an image that has one: write longer paths")
     return [place for place in places if place is not None]
 
 
@@ -163,9 +159,7 @@ def _place(name: str, index: Mapping[str, list[int]]) -> int | None:
         if len(found) == 1:
             return found[0]
         if found:
-            raise BadData(
-                f"{name}: {len(found)} images of the folder end so; write longer paths in the predictions"
-            )
+            raise BadData(f"{name}: {len(found)} images of the folder end so; write longer paths in the predictions")
     return None
 
 
@@ -234,9 +228,7 @@ def _looked_up(names: Sequence[str], groups: Mapping[str, str]) -> list[str]:
     found = [next((ends[end] for end in _ends(name) if ends.get(end)), "") for name in names]
     missing = [name for name, group in zip(names, found, strict=True) if not group]
     if missing:
-        raise BadData(
-            f"groups: {len(missing)} of {len(names)} images have none ({listed(missing)}): list every image"
-        )
+        raise BadData(f"groups: {len(missing)} of {len(names)} images have none ({listed(missing)}): list every image")
     return found
 
 
@@ -273,9 +265,7 @@ def _answers(table: _Table, named: Sequence[str]) -> list[str]:
     if given & set(named):
         return table.predicted
     if given and _are_numbers(given) and max(int(float(answer)) for answer in given) < len(named):
-        table.notes.append(
-            Note("class_numbers", (", ".join(f"{i} = {name}" for i, name in enumerate(named[:4])),))
-        )
+        table.notes.append(Note("class_numbers", (", ".join(f"{i} = {name}" for i, name in enumerate(named[:4])),)))
         return [named[int(float(answer))] if answer else "" for answer in table.predicted]
     raise BadData(
         f"no predicted class ({listed(sorted(given)) or 'none'}) is among the labels ({listed(named)}): name "
@@ -291,9 +281,7 @@ def _tested(table: _Table, label: NDArray[np.intp], has_split: bool) -> NDArray[
     side = np.array(table.side, dtype=str)  # (n,)
     is_known: NDArray[np.bool_] = label != UNKNOWN  # (n,)
     if any(table.side) and not has_split:
-        raise BadData(
-            f"{table.side.count('')} images have no split, others have: fill in train, val or test for all"
-        )
+        raise BadData(f"{table.side.count('')} images have no split, others have: fill in train, val or test for all")
     if not has_split:
         table.notes.append(Note("no_split"))
         return is_known
@@ -305,9 +293,7 @@ def _tested(table: _Table, label: NDArray[np.intp], has_split: bool) -> NDArray[
             if name == "val":
                 table.notes.append(Note("validation_only"))
             return is_tested
-    raise BadData(
-        "only training rows: the accuracy on images that were learnt from says nothing; add test rows"
-    )
+    raise BadData("only training rows: the accuracy on images that were learnt from says nothing; add test rows")
 
 
 def _group_codes(groups: Sequence[str] | None) -> NDArray[np.intp] | None:

@@ -76,9 +76,7 @@ def standing(rows: Rows, copies: NDArray[np.intp] | None, group: NDArray[np.intp
     )
 
 
-def measured(
-    rows: Rows, index: NDArray[np.intp], group: NDArray[np.intp] | None, seed: int
-) -> dict[str, Estimate]:
+def measured(rows: Rows, index: NDArray[np.intp], group: NDArray[np.intp] | None, seed: int) -> dict[str, Estimate]:
     """Every metric on the rows of ``index`` (m,), with intervals by group (n,)."""
     truth, answer = rows.label[index], rows.predicted[index]  # (m,), (m,)
     whole = None if group is None else group[index]
@@ -111,9 +109,7 @@ def estimated(
     n_groups = int(number.max()) + 1
     value = metrics(np.ones(n_groups))
     rng = np.random.default_rng(seed)
-    times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=_RESAMPLES).astype(
-        np.float64
-    )  # (B, G)
+    times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=_RESAMPLES).astype(np.float64)  # (B, G)
     samples = [metrics(one) for one in times]
     spread = {name: float(np.var([one[name] for one in samples])) for name in METRICS}
     tested_groups = np.unique(number[index]).size
@@ -123,9 +119,7 @@ def estimated(
 def shifted(estimate: Estimate, by: float) -> Estimate:
     """The estimate with value and interval moved by ``by``, within [0, 1]."""
     low, high = estimate.interval.low + by, estimate.interval.high + by
-    interval = type(estimate.interval)(
-        min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0), estimate.interval.level
-    )
+    interval = type(estimate.interval)(min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0), estimate.interval.level)
     return Estimate(min(max(estimate.value + by, 0.0), 1.0), interval, estimate.n, estimate.effective_n)
 
 
@@ -149,9 +143,7 @@ def _told(rows: Rows, column: Column, seed: int) -> NDArray[np.bool_]:
     is_told = np.zeros(known.size, dtype=bool)
     for one in np.unique(side[rows.is_tested]):
         asked, seen = (side == one) & rows.is_tested, (side != one) & known  # (n,), (n,)
-        guess = guesses(
-            column, column.values[seen], rows.label[seen], column.values[asked], len(rows.classes)
-        )
+        guess = guesses(column, column.values[seen], rows.label[seen], column.values[asked], len(rows.classes))
         is_told[asked] = guess == rows.label[asked]
     return is_told
 
@@ -164,9 +156,7 @@ def _told_by_groups(rows: Rows, column: Column, group: NDArray[np.intp], seed: i
     for fold in table if table is not None else ():
         for part in np.unique(fold):
             asked, seen = known[fold == part], known[fold != part]
-            guess = guesses(
-                column, column.values[seen], rows.label[seen], column.values[asked], len(rows.classes)
-            )
+            guess = guesses(column, column.values[seen], rows.label[seen], column.values[asked], len(rows.classes))
             right[asked] += (guess == rows.label[asked]) / _REPEATS
     return right
 
@@ -220,8 +210,6 @@ def _estimate(value: float, variance: float, n: int, n_groups: int) -> Estimate:
     """
     ratio = t_quantile(0.95, max(n_groups - 1, 1)) / z_quantile(0.95)
     binomial = value * (1 - value)
-    effective = (
-        min(float(n), binomial / (variance * ratio**2)) if variance > 0 and binomial > 0 else float(n_groups)
-    )
+    effective = min(float(n), binomial / (variance * ratio**2)) if variance > 0 and binomial > 0 else float(n_groups)
     effective = max(effective, 1.0)
     return Estimate(value, wilson(value * effective, effective), n, effective)

@@ -38,9 +38,7 @@ def render(audit: Audit, console: Console, gates: Sequence[Gate] = (), lang: Lan
     line(says.measure(audit))
     line(says.computed(audit), "dim")
     if len(audit.surviving) > 1:
-        rest = (
-            f"{says.METRICS[k]} {says.percent(v.value)} ({says.span(v)})" for k, v in audit.surviving.items()
-        )
+        rest = (f"{says.METRICS[k]} {says.percent(v.value)} ({says.span(v)})" for k, v in audit.surviving.items())
         line("; ".join(list(rest)[1:]), "dim")
     if audit.parts:
         heading("why")

@@ -96,11 +96,7 @@ def part(audit: Audit, one: Part) -> str:
         return f"{images} {have} group-mates among the images that were learnt from"
     if one.code == "neighbours":
         strongest = audit.leaks.strongest
-        by = (
-            f"the {COLUMNS[strongest.name]} gives the label away"
-            if strongest
-            else "the group gives the label away"
-        )
+        by = f"the {COLUMNS[strongest.name]} gives the label away" if strongest else "the group gives the label away"
         return f"{by}: neighbours of {images} may lie in training"
     return f"the best of {audit.tried} models on one test set looks that much too good"
 
@@ -132,18 +128,15 @@ def leaks(audit: Audit) -> list[str]:
             "stamps are in the picture."
         )
     if report.class_ordered:
-        found.append(
-            "Files are numbered class by class: nobody can tell from the numbers which belong together."
-        )
+        found.append("Files are numbered class by class: nobody can tell from the numbers which belong together.")
     if report.still_leaking:
         found.append(
-            f"Your groups are too small: across them, the {_columns(report.still_leaking)} "
-            "still tells the label."
+            f"Your groups are too small: across them, the {_columns(report.still_leaking)} still tells the label."
         )
     if report.curable and report.recommended is None:
         found.append(
-            f"The {_columns(report.curable)} tells the label at any length of run: say with --groups what was "
-            "made together."
+            f"The {_columns(report.curable)} tells the label at any length of run: say with --groups what "
+            "was made together."
         )
     return found
 
@@ -152,11 +145,7 @@ def following(audit: Audit) -> list[str]:
     """What to do."""
     found = []
     if audit.basis != "measured":
-        where = (
-            "the groups in verdict.json (--out)"
-            if audit.group is not None
-            else "what was made together (--groups)"
-        )
+        where = "the groups in verdict.json (--out)" if audit.group is not None else "what was made together (--groups)"
         found.append(f"To measure it: split by {where}, train again and predict the new test part.")
     elif audit.word == "FALLS":
         found.append(f"Report {percent(audit.surviving['accuracy'].value)}, and split by groups from now on.")
@@ -195,20 +184,12 @@ def note(one: Note) -> str:
         "labels_differ": lambda: (
             f"{v[0]} labels differ from the class folder ({v[1]}); the predictions' label counted."
         ),
-        "unlisted_dropped": lambda: (
-            f"{v[0]} images of the folder are not in the predictions and were left out."
-        ),
-        "unlisted_train": lambda: (
-            f"{v[0]} images of the folder have no prediction: taken for the training images."
-        ),
+        "unlisted_dropped": lambda: f"{v[0]} images of the folder are not in the predictions and were left out.",
+        "unlisted_train": lambda: f"{v[0]} images of the folder have no prediction: taken for the training images.",
         "class_numbers": lambda: f"Predicted class numbers were read in sorted order: {v[0]}.",
         "no_answer": lambda: f"{v[0]} test images have no answer and count as wrong.",
-        "no_split": lambda: (
-            "The split is unknown: give a split column, or every leak counts as if it had been random."
-        ),
-        "validation_only": lambda: (
-            "There are no test rows; validation rows were judged, on which models are chosen."
-        ),
+        "no_split": lambda: "The split is unknown: give a split column, or every leak counts as if it had been random.",
+        "validation_only": lambda: "There are no test rows; validation rows were judged, on which models are chosen.",
         "unreadable": lambda: f"{v[0]} images cannot be read and were left out; the first: {v[1]}.",
     }
     return sayings[one.code]()

@@ -98,9 +98,7 @@ def straddling(audit: Audit) -> str:
     count = len(set(audit.group.tolist()))
     source = "주어진 묶음" if audit.has_own_groups else "같은 사진의 복사본끼리"
     if audit.scheme is not None:
-        source = (
-            f"주어진 묶음에 더하여 {scheme(audit.scheme)}" if audit.has_own_groups else scheme(audit.scheme)
-        )
+        source = f"주어진 묶음에 더하여 {scheme(audit.scheme)}" if audit.has_own_groups else scheme(audit.scheme)
     torn = f" 그중 {audit.straddling}개가 학습과 테스트에 걸쳐 있습니다." if audit.rows.has_split else ""
     return f"{source}: 모두 {count}개입니다.{torn}"
 
@@ -119,13 +117,10 @@ def leaks(audit: Audit) -> list[str]:
             "찍혀 있다면 치명적입니다."
         )
     if report.class_ordered:
-        found.append(
-            "파일 번호가 클래스별로 이어져 있어, 번호만으로는 무엇을 함께 묶어야 하는지 알 수 없습니다."
-        )
+        found.append("파일 번호가 클래스별로 이어져 있어, 번호만으로는 무엇을 함께 묶어야 하는지 알 수 없습니다.")
     if report.still_leaking:
         found.append(
-            f"주어진 묶음이 너무 작습니다. 묶음별로 나누어도 {_columns(report.still_leaking)}만으로 "
-            "라벨이 드러납니다."
+            f"주어진 묶음이 너무 작습니다. 묶음별로 나누어도 {_columns(report.still_leaking)}만으로 라벨이 드러납니다."
         )
     if report.curable and report.recommended is None:
         found.append(
@@ -139,16 +134,10 @@ def following(audit: Audit) -> list[str]:
     """다음에 할 일."""
     found = []
     if audit.basis != "measured":
-        where = (
-            "verdict.json(--out)에 적힌 묶음별로"
-            if audit.group is not None
-            else "함께 만들어진 것끼리(--groups)"
-        )
+        where = "verdict.json(--out)에 적힌 묶음별로" if audit.group is not None else "함께 만들어진 것끼리(--groups)"
         found.append(f"직접 측정하려면 {where} 다시 나누어 학습하고, 새 테스트 이미지를 예측하십시오.")
     elif audit.word == "FALLS":
-        found.append(
-            f"{percent(audit.surviving['accuracy'].value)}로 보고하고, 앞으로는 묶음별로 나누십시오."
-        )
+        found.append(f"{percent(audit.surviving['accuracy'].value)}로 보고하고, 앞으로는 묶음별로 나누십시오.")
     if audit.needed is not None and audit.word == "CANNOT TELL":
         groups = f"(새 묶음 {audit.needed.groups}개쯤)" if audit.needed.groups else ""
         found.append(
@@ -181,16 +170,12 @@ def note(one: Note) -> str:
     v = one.values
     sayings: dict[str, Callable[[], str]] = {
         "by_order": lambda: f"번호뿐인 {v[0]}행을 이름순으로 정렬한 이미지에 차례로 맞추었습니다.",
-        "labels_differ": lambda: (
-            f"라벨 {v[0]}개가 클래스 폴더와 다릅니다({v[1]}). 예측 파일의 라벨을 따랐습니다."
-        ),
+        "labels_differ": lambda: f"라벨 {v[0]}개가 클래스 폴더와 다릅니다({v[1]}). 예측 파일의 라벨을 따랐습니다.",
         "unlisted_dropped": lambda: f"폴더의 이미지 {v[0]}장은 예측 파일에 없어 뺐습니다.",
         "unlisted_train": lambda: f"폴더의 이미지 {v[0]}장은 예측이 없어 학습 이미지로 보았습니다.",
         "class_numbers": lambda: f"예측의 클래스 번호는 이름순으로 읽었습니다: {v[0]}.",
         "no_answer": lambda: f"테스트 이미지 {v[0]}장은 답이 없어 틀린 것으로 셌습니다.",
-        "no_split": lambda: (
-            "어떻게 나누었는지 알 수 없습니다. split 열이 없으면 무작위로 나눈 것으로 봅니다."
-        ),
+        "no_split": lambda: "어떻게 나누었는지 알 수 없습니다. split 열이 없으면 무작위로 나눈 것으로 봅니다.",
         "validation_only": lambda: (
             "테스트 행이 없어 검증 행으로 판정했습니다. 검증 행은 모델을 고르는 데 쓰인 것입니다."
         ),

@@ -12,13 +12,12 @@ from scipy import stats
 from anmok.errors import BadData, BadRequest
 from anmok.evidence.intervals import (
     Interval,
-    careful_effect,
+    Likeness,
+    TwoWay,
     correct_table,
     group_numbers,
-    mean_parts,
-    t_quantile,
+    likeness,
     two_way,
-    z_quantile,
 )
 
 _ALPHA = 0.05
@@ -64,57 +63,38 @@ class Contrast:
 class Gain:
     """The resampled gain of B over A; it gives an interval of any level.
 
-    difference: (S, n) in [-1, 1]. group: (n,) 0..G-1. by_image, by_draw: (B,) what the resampled images and
-    the resampled support draws move the gain by. noise: (B,) standard normal.
+    likeness: of the images' gains within groups, an event being a disagreement. table: variances between
+    images and between draws. by_image, by_draw: (B,) what the resampled images and draws move the gain by, of
+    variance 1 (or constant 0). noise: (B,) standard normal.
     """
 
-    difference: NDArray[np.float64]
-    group: NDArray[np.intp]
+    value: float
+    disagreement: float
+    likeness: Likeness
+    table: TwoWay
     by_image: NDArray[np.float64]
     by_draw: NDArray[np.float64]
     noise: NDArray[np.float64]
 
-    @property
-    def value(self) -> float:
-        """Accuracy of B minus accuracy of A."""
-        return float(self.difference.mean())
-
-    def design_effect(self, level: float) -> float:
-        """`careful_effect` of the images' gains; an event is a disagreement."""
-        events = np.abs(self.difference).mean(axis=0)  # (n,)
-        return careful_effect(self.difference.mean(axis=0), events, self.group, level)
-
-    def variances(self, level: float) -> tuple[float, float, float]:
-        """Due to images, to support draws, to doubt; each so that a normal quantile of ``level`` fits.
-
-        Doubt: two made-up images, one each way, as in Bonett & Price (2012), "Adjusted Wald confidence
-        interval for a difference of binomial proportions based on paired data". Without it ten images without
-        a disagreement would pass for proof that two models are the same. For grouped images each stands for a
-        design effect.
-        """
-        n = self.group.size
-        effect = self.design_effect(level)
-        by_image, by_draw = mean_parts(self.difference, level)
-        return by_image / n * effect, by_draw, 2 * (effect / n) ** 2
-
-    def outlook(self, level: float) -> tuple[float, float]:
-        """Variance of the gain that more images would lower, and that which only more draws would lower."""
-        draws, n = self.difference.shape
-        between, left_over, among_draws = two_way(self.difference)
-        effect = self.design_effect(level)
-        ratio = t_quantile(level, draws - 1) / z_quantile(level) if draws > 1 else 0.0
-        return between / n * effect, max(among_draws - left_over / n, 0.0) / draws * ratio**2
-
     def interval(self, level: float) -> Interval:
-        """Percentiles of the resampled gain, its parts scaled so that few groups or draws keep the level."""
-        moved = np.zeros_like(self.noise)  # (B,)
-        parts = (self.by_image, self.by_draw, self.noise)
-        for part, variance in zip(parts, self.variances(level), strict=True):
-            spread = float(part.std())
-            moved += part * (np.sqrt(variance) / spread if spread > 0 else 0.0)
+        """Percentiles of the resampled gain, its parts scaled so that few groups or draws keep the level.
+
+        The noise stands for two made-up images, one each way, as in Bonett & Price (2012), "Adjusted Wald
+        confidence interval for a difference of binomial proportions based on paired data". Without it ten
+        images without a disagreement would pass for proof that two models are the same. For grouped images
+        each of the two weighs as much as a design effect.
+        """
+        worth = self.likeness.careful(level) / self.likeness.n
+        image, draws = self.table.parts(level)
+        moved = self.by_image * (image * worth) ** 0.5 + self.by_draw * draws**0.5 + self.noise * worth * 2**0.5
         tail = (1 - level) / 2
         low, high = self.value + np.quantile(moved, [tail, 1 - tail])
         return Interval(float(max(low, -1.0)), float(min(high, 1.0)), level)
+
+    def outlook(self, level: float) -> tuple[float, float]:
+        """Variance of the gain that more images would lower, and that which only more draws would lower."""
+        image, draws = self.table.outlook(level, self.likeness.n)
+        return image * self.likeness.careful(level) / self.likeness.n, draws
 
     def p_value(self) -> float:
         """Two-sided: the smallest alpha whose interval leaves 0 out; at least 2 / (resamples + 1)."""
@@ -157,16 +137,24 @@ class Trial:
         rng = np.random.default_rng((self.seed, draws))
         chosen = rng.multinomial(draws, np.full(draws, 1 / draws), size=len(resampled)) / draws  # (B, S)
         per_draw = difference.mean(axis=1)  # (S,)
-        by_image = np.einsum("bs,bs->b", chosen, resampled - per_draw)  # (B,)
-        by_draw = chosen @ per_draw - per_draw.mean()  # (B,)
-        return Gain(difference, self.group, by_image, by_draw, rng.standard_normal(len(resampled)))
+        events = np.abs(difference).mean(axis=0)  # (n,)
+        return Gain(
+            value=float(difference.mean()),
+            disagreement=float(events.mean()),
+            likeness=likeness(difference.mean(axis=0), events, self.group),
+            table=two_way(difference),
+            by_image=_standard(np.einsum("bs,bs->b", chosen, resampled - per_draw)),
+            by_draw=_standard(chosen @ per_draw - per_draw.mean()),
+            noise=rng.standard_normal(len(resampled)),
+        )
 
     def contrasts(self, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
         """One `Contrast` per planned pair (a, b); p-values and intervals adjusted together, Holm (1979)."""
         gains = [self.gain(a, b) for a, b in pairs]
         p = np.array([gain.p_value() for gain in gains])
         parts = zip(pairs, gains, p, holm(p), _holm_levels(p), strict=True)
-        return tuple(_contrast(pair, gain, (q, adjusted), level) for pair, gain, q, adjusted, level in parts)
+        n_groups = int(self.group.max()) + 1
+        return tuple(_contrast(pair, gain, n_groups, (q, r), level) for pair, gain, q, r, level in parts)
 
 
 def trial(
@@ -181,14 +169,10 @@ def trial(
     named = list(correct)
     tables = {name: correct_table(table) for name, table in named}
     if len(tables) < max(len(named), 1) or resamples < 100:
-        raise BadRequest(
-            f"{len(named)} models, {resamples} resamples: want models of different names, 100 resamples"
-        )
+        raise BadRequest(f"{len(named)} models, {resamples} resamples: want models of different names, 100 resamples")
     widths = sorted({table.shape[1] for table in tables.values()})
     if len(widths) > 1:
-        raise BadData(
-            f"the models were tested on {widths} images: compare them on the same images in the same order"
-        )
+        raise BadData(f"the models were tested on {widths} images: compare them on the same images in the same order")
     group = group_numbers(groups, widths[0])
     stacked = np.concatenate([*tables.values(), np.ones((1, widths[0]))])  # (R + 1, n)
     totals = np.stack([np.bincount(group, weights=row) for row in stacked], axis=1)  # (G, R + 1)
@@ -246,9 +230,8 @@ def _holm_levels(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return levels
 
 
-def _contrast(pair: tuple[str, str], gain: Gain, p: tuple[float, float], level: float) -> Contrast:
+def _contrast(pair: tuple[str, str], gain: Gain, n_groups: int, p: tuple[float, float], level: float) -> Contrast:
     image_variance, draw_variance = gain.outlook(0.95)
-    draws, n = gain.difference.shape
     return Contrast(
         name_a=pair[0],
         name_b=pair[1],
@@ -257,14 +240,20 @@ def _contrast(pair: tuple[str, str], gain: Gain, p: tuple[float, float], level: 
         interval90=gain.interval(0.9),
         p=float(p[0]),
         p_adjusted=float(p[1]),
-        disagreement=float(np.abs(gain.difference).mean()),
-        n_images=n,
-        n_groups=int(gain.group.max()) + 1,
-        n_draws=draws,
-        design_effect=gain.design_effect(0.95),
+        disagreement=gain.disagreement,
+        n_images=gain.likeness.n,
+        n_groups=n_groups,
+        n_draws=gain.table.draws,
+        design_effect=gain.likeness.careful(0.95),
         image_variance=image_variance,
         draw_variance=draw_variance,
     )
+
+
+def _standard(moved: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) scaled to variance 1; what does not vary stays 0."""
+    spread = float(moved.std())
+    return moved / spread if spread > 1e-12 else np.zeros_like(moved)
 
 
 def _weighted(totals: NDArray[np.float32], resamples: int, rng: np.random.Generator) -> NDArray[np.float32]:

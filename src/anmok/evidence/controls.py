@@ -58,9 +58,7 @@ def control(column: Column, labels: ArrayLike, fold: ArrayLike, groups: ArrayLik
     truth = np.asarray(labels)
     table = np.atleast_2d(np.asarray(fold))  # (R, n)
     if truth.ndim != 1 or table.shape[1] != truth.size or len(column.values) != truth.size:
-        raise BadData(
-            f"labels {truth.shape}, folds {table.shape}, column {column.values.shape}: one row per image"
-        )
+        raise BadData(f"labels {truth.shape}, folds {table.shape}, column {column.values.shape}: one row per image")
     names, code = np.unique(truth, return_inverse=True)  # (C,), (n,)
     correct = np.zeros(truth.size)
     for one in table:
@@ -97,9 +95,7 @@ def guesses(
         return np.zeros(len(asked), dtype=np.intp)
     levels, code = np.unique(seen, axis=0, return_inverse=True)  # (U, d), (k,)
     shape = (len(levels), classes)
-    counts = sparse.coo_array(
-        (np.ones(labels.size), (code.reshape(-1), labels)), shape=shape
-    ).tocsr()  # (U, C)
+    counts = sparse.coo_array((np.ones(labels.size), (code.reshape(-1), labels)), shape=shape).tocsr()  # (U, C)
     if column.kind in ("category", "naming"):
         voters = _same_level(levels[:, 0], asked[:, 0])  # (m, U)
     else:
@@ -152,19 +148,16 @@ def _same_level(levels: NDArray[np.float64], asked: NDArray[np.float64]) -> spar
     """(m, U) 1 at the level that an image shares; nothing for a level never seen."""
     place = np.minimum(np.searchsorted(levels, asked), levels.size - 1)  # (m,)
     is_known = (levels[place] == asked).astype(np.float64)  # (m,)
-    return sparse.coo_array(
-        (is_known, (np.arange(asked.size), place)), shape=(asked.size, levels.size)
-    ).tocsr()
+    return sparse.coo_array((is_known, (np.arange(asked.size), place)), shape=(asked.size, levels.size)).tocsr()
 
 
-def _nearest(
-    levels: NDArray[np.float64], size: NDArray[np.intp], asked: NDArray[np.float64]
-) -> sparse.csr_array:
+def _nearest(levels: NDArray[np.float64], size: NDArray[np.intp], asked: NDArray[np.float64]) -> sparse.csr_array:
     """(m, U) 1 at the nearest levels that hold five images between them, all of a tie included. size:
     (U,).
     """
     k = min(NEIGHBOURS + _TIES, len(levels))
-    distance, index = spatial.cKDTree(levels).query(asked, k=np.arange(1, k + 1))  # (m, k) each
+    found = spatial.KDTree(levels).query(asked, k=k)
+    distance, index = (np.asarray(part).reshape(-1, k) for part in found)  # (m, k), (m, k)
     held = np.cumsum(size[index], axis=1)  # (m, k)
     last = np.minimum((held < NEIGHBOURS).sum(axis=1), k - 1)  # (m,)
     radius = np.take_along_axis(distance, last[:, None], axis=1)  # (m, 1)

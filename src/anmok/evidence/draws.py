@@ -50,9 +50,7 @@ def _members(labels: ArrayLike) -> dict[object, NDArray[np.intp]]:
     return dict(zip(names.tolist(), np.split(order, np.cumsum(np.bincount(code))[:-1]), strict=True))
 
 
-def _spread_out(
-    images: NDArray[np.intp], group: NDArray[np.intp], rng: np.random.Generator
-) -> NDArray[np.intp]:
+def _spread_out(images: NDArray[np.intp], group: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
     """(m,) images of one class in random order, but no group's second image before every group's first."""
     shuffled = rng.permutation(images)  # (m,)
     own = group[shuffled]  # (m,)

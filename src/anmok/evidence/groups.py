@@ -52,16 +52,12 @@ def duplicate_groups(
     `BadRequest` for a threshold out of range.
     """
     if not (0 < cosine <= 1 and 0 <= hash_distance <= 64 and 0 < largest_share <= 1):
-        raise BadRequest(
-            f"cosine {cosine}, hash distance {hash_distance}, largest share {largest_share}: out of range"
-        )
+        raise BadRequest(f"cosine {cosine}, hash distance {hash_distance}, largest share {largest_share}: out of range")
     unit = _unit_rows(features)
     n = len(unit)
     bits = np.asarray(dhash)
     if bits.shape != (n,) or bits.dtype != np.uint64:
-        raise BadData(
-            f"dhash has shape {bits.shape} and type {bits.dtype}: want ({n},) uint64, one per image"
-        )
+        raise BadData(f"dhash has shape {bits.shape} and type {bits.dtype}: want ({n},) uint64, one per image")
     if sha is not None and len(sha) != n:
         raise BadData(f"{len(sha)} digests for {n} images: give one per image")
     first = _first_of(n, sha)  # (n,)
@@ -102,9 +98,7 @@ def merge_groups(a: ArrayLike, b: ArrayLike) -> NDArray[np.intp]:
     """(n,) the finest groups in which whatever ``a`` (n,) or ``b`` (n,) holds together stays together."""
     left, right = np.asarray(a), np.asarray(b)
     if left.ndim != 1 or left.shape != right.shape:
-        raise BadData(
-            f"groups of shapes {left.shape} and {right.shape}: want two (n,) arrays over the same images"
-        )
+        raise BadData(f"groups of shapes {left.shape} and {right.shape}: want two (n,) arrays over the same images")
     names_a, code_a = np.unique(left, return_inverse=True)  # (A,), (n,)
     names_b, code_b = np.unique(right, return_inverse=True)  # (B,), (n,)
     nodes = names_a.size + names_b.size
@@ -154,9 +148,7 @@ def _near_pairs(
         likeness, apart = block[i, j], np.bitwise_count(bits[start + i] ^ bits[start + j])  # (p,), (p,)
         n_found += int(np.count_nonzero(apart <= hash_distance))
         close = (apart <= hash_distance) & (likeness > weakest)  # (p,)
-        found = np.stack(
-            [start + i[close], start + j[close], likeness[close], apart[close]], axis=1
-        )  # (p, 4)
+        found = np.stack([start + i[close], start + j[close], likeness[close], apart[close]], axis=1)  # (p, 4)
         kept = np.concatenate([kept, found.astype(np.float64)])  # (P, 4)
         kept = kept[np.lexsort((kept[:, 3], -kept[:, 2]))][:_MOST_PAIRS]  # (P, 4)
         weakest = float(kept[-1, 2]) if len(kept) == _MOST_PAIRS else weakest
@@ -194,9 +186,8 @@ def _natural(key: int | float | str) -> tuple[tuple[int, float, str], ...]:
     """Sort key under which numbers inside names count as numbers."""
     if not isinstance(key, str):
         return ((0, key, ""),)
-    return tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", key)
-    )
+    parts = re.split(r"([0-9]+)", key)  # text and numbers in turn
+    return tuple((0, int(part), "") if k % 2 else (1, 0, part) for k, part in enumerate(parts))
 
 
 def _by_appearance(ids: NDArray[np.generic]) -> NDArray[np.intp]:

@@ -7,7 +7,7 @@ drawn at random. Singleton groups (or ``None``) give the ordinary interval, to t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,8 @@ from scipy import special
 
 from anmok.errors import BadData, BadRequest
 
-Metric = Callable[
-    [NDArray[np.generic], NDArray[np.generic]], float
-]  # (truth (n,), predicted (n,)) -> a share between 0 and 1
+# (truth (n,), predicted (n,)) -> a share between 0 and 1
+Metric = Callable[[NDArray[np.generic], NDArray[np.generic]], float]
 # Weight of the worst case where no group saw an event: intervals then cover 94 % or more, and 81 % without
 _DOUBT = 2.0
 
@@ -89,65 +88,106 @@ def correct_table(correct: ArrayLike) -> NDArray[np.float64]:
     """(S, n) float64 from (n,) or (S, n) bool or float in [0, 1]. Raises `BadData`."""
     table = np.atleast_2d(np.asarray(correct, dtype=np.float64))  # (S, n)
     if table.ndim != 2 or table.size == 0 or not ((table >= 0) & (table <= 1)).all():
-        raise BadData(
-            f"correct needs shape (n,) or (S, n), n > 0, values in [0, 1]; it has shape {table.shape}"
-        )
+        raise BadData(f"correct needs shape (n,) or (S, n), n > 0, values in [0, 1]; it has shape {table.shape}")
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How much alike images of one group answer, and how well that is known.
+
+    effect: see `design_effect`. worst: what it would be if groups answered with one voice. freedom: degrees
+    of freedom of ``effect`` (Satterthwaite), few where few groups carry the weight. doubt: share of the worst
+    case to mix in, for groups look independent when each of three errors falls into another group.
+    """
+
+    n: int
+    effect: float
+    worst: float
+    freedom: float
+    doubt: float
+
+    def careful(self, level: float) -> float:
+        """The design effect with which an interval of ``level`` with a normal quantile holds."""
+        ratio = t_quantile(level, self.freedom) / t_quantile(level, max(self.n - 1, 1))
+        effect = min(self.effect * ratio**2, self.worst)
+        return effect + (self.worst - effect) * self.doubt
+
+
+def likeness(values: ArrayLike, events: ArrayLike, groups: ArrayLike | None) -> Likeness:
+    """`Likeness` of ``values`` (n,); ``events`` (n,) in [0, 1]: how far each departs from the common answer.
+
+    Bell & McCaffrey (2002), "Bias reduction in standard errors for linear regression with multi-stage
+    samples", for a mean. Raises `BadData` for values that are not finite and groups of another length.
+    """
+    y = np.asarray(values, dtype=np.float64)
+    if y.ndim != 1 or y.size == 0 or not np.isfinite(y).all():
+        raise BadData(f"want a non-empty (n,) array of finite numbers, got shape {y.shape}")
+    n, group = y.size, group_numbers(groups, y.size)
+    size = np.bincount(group).astype(np.float64)  # (G,)
+    worst = float(size @ size) / n
+    per_group = np.bincount(group, weights=np.asarray(events, dtype=np.float64))  # (G,)
+    touched = float(np.minimum(per_group, 1.0).sum())
+    untouched = _DOUBT * (1 - touched / size.size)
+    doubt = untouched / (touched + untouched)
+    rest = y - y.mean()
+    total, squares = np.bincount(group, weights=rest), float(rest @ rest)  # (G,)
+    if size.size == 1 or squares <= 1e-12 * n:
+        return Likeness(n, worst, worst, max(size.size - 1.0, 1.0), doubt)
+    sampled = float(np.sum(total**2 / (1 - size / n)))
+    effect = min(max(sampled / squares * (n - 1) / n, 1.0), worst)
+    pairs = float(size @ (size - 1))
+    alike = (float(total @ total) - squares) / pairs * n / squares if pairs else 0.0
+    weight = size * (1 + (size - 1) * min(max(alike, 0.0), 1.0))  # (G,) each group's part of the variance
+    freedom = max(float(weight.sum() ** 2 / (weight @ weight)) - 1, 1.0)
+    return Likeness(n, effect, worst, freedom, doubt)
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
     """How many grouped images carry the information of one independent image, >= 1.
 
-    The variance of the mean of ``values`` (n,) with whole groups drawn at random, Bell & McCaffrey (2002),
-    "Bias reduction in standard errors for linear regression with multi-stage samples", over its variance with
+    The variance of the mean of ``values`` (n,) with whole groups drawn at random, over its variance with
     images drawn at random. At most what groups answering with one voice would have; constant values, which
     say nothing about likeness within groups, get just that. Raises `BadData`.
     """
-    return _effect(*_grouped(values, groups))[0]
+    return likeness(values, np.zeros(np.shape(values)), groups).effect
 
 
-def careful_effect(
-    values: ArrayLike, events: ArrayLike, groups: ArrayLike | None, level: float = 0.95
-) -> float:
-    """`design_effect`, larger where it rests on little, so that intervals with a normal quantile hold.
+@dataclass(frozen=True, slots=True)
+class TwoWay:
+    """Variances within a table (S, n): between images, of what is left over, between means of draws."""
 
-    Few groups: times the squared ratio of Student's to the normal quantile. Few ``events`` ((n,), >= 0, what
-    the value departs from the common answer): groups look independent when each of three errors falls into
-    another group, so the estimate is mixed with the worst case while there are groups without any event.
-    Raises `BadData`.
-    """
-    y, group = _grouped(values, groups)
-    effect, freedom, worst = _effect(y, group)
-    effect = min(effect * (t_quantile(level, freedom) / t_quantile(level, max(y.size - 1, 1))) ** 2, worst)
-    per_group = np.bincount(group, weights=np.asarray(events, dtype=np.float64))  # (G,)
-    touched = float(np.minimum(per_group, 1.0).sum())
-    doubt = _DOUBT * (1 - touched / per_group.size)
-    return effect + (worst - effect) * doubt / (touched + doubt)
+    draws: int
+    images: float
+    left_over: float
+    among_draws: float
+
+    def parts(self, level: float) -> tuple[float, float]:
+        """Variance of one image, and what the draws add to the variance of the mean of all.
+
+        What a draw does to single images also shows between the means of the draws; it is counted there
+        alone. That part holds the squared ratio of Student's to the normal quantile of ``level``.
+        """
+        return max(self.images - self.left_over / self.draws, 0.0), self.among_draws * self._per_draw(level)
+
+    def outlook(self, level: float, n: int) -> tuple[float, float]:
+        """The same two, but with everything that more than the ``n`` images would lower in the first."""
+        return self.images, max(self.among_draws - self.left_over / n, 0.0) * self._per_draw(level)
+
+    def _per_draw(self, level: float) -> float:
+        if self.draws == 1:
+            return 0.0
+        return (t_quantile(level, self.draws - 1) / z_quantile(level)) ** 2 / self.draws
 
 
-def two_way(table: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Variances within ``table`` (S, n): between the images, of what is left over, between the draws.
-
-    The ordinary two-way analysis of variance; the second and the third are 0 for a single draw.
-    """
+def two_way(table: NDArray[np.float64]) -> TwoWay:
+    """Two-way analysis of variance of ``table`` (S, n); a single draw leaves nothing over."""
     between = float(table.mean(axis=0).var())
     if len(table) == 1:
-        return between, 0.0, 0.0
+        return TwoWay(1, between, 0.0, 0.0)
     means = table.mean(axis=1, keepdims=True)  # (S, 1)
-    return between, float((table - means).var(axis=0, ddof=1).mean()), float(means.var(ddof=1))
-
-
-def mean_parts(table: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """Of ``table`` (S, n): the variance of one image, and what the draws add to that of the overall mean.
-
-    What a draw does to single images also shows between the means of the draws; it is counted there alone.
-    That part may be used with a normal quantile of ``level``: it holds the squared ratio of Student's to the
-    normal one.
-    """
-    draws = len(table)
-    between, left_over, among_draws = two_way(table)
-    ratio = t_quantile(level, draws - 1) / z_quantile(level) if draws > 1 else 0.0
-    return max(between - left_over / draws, 0.0), among_draws / draws * ratio**2
+    left_over = float((table - means).var(axis=0, ddof=1).mean())
+    return TwoWay(len(table), between, left_over, float(means.var(ddof=1)))
 
 
 def accuracy(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Estimate:
@@ -159,13 +199,11 @@ def accuracy(correct: ArrayLike, groups: ArrayLike | None = None, level: float =
     a single draw speaks for its own support set only. Raises `BadData`.
     """
     table = correct_table(correct)  # (S, n)
-    draws, n = table.shape
-    each = table.mean(axis=0)  # (n,)
+    n, each = table.shape[1], table.mean(axis=0)  # (n,)
     value = float(each.mean())
-    effect = careful_effect(each, 1 - each if value > 0.5 else each, groups, level)
-    effective = n / effect
-    if draws > 1:
-        by_image, by_draw = mean_parts(table, level)
+    effective = n / likeness(each, 1 - each if value > 0.5 else each, groups).careful(level)
+    if len(table) > 1:
+        by_image, by_draw = two_way(table).parts(level)
         variance = by_image / effective + by_draw
         effective = min(float(n), value * (1 - value) / variance) if variance > 0 else effective
     return Estimate(value, wilson(min(value * effective, effective), effective, level), n, effective)
@@ -207,7 +245,10 @@ def metric_interval(
     if not 0 <= value <= 1:
         raise BadRequest(f"the metric gave {value}: an interval is defined for metrics between 0 and 1")
     group = group_numbers(groups, n)
-    stratum = _strata_of_groups(real if strata is None else np.asarray(strata), group)  # (G,)
+    kind = real if strata is None else np.asarray(strata)  # (n,)
+    if kind.shape != real.shape:
+        raise BadData(f"strata have shape {kind.shape} for {n} images: give one stratum per image")
+    stratum = _strata_of_groups(kind, group)  # (G,)
     per_class = np.unique(real, return_counts=True)[1]  # (C,)
     share = accuracy(real == guess, group).effective_n / n
     size = share * per_class.size**2 / float(np.sum(1 / per_class))
@@ -215,43 +256,18 @@ def metric_interval(
     freedom = stratum.size - np.unique(stratum).size
     if freedom < 1:
         return floor
-    times = _resampled(stratum, resamples, np.random.default_rng(seed))  # (B, G)
-    rows = (np.repeat(np.arange(n), row[group]) for row in times)
+    rng = np.random.default_rng(seed)
+    rows = (np.repeat(np.arange(n), times[group]) for times in _resampled(stratum, resamples, rng))
     samples = np.array([metric(real[index], guess[index]) for index in rows])  # (B,)
     stretch = t_quantile(0.95, freedom) / z_quantile(0.95) * np.sqrt(stratum.size / freedom)
     low, high = value + (np.quantile(samples, [0.025, 0.975]) - value) * stretch
     return Interval(float(max(min(low, floor.low), 0.0)), float(min(max(high, floor.high), 1.0)))
 
 
-def _grouped(values: ArrayLike, groups: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    y = np.asarray(values, dtype=np.float64)
-    if y.ndim != 1 or y.size == 0 or not np.isfinite(y).all():
-        raise BadData(f"want a non-empty (n,) array of finite numbers, got shape {y.shape}")
-    return y, group_numbers(groups, y.size)
-
-
-def _effect(y: NDArray[np.float64], group: NDArray[np.intp]) -> tuple[float, float, float]:
-    """Design effect, its degrees of freedom (Satterthwaite) and the worst that these groups can have."""
-    n, size = y.size, np.bincount(group).astype(np.float64)  # (G,)
-    rest = y - y.mean()
-    total, squares = np.bincount(group, weights=rest), float(rest @ rest)  # (G,)
-    worst = float(size @ size) / n
-    if size.size == 1 or squares <= 1e-12 * n:
-        return worst, max(size.size - 1.0, 1.0), worst
-    sampled = float(np.sum(total**2 / (1 - size / n)))
-    pairs = float(size @ (size - 1))
-    alike = (float(total @ total) - squares) / pairs * n / squares if pairs else 0.0
-    weight = size * (1 + (size - 1) * min(max(alike, 0.0), 1.0))  # (G,) each group's part of the variance
-    freedom = max(float(weight.sum() ** 2 / (weight @ weight)) - 1, 1.0)
-    return min(max(sampled / squares * (n - 1) / n, 1.0), worst), freedom, worst
-
-
 def _labels(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     real, guess = np.asarray(truth), np.asarray(predicted)
     if real.ndim != 1 or real.shape != guess.shape or real.size == 0:
-        raise BadData(
-            f"truth has shape {real.shape}, predicted {guess.shape}: want two non-empty (n,) arrays"
-        )
+        raise BadData(f"truth has shape {real.shape}, predicted {guess.shape}: want two non-empty (n,) arrays")
     return real, guess
 
 
@@ -268,10 +284,11 @@ def _strata_of_groups(strata: NDArray[np.generic], group: NDArray[np.intp]) -> N
     return np.unique(major, return_inverse=True)[1]
 
 
-def _resampled(stratum: NDArray[np.intp], resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(B, G) how often each group is drawn when the groups of every stratum are drawn with replacement."""
-    times = np.empty((resamples, stratum.size), dtype=np.int64)  # (B, G)
-    for name in range(int(stratum.max()) + 1):
-        members = np.flatnonzero(stratum == name)
-        times[:, members] = rng.multinomial(members.size, np.full(members.size, 1 / members.size), resamples)
-    return times
+def _resampled(stratum: NDArray[np.intp], resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """Per resample, (G,) how often each group is drawn when those of every stratum are drawn with replacement."""
+    order = np.argsort(stratum, kind="stable")  # (G,)
+    size = np.bincount(stratum)[stratum[order]]  # (G,) of the stratum at each place
+    first = np.searchsorted(stratum[order], stratum[order])  # (G,) where it begins
+    for _ in range(resamples):
+        drawn = order[first + (rng.random(order.size) * size).astype(np.intp)]  # (G,)
+        yield np.bincount(drawn, minlength=order.size)

@@ -44,9 +44,7 @@ class GroupScheme:
     p_grouped: float
     n_groups: int
     effective_groups: float  # n^2 / sum of squared sizes: equal groups of this number are worth as much
-    single_class: (
-        float  # share of the groups that hold one class only; near 1, class-stratified splits are hard
-    )
+    single_class: float  # share of the groups that hold one class only; near 1, class-stratified splits are hard
     is_enough: bool
 
 
@@ -140,9 +138,7 @@ def recommend(schemes: Sequence[GroupScheme]) -> GroupScheme | None:
 def _is_usable(candidate: Candidate, labels: NDArray[np.intp]) -> bool:
     n_groups = np.unique(candidate.group).size
     least = FEW_GROUPS if candidate.family in ("folders", "cameras", "sessions") else MIN_GROUPS
-    pairs = np.unique(
-        np.stack([labels, candidate.group]), axis=1
-    )  # (2, P) every class with every group it is in
+    pairs = np.unique(np.stack([labels, candidate.group]), axis=1)  # (2, P) every class with every group it is in
     per_class = np.unique(pairs[0], return_counts=True)[1]  # (C,)
     return n_groups >= least and int(per_class.min()) >= GROUPS_PER_CLASS
 
@@ -160,9 +156,7 @@ def _judged(
         for column, (value, p) in zip(leaking, outcomes, strict=True)
     )
     sizes = np.unique(candidate.group, return_counts=True)[1].astype(np.float64)  # (G,)
-    pairs = np.unique(
-        np.stack([candidate.group, labels]), axis=1
-    )  # (2, P) every group with every class in it
+    pairs = np.unique(np.stack([candidate.group, labels]), axis=1)  # (2, P) every group with every class in it
     classes = np.unique(pairs[0], return_counts=True)[1]  # (G,)
     majority = float(np.unique(labels, return_counts=True)[1].max()) / labels.size
     return GroupScheme(
@@ -180,9 +174,7 @@ def _judged(
     )
 
 
-def _held_out(
-    candidate: Candidate, column: Column, labels: NDArray[np.intp], seed: int
-) -> tuple[float, float]:
+def _held_out(candidate: Candidate, column: Column, labels: NDArray[np.intp], seed: int) -> tuple[float, float]:
     """Accuracy of the control and its one-sided p against the majority, averaged over the alignments."""
     values, errors, freedom = [], [], []
     for shift, group in enumerate(candidate.alignments):

@@ -4,6 +4,7 @@ cameras.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ RUN_LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 SESSION_GAPS = ((600, "10 minutes", "10분"), (3_600, "an hour", "1시간"), (21_600, "6 hours", "6시간"))
 PENALTIES = (2.0, 3.0, 4.0, 6.0)  # of a change point, in log(n) noise variances: fine to coarse
 _SHORTEST_PIECE = 8
+_MAD_TO_SD = 1.4826  # of a normal distribution
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,9 +86,7 @@ def jumps(metadata: Metadata, series: NDArray[np.float64], penalty: float) -> ND
     explain, in log(n) noise variances.
     """
     order = _ordered(metadata, series)  # (n,)
-    signals = [
-        np.log(values[order]) for values in (metadata.bytes, metadata.pixels) if np.isfinite(values).all()
-    ]
+    signals = [np.log(values[order]) for values in (metadata.bytes, metadata.pixels) if np.isfinite(values).all()]
     scaled = [signal / scale for signal in signals if (scale := _noise(signal)) > 0]
     if not scaled:
         return None
@@ -94,9 +94,7 @@ def jumps(metadata: Metadata, series: NDArray[np.float64], penalty: float) -> ND
     folder = metadata.folder[order]  # (n,)
     cuts = {*_segments(signal, penalty * np.log(signal.shape[1])), *np.flatnonzero(np.diff(folder)) + 1}
     group = np.empty(series.size, dtype=np.intp)
-    group[order] = np.searchsorted(
-        np.array(sorted(cuts), dtype=np.intp), np.arange(series.size), side="right"
-    )
+    group[order] = np.searchsorted(np.array(sorted(cuts), dtype=np.intp), np.arange(series.size), side="right")
     return group
 
 
@@ -141,11 +139,8 @@ def _fixed(family: str, group: NDArray[np.intp], english: str, korean: str, name
 
 def _noise(signal: NDArray[np.float64]) -> float:
     """Standard deviation of the noise around a level that jumps seldom."""
-    return (
-        float(stats.median_abs_deviation(np.diff(signal), scale="normal")) / np.sqrt(2)
-        if signal.size > 2
-        else 0.0
-    )
+    steps = np.diff(signal)  # (n - 1,)
+    return _MAD_TO_SD * float(stats.median_abs_deviation(steps)) / math.sqrt(2) if steps.size else 0.0
 
 
 def _segments(signal: NDArray[np.float64], penalty: float) -> list[int]:
@@ -169,7 +164,7 @@ def _segments(signal: NDArray[np.float64], penalty: float) -> list[int]:
 
 
 def _gains(total: NDArray[np.float64], low: int, middle: NDArray[np.intp], high: int) -> NDArray[np.float64]:
-    """(m,) by how much two levels fit the piece from low to high better than one, for every cut in the middle."""
+    """(m,) by how much two levels fit the piece better than one, for every cut in the middle."""
     left, right = middle - low, high - middle  # (m,)
     before = (total[:, middle] - total[:, [low]]) / left  # (d, m)
     after = (total[:, [high]] - total[:, middle]) / right  # (d, m)

@@ -28,9 +28,7 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("test", "testing", "eval", "holdout"), "test"),
 }
 _ROBOFLOW = re.compile(r"[._](?P<suffix>jpe?g|png|bmp|webp)\.rf\.[0-9a-z]{6,}$", re.IGNORECASE)
-_STAMP = re.compile(
-    r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
-)
+_STAMP = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)")
 _MOST_MISSING = 0.5  # a column that is empty for more images than this says nothing of the set
 _APART = -1.0  # where missing values lie, off the ranks 0..1
 
@@ -87,9 +85,7 @@ def collect(names: Sequence[str], labels: Sequence[str], facts: Sequence[Facts] 
     """
     n = len(names)
     if len(labels) != n or (facts is not None and len(facts) != n):
-        raise BadData(
-            f"{n} names, {len(labels)} labels, {len(facts or ())} facts: give one of each per image"
-        )
+        raise BadData(f"{n} names, {len(labels)} labels, {len(facts or ())} facts: give one of each per image")
     stems = [stem(name) for name in names]
     folder = [_folder(name, label) for name, label in zip(names, labels, strict=True)]
     taken = np.array([_taken(s, facts[i] if facts else None) for i, s in enumerate(stems)], dtype=np.float64)

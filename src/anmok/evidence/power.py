@@ -27,9 +27,7 @@ def images_to_settle(
     """
     size = abs(gain)
     if not 0 < size <= disagreement <= 1:
-        raise BadRequest(
-            f"a gain of {gain} with disagreement {disagreement}: need 0 < |gain| <= disagreement <= 1"
-        )
+        raise BadRequest(f"a gain of {gain} with disagreement {disagreement}: need 0 < |gain| <= disagreement <= 1")
     if not (0 < power < 1 and design_effect > 0):
         raise BadRequest(f"power {power} must lie between 0 and 1, design effect {design_effect} above 0")
     z_alpha, z_beta = z_quantile(1 - alpha), float(special.ndtri(power))
@@ -44,9 +42,7 @@ def images_for_half_width(p: float, half_width: float, level: float = 0.95) -> i
     0.5).
     """
     if not (0 <= p <= 1 and 0 < half_width < 0.5):
-        raise BadRequest(
-            f"accuracy {p}, half-width {half_width}: need 0 <= accuracy <= 1, 0 < half-width < 0.5"
-        )
+        raise BadRequest(f"accuracy {p}, half-width {half_width}: need 0 <= accuracy <= 1, 0 < half-width < 0.5")
     square, target = z_quantile(level) ** 2, half_width**2
     linear = 2 * target - p * (1 - p)
     # h^2 (n + z^2)^2 = z^2 (p (1 - p) n + z^2 / 4), in units of n / z^2

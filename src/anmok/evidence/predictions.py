@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from anmok.errors import BadData
 
-WANTED = (
-    "want columns image, label, pred and, if known, score, split, group (CSV, TSV, Parquet, JSON records)"
-)
+WANTED = "want columns image, label, pred and, if known, score, split, group (CSV, TSV, Parquet, JSON records)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +48,7 @@ class Predictions:
             raise BadData(f"predictions: no rows; {WANTED}")
         twice = repeated(self.names)
         if twice:
-            raise BadData(
-                f"predictions: {len(twice)} images stand there twice ({listed(twice)}): keep one row of each"
-            )
+            raise BadData(f"predictions: {len(twice)} images stand there twice ({listed(twice)}): keep one row of each")
 
 
 def clean(text: object) -> str:
@@ -76,9 +72,7 @@ def label_of(value: object, classes: Sequence[str] | None) -> str:
     if not classes or text in classes or not number.isdecimal():
         return text
     if int(number) >= len(classes):
-        raise BadData(
-            f"class number {number}, but only {len(classes)} classes were named ({listed(classes)})"
-        )
+        raise BadData(f"class number {number}, but only {len(classes)} classes were named ({listed(classes)})")
     return classes[int(number)]
 
 

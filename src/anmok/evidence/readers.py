@@ -61,9 +61,7 @@ def read_predictions(path: Path, classes: Sequence[str] | None = None) -> Predic
     if path.name == "predict_results.txt":
         return from_predict_results(path, classes)
     if path.name == ROBOFLOW_LABELS:
-        raise BadData(
-            f"{path}: labels without predictions; give its folder as the images, and a predictions file"
-        )
+        raise BadData(f"{path}: labels without predictions; give its folder as the images, and a predictions file")
     if path.suffix.lower() in _PICKLES:
         raise BadData(f"{path}: may hold pickled code and is not opened; save a .csv, or an .npz by np.savez")
     reader = _BY_SUFFIX.get(path.suffix.lower())
@@ -108,19 +106,13 @@ def _from_folder(path: Path, classes: Sequence[str] | None) -> Predictions:
             "save_txt=True` on the same images and give its folder"
         )
     if any(path.rglob(ROBOFLOW_LABELS)) or next(media.find(path), None) is not None:
-        raise BadData(
-            f"{path}: images and labels, no predictions; give it as the images, and a predictions file"
-        )
+        raise BadData(f"{path}: images and labels, no predictions; give it as the images, and a predictions file")
     held = sorted(entry.name for entry in path.iterdir())
     raise BadData(f"{path}: no predictions among {listed(held) or 'its files (it is empty)'}; {WANTED}")
 
 
 def _with_table(paths: Sequence[Path]) -> list[Path]:
-    return [
-        folder
-        for folder in dict.fromkeys(path.parent for path in paths)
-        if (folder / ROBOFLOW_LABELS).is_file()
-    ]
+    return [folder for folder in dict.fromkeys(path.parent for path in paths) if (folder / ROBOFLOW_LABELS).is_file()]
 
 
 def _class_folder(parts: Sequence[str], has_split: bool) -> str:

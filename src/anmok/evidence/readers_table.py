@@ -86,9 +86,7 @@ def read_csv(path: Path) -> dict[str, list[object]]:
     header = [clean(cell) for cell in rows[0]]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
-            raise BadData(
-                f"{path}: row {number} has {len(row)} cells, the header {len(header)}: quote the delimiter"
-            )
+            raise BadData(f"{path}: row {number} has {len(row)} cells, the header {len(header)}: quote the delimiter")
     return {name: [row[i] for row in rows[1:]] for i, name in enumerate(header)}
 
 
@@ -130,9 +128,7 @@ def one_hot(path: Path) -> dict[str, str]:
     columns = read_csv(path)
     image = _found(columns).get("image")
     if image is None or len(columns) < 3:
-        raise BadData(
-            f"{path}: want a filename column and a 0/1 column per class, found {listed(list(columns), 8)}"
-        )
+        raise BadData(f"{path}: want a filename column and a 0/1 column per class, found {listed(list(columns), 8)}")
     classes = [name for name in columns if name != image]
     marks = np.array([[clean(cell) for cell in columns[name]] for name in classes]).T  # (n, C)
     if not np.isin(marks, ("0", "1")).all():
@@ -141,9 +137,7 @@ def one_hot(path: Path) -> dict[str, str]:
     several = np.flatnonzero(is_marked.sum(axis=1) > 1)
     files = [clean_name(value) for value in columns[image]]
     if several.size:
-        raise BadData(
-            f"{path}: {several.size} images have several classes ({files[several[0]]}): audit one class each"
-        )
+        raise BadData(f"{path}: {several.size} images have several classes ({files[several[0]]}): audit one class each")
     return {name: classes[int(row.argmax())] for name, row in zip(files, is_marked, strict=True) if row.any()}
 
 
@@ -180,9 +174,7 @@ def _widest(columns: Columns, taken: set[str], path: Path) -> tuple[list[str], n
     try:
         scores = np.array([[float(clean(cell)) for cell in columns[name]] for name in classes]).T  # (n, C)
     except ValueError:
-        raise BadData(
-            f"{path}: no column with the prediction among {listed(list(columns), 8)}; {WANTED}"
-        ) from None
+        raise BadData(f"{path}: no column with the prediction among {listed(list(columns), 8)}; {WANTED}") from None
     best = scores.argmax(axis=1)  # (n,)
     return [classes[i] for i in best], scores.max(axis=1)
 
@@ -204,7 +196,5 @@ def _splits(cells: Sequence[object], path: Path) -> tuple[str, ...]:
         return tuple(fold.group(1) for fold in folds if fold is not None)
     unknown = sorted({word for word in words if word not in SPLIT_FOLDERS})
     if unknown:
-        raise BadData(
-            f"{path}: split must be train, val or test, or the number of a fold, not {listed(unknown)!r}"
-        )
+        raise BadData(f"{path}: split must be train, val or test, or the number of a fold, not {listed(unknown)!r}")
     return tuple(SPLIT_FOLDERS[word] for word in words)

@@ -68,9 +68,7 @@ def from_npz(path: Path, classes: Sequence[str] | None) -> Predictions:
     except (ValueError, OSError, zipfile.BadZipFile):
         raise BadData(f"{path}: no .npz of plain arrays; save it with np.savez, never with pickle") from None
     if "predictions" not in content:
-        raise BadData(
-            f"{path}: arrays {listed(sorted(content))}; want predictions (n, C) or (n,), and label_ids (n,)"
-        )
+        raise BadData(f"{path}: arrays {listed(sorted(content))}; want predictions (n, C) or (n,), and label_ids (n,)")
     return _trainer(content, classes, path)
 
 
@@ -170,14 +168,10 @@ def _coco_labels(
 ) -> dict[Any, str]:
     found: dict[Any, set[str]] = {}
     for row in truth["annotations"]:
-        found.setdefault(row["image_id"], set()).add(
-            categories.get(row["category_id"], clean(row["category_id"]))
-        )
+        found.setdefault(row["image_id"], set()).add(categories.get(row["category_id"], clean(row["category_id"])))
     several = [files.get(key, clean(key)) for key, names in found.items() if len(names) > 1]
     if several:
-        raise BadData(
-            f"{path}: {len(several)} images carry several categories ({listed(several)}): no classification"
-        )
+        raise BadData(f"{path}: {len(several)} images carry several categories ({listed(several)}): no classification")
     return {key: next(iter(names)) for key, names in found.items()}
 
 
@@ -195,9 +189,8 @@ def _trainer(content: Mapping[str, Any], classes: Sequence[str] | None, path: Pa
     except (TypeError, ValueError):
         raise BadData(f"{path}: predictions must be numbers, (n, C) scores or (n,) classes") from None
     if output.ndim not in (1, 2) or (truth is not None and truth.shape != output.shape[:1]):
-        raise BadData(
-            f"{path}: predictions {output.shape}, label_ids {'none' if truth is None else truth.shape}: want (n, C) or (n,), and (n,)"
-        )
+        shapes = f"{output.shape} and {None if truth is None else truth.shape}"
+        raise BadData(f"{path}: predictions and label_ids of shapes {shapes}: want (n, C) or (n,), and (n,)")
     answer = output.argmax(axis=1) if output.ndim == 2 else output  # (n,)
     metrics = content.get("metrics")
     stated = metrics if isinstance(metrics, dict) else {}

@@ -67,9 +67,7 @@ def verdict(audit: Audit, gates: Sequence[Gate] = ()) -> dict[str, Any]:
         "groups": _groups(audit),
         "copies": _copies(audit),
         "controls": _controls(audit),
-        "notes": [
-            {"code": one.code, "values": list(one.values), "text": sentence(one)} for one in audit.notes
-        ],
+        "notes": [{"code": one.code, "values": list(one.values), "text": sentence(one)} for one in audit.notes],
     }
 
 

@@ -128,9 +128,7 @@ class _Counts:
 def _counted(labels: ArrayLike, groups: ArrayLike | None) -> tuple[_Counts, NDArray[np.intp]]:
     """`_Counts`, and the group 0..G-1 of every image (n,)."""
     if np.ndim(labels) != 1 or np.size(labels) == 0:
-        raise BadData(
-            f"labels have shape {np.shape(labels)}: want one class per image, and at least one image"
-        )
+        raise BadData(f"labels have shape {np.shape(labels)}: want one class per image, and at least one image")
     names, code = np.unique(np.asarray(labels), return_inverse=True)  # (C,), (n,)
     group = group_numbers(groups, code.size)
     pair, count = np.unique(group * names.size + code, return_counts=True)  # (P,), (P,)

@@ -149,9 +149,7 @@ def _images_needed(contrast: Contrast, margin: float) -> int | None:
     if spare <= 0:
         return None
     effect = contrast.design_effect
-    if (
-        contrast.image_variance > 0
-    ):  # means over several draws vary less than one draw, which the formula is for
+    if contrast.image_variance > 0:  # means over several draws vary less than one draw, which the formula is for
         single = contrast.disagreement - contrast.gain**2
         effect = contrast.image_variance * contrast.n_images / single
     needed = images_to_settle(gain, max(contrast.disagreement, gain), design_effect=effect / spare)
@@ -177,9 +175,7 @@ def _planned(rungs: Sequence[Candidate], tried: Trial, margin: float) -> list[tu
     return pairs
 
 
-def _images_to_decide(
-    chosen: Standing, rungs: Sequence[Candidate], tried: Trial, margin: float
-) -> int | None:
+def _images_to_decide(chosen: Standing, rungs: Sequence[Candidate], tried: Trial, margin: float) -> int | None:
     """Images that would show ``chosen`` good enough, with 80 % probability, were the gains as they look."""
     needed = 0.0
     for rung in rungs:
@@ -190,7 +186,7 @@ def _images_to_decide(
         room = ((margin - gain.value) / _SHOWING) ** 2 - by_draw
         if gain.value >= margin or room <= 0:
             return None
-        needed = max(needed, by_image * gain.group.size / room)
+        needed = max(needed, by_image * gain.likeness.n / room)
     return max(math.ceil(needed), 1)
 
 

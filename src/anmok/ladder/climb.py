@@ -83,7 +83,7 @@ def _concluded(
             scene.grouping.leaks.grouped or scene.grouping.leaks.random,
         ),
         leak=leak,
-        per_class=findings.per_class(chosen, held, commonest, np.bincount(scene.labels)),
+        per_class=findings.per_class(chosen, held, commonest, [int(count) for count in np.bincount(scene.labels)]),
         confusions=findings.confusions(chosen, held, scene.test, commonest),
         suspects=findings.suspects(_DEVELOPMENT_RUNG, measured.material, scene.pool, commonest),
         duplicates=findings.pairs(scene.grouping.duplicates, scene.labels),

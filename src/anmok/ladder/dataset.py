@@ -56,9 +56,7 @@ class Dataset:
         return kept if kept.labels is None else _without_empty(kept)
 
 
-def read(
-    source: Path, *, labels: Path | None = None, classes: Sequence[str] = (), test: Path | None = None
-) -> Dataset:
+def read(source: Path, *, labels: Path | None = None, classes: Sequence[str] = (), test: Path | None = None) -> Dataset:
     """``photos/<class>/*.jpg``; or any folder with a table of labels; or an unlabelled folder with ``classes``.
 
     Raises:
@@ -165,7 +163,11 @@ def read_table(table: Path) -> list[tuple[str, str, str]]:
             continue
         if len(row) < len(header) or not row[label].strip():
             raise BadData(f"{table}: line {number} has no label")
-        cells = (row[image].strip(), _nfc(row[label].strip()), row[group].strip() if group is not None else "")
+        cells = (
+            row[image].strip(),
+            _nfc(row[label].strip()),
+            row[group].strip() if group is not None else "",
+        )
         table_rows.append(cells)
     if not table_rows:
         raise BadData(f"{table}: no rows below the header")

@@ -80,7 +80,11 @@ def _solar(accept: Collection[str], progress: Progress | None) -> Dataset:
 def _textile(accept: Collection[str], progress: Progress | None) -> Dataset:
     files = fetch(TEXTILE, licence=LICENCES["mit"], accept=accept, progress=progress)
     root = files["textile"] / "simulated"
-    folders = {"nominal": "flawless fabric", "local": "fabric with a local flaw", "global": "fabric with a wrong weave"}
+    folders = {
+        "nominal": "flawless fabric",
+        "local": "fabric with a local flaw",
+        "global": "fabric with a wrong weave",
+    }
     found = {name: list(media.find(root / folder)) for folder, name in folders.items()}
     return Dataset(
         title="textile images (simulated)",

@@ -57,8 +57,8 @@ def learned(
     predicted = np.stack([predict(one.head, held.features) for one in fitted])  # (S, m)
     labels = len(supports[0])
     views = 2 if key == "3" and material.flipped is not None else 1
-    cost = _Cost(seconds, seconds + labels * views * price.ms_per_image / 1e3, fitted[0].head.nbytes / 1e6)
-    step = _step(key, RUNGS[key], _variant(fitted), shots, labels, predicted, held, material.classes, cost, price)
+    cost = _Cost(seconds, labels * views, fitted[0].head.nbytes / 1e6)
+    step = _step(_Label(key, RUNGS[key], _variant(fitted), shots, labels), predicted, held, cost, price)
     return Evaluated(
         step,
         predicted,
@@ -72,53 +72,9 @@ def learned(
 def fixed(key: str, rung: str, logits: Array, head: Head | None, held: Held, price: Price) -> Evaluated:
     """A rung that learned nothing: zero-shot, from its logits (m, K)."""
     predicted = logits.argmax(1)[None]  # (1, m)
-    cost = _Cost(0.0, 0.0, 0.0 if head is None else head.nbytes / 1e6)
-    step = _step(key, rung, "", 0, 0, predicted, held, logits.shape[1], cost, price)
+    cost = _Cost(0.0, 0, 0.0 if head is None else head.nbytes / 1e6)
+    step = _step(_Label(key, rung, "", 0, 0), predicted, held, cost, price)
     return Evaluated(step, predicted, predicted == held.labels, logits, head, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cost:
-    seconds: float
-    cold_seconds: float
-    head_megabytes: float
-
-
-def _step(
-    key: str,
-    rung: str,
-    variant: str,
-    shots: int | None,
-    labels: int,
-    predicted: Labels,
-    held: Held,
-    classes: int,
-    cost: _Cost,
-    price: Price,
-) -> Step:
-    correct = predicted == held.labels
-    return Step(
-        key=key,
-        rung=rung,
-        variant=variant,
-        shots=shots,
-        labels=labels,
-        draws=len(predicted),
-        accuracy=accuracy(correct, held.groups),
-        balanced_accuracy=float(np.mean([balanced_accuracy(held.labels, row) for row in predicted])),
-        macro_f1=float(np.mean([macro_f1(held.labels, row) for row in predicted])),
-        seconds=cost.seconds,
-        cold_seconds=cost.cold_seconds,
-        ms_per_image=price.ms_per_image,
-        megabytes=price.megabytes + cost.head_megabytes,
-        head_megabytes=cost.head_megabytes,
-    )
-
-
-def _variant(fitted: Sequence[Fitted]) -> str:
-    """What most draws chose."""
-    names = [one.variant for one in fitted]
-    return max(sorted(set(names)), key=names.count)
 
 
 def cross_fitted(key: str, material: Material, fold: Labels, held: Held, price: Price) -> Evaluated:
@@ -135,7 +91,48 @@ def cross_fitted(key: str, material: Material, fold: Labels, held: Held, price: 
     seconds = (time.perf_counter() - start) / (len(np.unique(fold)) + 1)
     predicted = logits.argmax(1)[None]  # (1, m)
     labels = len(held.labels)
-    cost = _Cost(seconds, seconds + labels * price.ms_per_image / 1e3, everything.head.nbytes / 1e6)
-    variant = everything.variant
-    step = _step(key, RUNGS[key], variant, None, labels, predicted, held, material.classes, cost, price)
+    cost = _Cost(seconds, labels, everything.head.nbytes / 1e6)
+    step = _step(_Label(key, RUNGS[key], everything.variant, None, labels), predicted, held, cost, price)
     return Evaluated(step, predicted, predicted == held.labels, logits, everything.head, everything.chosen_from)
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    key: str
+    rung: str
+    variant: str
+    shots: int | None
+    labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    seconds: float
+    pictures: int  # that have to be looked at before
+    head_megabytes: float
+
+
+def _step(label: _Label, predicted: Labels, held: Held, cost: _Cost, price: Price) -> Step:
+    correct = predicted == held.labels
+    return Step(
+        key=label.key,
+        rung=label.rung,
+        variant=label.variant,
+        shots=label.shots,
+        labels=label.labels,
+        draws=len(predicted),
+        accuracy=accuracy(correct, held.groups),
+        balanced_accuracy=float(np.mean([balanced_accuracy(held.labels, row) for row in predicted])),
+        macro_f1=float(np.mean([macro_f1(held.labels, row) for row in predicted])),
+        seconds=cost.seconds,
+        cold_seconds=cost.seconds + cost.pictures * price.ms_per_image / 1e3,
+        ms_per_image=price.ms_per_image,
+        megabytes=price.megabytes + cost.head_megabytes,
+        head_megabytes=cost.head_megabytes,
+    )
+
+
+def _variant(fitted: Sequence[Fitted]) -> str:
+    """What most draws chose."""
+    names = [one.variant for one in fitted]
+    return max(sorted(set(names)), key=names.count)

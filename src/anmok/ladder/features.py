@@ -145,17 +145,13 @@ def _compute(cache: sqlite3.Connection, chunk: Sequence[_Picture], model: Model,
     fresh = {picture.sha256: picture.image for picture in chunk if picture.image is not None}
     images = [geometry.flip(image) if view == "flip" else image for image in fresh.values()]
     answers: list[Embedding] = model.run(images, Embed(space="features"))
-    rows = [
-        (sha, model.maker, view, answer.vector.tobytes()) for sha, answer in zip(fresh, answers, strict=True)
-    ]
+    rows = [(sha, model.maker, view, answer.vector.tobytes()) for sha, answer in zip(fresh, answers, strict=True)]
     with cache:
         cache.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
     return len(rows)
 
 
-def _gather(
-    cache: sqlite3.Connection, pictures: Sequence[_Picture], maker: str, view: View, computed: int
-) -> Looked:
+def _gather(cache: sqlite3.Connection, pictures: Sequence[_Picture], maker: str, view: View, computed: int) -> Looked:
     good = [picture for picture in pictures if not picture.failure]
     rows, facts, hashes = [], [], []
     query = (

@@ -73,8 +73,7 @@ def confusions(best: Evaluated, held: Held, test: Labels, names: Sequence[str]) 
         pairs.setdefault((int(held.labels[row]), int(predicted[row])), []).append(int(test[row]))
     commonest = sorted(pairs.items(), key=lambda item: (-len(item[1]), item[0]))[:_CONFUSIONS]
     return tuple(
-        Confusion(names[truth], names[said], len(rows), tuple(rows[:_EXAMPLES]))
-        for (truth, said), rows in commonest
+        Confusion(names[truth], names[said], len(rows), tuple(rows[:_EXAMPLES])) for (truth, said), rows in commonest
     )
 
 

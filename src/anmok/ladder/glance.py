@@ -53,7 +53,12 @@ class Glance:
         rows = [{"image": n, **answer.to_dict()} for n, answer in zip(self.names, self.answers, strict=True)]
         interval = interval_for(_LABELS, _GUESS)
         would_be = {"labels": _LABELS, "accuracy": _GUESS, "low": interval.low, "high": interval.high}
-        return {"model": self.model, "predictions": rows, "unread": list(self.unread), "interval_would_be": would_be}
+        return {
+            "model": self.model,
+            "predictions": rows,
+            "unread": list(self.unread),
+            "interval_would_be": would_be,
+        }
 
     def text(self, language: Literal["en", "ko"]) -> str:
         """A few lines for the terminal."""
@@ -100,7 +105,8 @@ def glance(dataset: Dataset, model: Model, *, progress: Callable[[int, int], Non
     names: list[str] = []
     answers: list[Scores] = []
     unread: list[str] = []
-    for name, answer in zip(dataset.names, model.map(dataset.paths, Classify(dataset.classes)), strict=True):
+    replies = model.map(dataset.paths, Classify(dataset.classes))
+    for name, answer in zip(dataset.names, replies, strict=True):
         if isinstance(answer, Failure):
             unread.append(name)
         else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anmok import media
 from anmok.evidence.draws import support_draws
 from anmok.evidence.splits import folds
-from anmok.ladder.evaluate import Evaluated, Held, Price, cross_fitted, fixed, learned
+from anmok.ladder.evaluate import Evaluated, Price, cross_fitted, fixed, learned
 from anmok.ladder.features import look
 from anmok.ladder.plan import Plan
 from anmok.ladder.prepare import Scene

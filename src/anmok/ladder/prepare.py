@@ -22,6 +22,7 @@ from anmok.load import Model
 Labels = NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
+FEW_GROUPS = 100  # below this, a third of the groups is too few to say anything
 TINY = 100  # labelled images below which sealing a test set would leave too little on both sides
 
 
@@ -69,8 +70,9 @@ def prepare(dataset: Dataset, model: Model, plan: Plan, progress: Progress | Non
     elif dataset.is_test is not None:
         pool, test, warnings = _own_test(dataset.is_test, found)
     else:
-        split = seal(labels, found.groups, share=plan.test_share, seed=plan.seed)
-        pool, test, warnings = split.pool, split.test, split.warnings
+        share, warnings = _share(found, plan)
+        split = seal(labels, found.groups, share=share, seed=plan.seed)
+        pool, test, warnings = split.pool, split.test, (*warnings, *split.warnings)
     lonely = [name for i, name in enumerate(dataset.classes) if (labels[pool] == i).sum() == 1]
     if lonely:
         warnings = (*warnings, f"one image only to learn from: {', '.join(lonely[:5])}")
@@ -107,10 +109,18 @@ def _usable(dataset: Dataset, looked: Looked) -> tuple[Dataset, Looked]:
     return readable.keep(keep, [warning]), kept
 
 
+def _share(found: Grouping, plan: Plan) -> tuple[float, tuple[str, ...]]:
+    """What is asked for; half where the images come in few groups, since an interval rests on groups, not images."""
+    groups = len(np.unique(found.groups))
+    if groups >= FEW_GROUPS or plan.test_share == 0.5:
+        return plan.test_share, ()
+    return 0.5, (f"the images come in {groups} groups only: half of them are kept for the test",)
+
+
 def _own_test(is_test: NDArray[np.bool_], found: Grouping) -> tuple[Labels, Labels, tuple[str, ...]]:
     """The user's test folder stays whole; images of the pool that it already holds leave the pool."""
     shared = np.isin(found.groups, straddling(found.groups, is_test)) & ~is_test
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if shared.any():
         warnings = (f"{int(shared.sum())} training images have a copy or group-mate in the test folder: left out",)
     pool = np.flatnonzero(~is_test & ~shared)

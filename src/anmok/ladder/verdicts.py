@@ -27,12 +27,7 @@ class Judged:
 def recommendation(measured: Measured, scene: Scene, plan: Plan) -> Judged:
     """The cheapest rung that is not worse than any other by more than the margin, and the planned contrasts."""
     held = scene.held()
-    candidates = [
-        Candidate(key, _cost(one), one.correct) for key, one in measured.final.items() if key != "0d"
-    ] or [Candidate(key, _cost(one), one.correct) for key, one in measured.final.items()]
-    candidates += [
-        Candidate(key, _cost(one), one.correct) for key, one in measured.final.items() if key == "0d" and candidates
-    ]
+    candidates = [Candidate(key, _cost(one), one.correct) for key, one in measured.final.items()]
     found = recommend(candidates, held.groups, plan.margin, seed=plan.seed)
     chosen = measured.final[found.name]
     commonest = int(np.bincount(measured.material.labels).argmax())
@@ -98,5 +93,5 @@ def _next_gain(few: Sequence[Evaluated], chosen: Evaluated) -> float | None:
     slope, intercept = np.polyfit(labels, errors, 1)
     if slope >= 0:
         return None
-    now = float(np.exp(intercept + slope * labels[-1]))
-    return now * (1 - 2**slope)
+    now = np.exp(intercept + slope * labels[-1])
+    return float(now * (1 - 2**slope))

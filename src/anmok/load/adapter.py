@@ -152,8 +152,17 @@ def _read_head(path: Path, settings: dict[str, Any]) -> Head:
     from safetensors.numpy import load_file
 
     try:
-        head = Head(**load_file(path), **settings)
-    except (OSError, SafetensorError, TypeError) as error:
+        tensors = load_file(path)
+        head = Head(
+            weight=tensors.pop("weight"),
+            bias=tensors.pop("bias"),
+            mean=tensors.pop("mean", None),
+            scale=tensors.pop("scale", None),
+            projection=tensors.pop("projection", None),
+            is_normalised=bool(settings["is_normalised"]),
+            temperature=float(settings["temperature"]),
+        )
+    except (OSError, SafetensorError, KeyError) as error:
         raise BadWeights(f"{path}: the head cannot be read ({error})") from None
     width = head.weight.shape[1] if head.projection is None else head.projection.shape[1]
     if head.weight.shape != (len(head.bias), width):
@@ -168,7 +177,12 @@ def _maybe_tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
 def _to_toml(adapter: Adapter) -> str:
     """JSON strings, numbers and arrays of them are valid TOML as they stand."""
     lines = [f"format = {FORMAT}"]
-    plain = {"base": adapter.base, "maker": adapter.maker, "rung": adapter.rung, "labels": list(adapter.labels)}
+    plain = {
+        "base": adapter.base,
+        "maker": adapter.maker,
+        "rung": adapter.rung,
+        "labels": list(adapter.labels),
+    }
     plain["threshold"] = adapter.threshold
     if adapter.templates is not None:
         plain["templates"] = list(adapter.templates)

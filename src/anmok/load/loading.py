@@ -43,9 +43,7 @@ def load(
     """
     if _is_path(name):
         adapter = Adapter.read(Path(name).expanduser())
-        base = load(
-            adapter.base, device=device, dtype=dtype, runtime=runtime, accept_licences=accept_licences
-        )
+        base = load(adapter.base, device=device, dtype=dtype, runtime=runtime, accept_licences=accept_licences)
         return base.with_adapter(adapter)
     if runtime != "torch":
         raise Unsupported(f"runtime {runtime!r}: this version runs on torch alone")
@@ -107,9 +105,7 @@ def _kind(one: Card) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("anmok"):
             raise
-        raise MissingDependency(
-            f"{one.name} needs the package {error.name}: pip install 'anmok[models]'"
-        ) from None
+        raise MissingDependency(f"{one.name} needs the package {error.name}: pip install 'anmok[models]'") from None
 
 
 def _device(name: str) -> str:

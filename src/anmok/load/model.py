@@ -77,9 +77,7 @@ class Model:
         for batch, ready in self._ahead(items):
             yield from self._answer_each(batch, ready, completed, on_error)
 
-    def classify(
-        self, image: Item, labels: Sequence[str] | None = None, *, threshold: float = 0.0
-    ) -> Scores:
+    def classify(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float = 0.0) -> Scores:
         """Which of the labels fits the picture?"""
         ask = Classify(None if labels is None else tuple(labels), threshold=threshold)
         return self.run([image], ask)[0]

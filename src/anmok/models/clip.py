@@ -99,9 +99,7 @@ class VitTowers(nn.Module):
 class ResNetTowers(nn.Module):
     """features: what the attention pool gives. It has a bias, so the projection cannot be taken out of it."""
 
-    def __init__(
-        self, vision: clip_resnet.ClipResNet, text: CLIPTextModelWithProjection, logit_scale: Tensor
-    ) -> None:
+    def __init__(self, vision: clip_resnet.ClipResNet, text: CLIPTextModelWithProjection, logit_scale: Tensor) -> None:
         super().__init__()
         self.vision = vision
         self.text = text
@@ -148,9 +146,7 @@ class Clip:
             )
         content = json.loads(setup.files["config.json"].read_text(encoding="utf-8"))
         if content.get("model_type") != "clip":
-            raise BadWeights(
-                f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a clip"
-            )
+            raise BadWeights(f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a clip")
         state = load_file(setup.files["model.safetensors"])
         net = filled(CLIPModel, CLIPConfig.from_dict(content), state, dtype, setup.name)
         return cls(setup, VitTowers(net), tokenizer)
@@ -222,9 +218,7 @@ class Clip:
         return [row + [0] * (longest - len(row)) for row in rows]
 
 
-def from_openai(
-    state: Mapping[str, Tensor], kind: str, dtype: torch.dtype, name: str
-) -> VitTowers | ResNetTowers:
+def from_openai(state: Mapping[str, Tensor], kind: str, dtype: torch.dtype, name: str) -> VitTowers | ResNetTowers:
     """The towers of a checkpoint with OpenAI's names.
 
     Raises:

@@ -67,14 +67,10 @@ class Dino:
         wanted = _architecture(setup)
         content = json.loads(setup.files["config.json"].read_text(encoding="utf-8"))
         if content.get("model_type") != wanted:
-            raise BadWeights(
-                f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a {wanted}"
-            )
+            raise BadWeights(f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a {wanted}")
         config, net = NETS[wanted]
         state = load_file(setup.files["model.safetensors"])
-        return cls(
-            setup, filled(net, config.from_dict(content), state, getattr(torch, setup.dtype), setup.name)
-        )
+        return cls(setup, filled(net, config.from_dict(content), state, getattr(torch, setup.dtype), setup.name))
 
     @classmethod
     def tiny(cls, setup: Setup, seed: int) -> Dino:

@@ -30,7 +30,7 @@ class EfficientNet:
         self._device = torch.device(setup.device)
         self._dtype = getattr(torch, setup.dtype)
         folded = efficientnet_lite.fold(net.eval())
-        self._net = folded.to(self._device, self._dtype, memory_format=torch.channels_last)
+        self._net = folded.to(self._device, self._dtype)
 
     @classmethod
     def from_files(cls, setup: Setup) -> EfficientNet:
@@ -57,7 +57,7 @@ class EfficientNet:
     def encode(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(B, 3, H, W) to (B, F)."""
         with torch.inference_mode():
-            pixels = torch.from_numpy(batch).to(self._device, self._dtype, memory_format=torch.channels_last)
+            pixels = torch.from_numpy(batch).to(self._device, self._dtype)
             features: NDArray[np.float32] = self._net.features(pixels).float().cpu().numpy()
         return features
 

@@ -17,7 +17,13 @@ from anmok.results import Embedding, Scores
 from anmok.tasks import Classify, Embed, Setup
 
 _GRID = 4
-_COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1), "black": (-1, -1, -1)}
+_COLOURS = {
+    "red": (1, -1, -1),
+    "green": (-1, 1, -1),
+    "blue": (-1, -1, 1),
+    "white": (1, 1, 1),
+    "black": (-1, -1, -1),
+}
 
 
 class Fake:

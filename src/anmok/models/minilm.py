@@ -69,4 +69,3 @@ class MiniLm:
             with torch.inference_mode():
                 rows.append(bert.mean_pool(self._net(ids, mask), mask).cpu().numpy())  # (B, D)
         return np.concatenate(rows)
-

@@ -86,9 +86,7 @@ class Siglip:
     def from_files(cls, setup: Setup) -> Siglip:
         content = json.loads(setup.files["config.json"].read_text(encoding="utf-8"))
         if content.get("model_type") != "siglip":
-            raise BadWeights(
-                f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a siglip"
-            )
+            raise BadWeights(f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a siglip")
         content["text_config"] = content["text_config"] | _NO_IDS
         state = load_file(setup.files["model.safetensors"])
         dtype = getattr(torch, setup.dtype)
@@ -145,9 +143,7 @@ class Siglip:
         rules, rows = self._setup.text, []
         for start in range(0, len(texts), _BATCH):
             tokens = [
-                self._reader.ids(
-                    text, rules.context, is_lowercased=rules.is_lowercased, is_padded=rules.is_padded
-                )
+                self._reader.ids(text, rules.context, is_lowercased=rules.is_lowercased, is_padded=rules.is_padded)
                 for text in texts[start : start + _BATCH]
             ]
             ids = torch.tensor(tokens, device=self._device)  # (B, T)

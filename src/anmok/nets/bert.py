@@ -94,9 +94,7 @@ class Layer(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.attention = nn.ModuleDict(
-            {"self": SelfAttention(config), "output": Joined(config, config.width)}
-        )
+        self.attention = nn.ModuleDict({"self": SelfAttention(config), "output": Joined(config, config.width)})
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.width, config.hidden)})
         self.output = Joined(config, config.hidden)
 

@@ -56,9 +56,7 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(outputs)
         is_same = stride == 1 and inputs == outputs
         self.downsample = (
-            None
-            if is_same
-            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+            None if is_same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,9 +116,7 @@ class ClipResNet(nn.Module):
         self.layer3 = _stage(8 * width, 4 * width, config.depths[2], stride=2)
         self.layer4 = _stage(16 * width, 8 * width, config.depths[3], stride=2)
         channels = 32 * width
-        self.attnpool = AttentionPool2d(
-            config.resolution // 32, channels, channels // HEAD_WIDTH, config.dimension
-        )
+        self.attnpool = AttentionPool2d(config.resolution // 32, channels, channels // HEAD_WIDTH, config.dimension)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, resolution, resolution) -> (B, dimension).
@@ -130,8 +126,7 @@ class ClipResNet(nn.Module):
         side = self.config.resolution
         if x.shape[-2:] != (side, side):
             raise BadRequest(
-                f"images of {x.shape[-2]} x {x.shape[-1]} pixels, where this tower reads {side} x {side}: "
-                "resize them"
+                f"images of {x.shape[-2]} x {x.shape[-1]} pixels, where this tower reads {side} x {side}: resize them"
             )
         x = functional.relu_(self.bn1(self.conv1(x)))  # (B, width/2, H/2, W/2)
         x = functional.relu_(self.bn2(self.conv2(x)))  # (B, width/2, H/2, W/2)

@@ -79,9 +79,7 @@ STAGES = (
 class ConvNorm(nn.Module):
     """Turned convolution, batch norm and, where ``is_active``, ReLU6."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, is_active: bool
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, is_active: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
@@ -95,9 +93,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
-        x = functional.conv2d(
-            x, self.turned(), None, conv.stride, conv.padding, 1, conv.groups
-        )  # (B, O, H/s, W/s)
+        x = functional.conv2d(x, self.turned(), None, conv.stride, conv.padding, 1, conv.groups)  # (B, O, H/s, W/s)
         y: Tensor = self.activation(self.norm(x))
         return y
 

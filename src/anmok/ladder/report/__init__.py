@@ -31,8 +31,8 @@ def write_report(
 ) -> None:
     """Write ``index.html``, ``report.json`` and, where given, ``predictions.parquet`` into ``folder``.
 
-    The folder is made where it is missing; other files in it stay. ``index.html`` comes last, so that a page is
-    never newer than the figures beside it. ``thumbnails``: JPEG, PNG or WEBP bytes by index into
+    The folder is made where it is missing; other files in it stay. ``index.html`` comes last, so that a page
+    is never newer than the figures beside it. ``thumbnails``: JPEG, PNG or WEBP bytes by index into
     ``outcome.data.names``; an image without one is shown by its name alone.
 
     Raises:
@@ -53,7 +53,7 @@ def write_report(
 
 
 def report_json(outcome: Outcome) -> str:
-    """``outcome.to_dict()`` as JSON text. A figure that is not a number has no JSON form: it becomes ``null``."""
+    """``outcome.to_dict()`` as JSON. A figure that is not a number has no JSON form: it becomes ``null``."""
     return json.dumps(_finite(outcome.to_dict()), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 

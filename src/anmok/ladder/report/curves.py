@@ -19,14 +19,17 @@ _BREAK = 1.6  # between the last number of labels and "all", in doublings
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything a chart needs besides the data. ``series``: position of a rung's key in the ladder, which fixes its
-    colour and its marker on the whole page. ``names``: by key."""
+    """Everything a chart needs besides the data.
+
+    ``series``: position of a rung's key in the ladder, which fixes its colour and its marker on the whole page.
+    ``names``: by key. ``accuracy``: the words on the upright axis.
+    """
 
     figures: Figures
     words: Mapping[str, str]
     series: Mapping[str, int]
     names: Mapping[str, str]
-    accuracy: str  # the words on the upright axis
+    accuracy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def learning_curves(
     title, about = look.words["title"], look.words["about"]
     drawing = Drawing(width, height, "chart " + ("wide" if is_wide else "narrow"), title=title, about=about)
     across = Scale(math.log2(shots[0]) - 0.25, end + 0.15, 48, width - (200 if is_wide else 44))
-    up = _accuracy_scale([step.accuracy for step in (*curve, *steps)], majority, height - 50, 26)
+    up = _accuracies([step.accuracy for step in (*curve, *steps)], majority, height - 50, 26)
     frame = _Frame(drawing, across, up, look, is_wide)
     _axes(frame, shots, end if learned else None)
     labels = [_level(frame, step) for step in level]
@@ -71,7 +74,7 @@ def learning_curves(
     return drawing.markup()
 
 
-def _accuracy_scale(estimates: Sequence[Estimate], majority: float | None, bottom: float, top: float) -> Scale:
+def _accuracies(estimates: Sequence[Estimate], majority: float | None, bottom: float, top: float) -> Scale:
     ends = [bound for one in estimates for bound in (one.interval.low, one.interval.high)]
     ends += [] if majority is None else [majority]
     low, high = math.floor(min(ends) * 20 + 1e-9) / 20, math.ceil(max(ends) * 20 - 1e-9) / 20

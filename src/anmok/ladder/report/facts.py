@@ -11,25 +11,27 @@ from anmok.ladder.outcome import ClassRow, Comparison, Control, Outcome, Step
 Strength = Literal["firm", "fair", "weak"]
 Standing = Literal["decided", "open", "useless", "development"]
 
-FIRM, WEAK = 0.03, 0.08  # half-widths of the 95 % interval: up to the first it is firm, beyond the second it is weak
+# Half-widths of the 95 % interval: firm up to the first, weak beyond the second.
+FIRM, WEAK = 0.03, 0.08
 CANNOT_TELL = "CANNOT TELL"
 MAJORITY = "majority"  # the name that the ladder gives to the control of that kind
 WARNINGS = 2  # of the data, told in the answers; all of them stand in the report
-_WORTH_SAYING = 0.8  # say how many independent images the test is worth when it is less than this share of them
+# Below this share of the images, it is said how many independent ones they are worth.
+_WORTH_SAYING = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``standing``: which of four verdicts this is. ``strength``: how loudly it may be said. ``deciding``: the
-    comparison between the recommended rung and the best one, where there are two and one was planned.
-    ``images_needed``: test images that would settle what is open; None where nothing is, or nobody can say."""
+    """``standing``: which of four verdicts this is. ``strength``: how loudly it may be said.
+
+    ``images_needed``: test images that would settle what is open; None where nothing is, or nobody can say.
+    """
 
     outcome: Outcome
     chosen: Step
     best: Step
     standing: Standing
     strength: Strength
-    deciding: Comparison | None
     images_needed: int | None
     majority: Control | None
     majority_class: str
@@ -51,7 +53,7 @@ class Facts:
 
     @property
     def worth(self) -> int | None:
-        """How many independent images the tested ones are worth, where that is clearly fewer than there are."""
+        """How many independent images the tested ones are worth, where that is clearly fewer."""
         estimate = self.chosen.accuracy
         if not math.isfinite(estimate.effective_n) or estimate.effective_n >= _WORTH_SAYING * estimate.n:
             return None
@@ -64,10 +66,9 @@ class Facts:
 
 
 def facts(outcome: Outcome) -> Facts:
-    """The facts of ``outcome``. Raises `StopIteration` only for an outcome that names a rung it does not have."""
+    """The facts of ``outcome``, which must hold the rungs that its recommendation names."""
     advice = outcome.recommendation
     chosen, best = outcome.step(advice.key), outcome.step(advice.best)
-    deciding = _between(outcome, best.key, chosen.key)
     standing = _standing(outcome)
     majority = next((control for control in outcome.controls if control.name == MAJORITY), None)
     tested = [row for row in outcome.per_class if row.tested]
@@ -78,8 +79,7 @@ def facts(outcome: Outcome) -> Facts:
         best=best,
         standing=standing,
         strength=_strength(outcome, chosen, standing),
-        deciding=deciding,
-        images_needed=_images_needed(outcome, deciding) if standing == "open" else None,
+        images_needed=_images_needed(outcome) if standing == "open" else None,
         majority=majority,
         majority_class=outcome.data.classes[counts.index(max(counts))] if counts else "",
         weakest=min(tested, key=lambda row: row.recall.value, default=None),
@@ -95,11 +95,6 @@ def claim(outcome: Outcome, comparison: Comparison) -> str:
 def contrast(outcome: Outcome, key: str) -> Comparison | None:
     """The planned comparison of the rung ``key`` with the cheapest one that nothing had beaten before it."""
     return next((comparison for comparison in outcome.comparisons if comparison.key == key), None)
-
-
-def _between(outcome: Outcome, first: str, second: str) -> Comparison | None:
-    pair = {first, second}
-    return next((found for found in outcome.comparisons if {found.key, found.against} == pair), None)
 
 
 def _standing(outcome: Outcome) -> Standing:
@@ -118,13 +113,14 @@ def _strength(outcome: Outcome, chosen: Step, standing: Standing) -> Strength:
     return "firm" if half <= FIRM and outcome.honesty.openings <= 1 else "fair"
 
 
-def _images_needed(outcome: Outcome, deciding: Comparison | None) -> int | None:
-    if deciding is not None and deciding.images_needed is not None:
-        return deciding.images_needed
-    key = outcome.recommendation.key
-    needs = [
-        found.images_needed
+def _images_needed(outcome: Outcome) -> int | None:
+    """Of the contrast with the best rung where one was planned, else the most that an open one asks for."""
+    advice = outcome.recommendation
+    pair = {advice.key, advice.best}
+    needed = {
+        frozenset((found.key, found.against)): found.images_needed
         for found in outcome.comparisons
-        if found.word == CANNOT_TELL and key in (found.key, found.against) and found.images_needed is not None
-    ]
-    return max(needs, default=None)
+        if found.word == CANNOT_TELL and advice.key in (found.key, found.against)
+    }
+    direct = needed.get(frozenset(pair))
+    return direct if direct is not None else max((n for n in needed.values() if n is not None), default=None)

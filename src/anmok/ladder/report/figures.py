@@ -29,7 +29,7 @@ class Figures:
         return f"{round(number):,}" if math.isfinite(number) else ABSENT
 
     def percent(self, share: float, digits: int = 1) -> str:
-        """``80.3 %`` of 0.803; never 100.0 where something is missing to it, never 0.0 where there is something."""
+        """``80.3 %`` of 0.803; never 100.0 where something is missing, never 0.0 where there is something."""
         if not math.isfinite(share):
             return ABSENT
         return self._with_unit(_share(share, digits), "%", "%")
@@ -50,11 +50,14 @@ class Figures:
             return ABSENT
         return self._with_unit(_signed(gain), "points", "%p")
 
-    def points_span(self, low: float, high: float) -> str:
-        """``-1.0 to +7.4`` points, without the unit."""
+    def points_span(self, low: float, high: float, *, is_signed: bool = True) -> str:
+        """``-1.0 to +7.4`` points, without the unit; signs may go where both are positive."""
         if not (math.isfinite(low) and math.isfinite(high)):
             return ABSENT
-        return f"{_signed(low)} to {_signed(high)}" if self.lang == "en" else f"{_signed(low)}~{_signed(high)}"
+        first, last = _signed(low), _signed(high)
+        if not is_signed:
+            first, last = first.removeprefix("+"), last.removeprefix("+")
+        return f"{first} to {last}" if self.lang == "en" else f"{first}~{last}"
 
     def width(self, gain: float) -> str:
         """``1 point``, ``2.5 points``: an unsigned difference, such as the margin."""

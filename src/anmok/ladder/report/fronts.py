@@ -1,4 +1,4 @@
-"""Four small charts: accuracy against labels, seconds, milliseconds and megabytes. No single blended score."""
+"""Four small charts: accuracy against labels, seconds, milliseconds and megabytes; no blended score."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _CLOSE = 13.0  # two names nearer than this would cover each other
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One rung at a price. ``cheaper``: the price with cached features, where that differs; ``is_small``: a point of
-    the learning curve, which carries no name."""
+    """One rung at a price.
+
+    ``cheaper``: the price with cached features, where that differs. ``is_small``: a point of the learning curve,
+    which carries no name.
+    """
 
     key: str
     price: float
@@ -78,9 +81,8 @@ def front(dots: Sequence[Dot]) -> list[Dot]:
 
 def scatter(dots: Sequence[Dot], look: Look, title: str, price: str) -> Markup:
     """Accuracy (up) against a price (across, logarithmic)."""
-    about = "; ".join(
-        f"{dot.key}: {_short(dot.price)}, {look.figures.percent(dot.accuracy)}" for dot in dots if not dot.is_small
-    )
+    named = [dot for dot in dots if not dot.is_small]
+    about = "; ".join(f"{dot.key}: {_short(dot.price)}, {look.figures.percent(dot.accuracy)}" for dot in named)
     drawing = Drawing(_WIDTH, _HEIGHT, "chart front", title=title, about=about)
     across, up = _prices(dots), _accuracies(dots)
     _axes(drawing, across, up, look)
@@ -88,7 +90,7 @@ def scatter(dots: Sequence[Dot], look: Look, title: str, price: str) -> Markup:
     _stairs(drawing, [(across(dot.price), up(dot.accuracy)) for dot in front(dots)], _WIDTH - _RIGHT)
     for dot in dots:
         _dot(drawing, dot, across, up, look)
-    _names(drawing, [dot for dot in dots if not dot.is_small], across, up, look)
+    _names(drawing, named, across, up, look)
     return drawing.markup()
 
 

@@ -1,8 +1,9 @@
 """Korean particles that depend on the sound before them: 은/는, 이/가, 을/를, 과/와, 으로/로, 이라/라.
 
-Class names come from the user, so they end in anything. Hangul is exact. Digits are read the Korean way (3 is 삼).
-Latin letters are read as Koreans transcribe them, by rules for word endings ("cat" is 캣, "test" is 테스트); an
-abbreviation in capitals is spelled out (PCB is 피시비). Where nobody can know, both forms stand: ``은(는)``.
+Class names come from the user, so they end in anything. Hangul is exact. Digits are read the Korean way (3 is
+삼). Latin letters are read as Koreans transcribe them, by rules for word endings ("cat" is 캣, "test" is
+테스트); an abbreviation in capitals is spelled out (PCB is 피시비). Where nobody can know, both stand:
+``은(는)``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ _BRACKETS = re.compile(r"\s*[(\[（【][^()\[\]（）【】]*[)\]）】]\s*$")
 
 
 def with_particle(word: str, particle: str) -> str:
-    """``word`` with the form of ``particle`` that it takes; ``particle`` is the form after a consonant: ``은``.
+    """``word`` with the form of ``particle`` that it takes.
 
-    Quotes and a closing bracket are passed over: ``‘고양이’`` takes 는, ``제로샷(문장 틀)`` takes 은.
+    ``particle``: the form after a consonant, a key of `PARTICLES`. Quotes and a closing bracket are passed
+    over: ``‘고양이’`` takes 는, ``제로샷(문장 틀)`` takes 은.
     """
     open_form = PARTICLES[particle]
     final = final_sound(word)
@@ -37,8 +39,11 @@ def with_particle(word: str, particle: str) -> str:
 
 
 def final_sound(word: str) -> str | None:
-    """The consonant that ``word`` ends in when read aloud: ``"l"`` for ㄹ, another letter for any other, ``""`` for
-    none, ``None`` where it cannot be known (another script, no letter at all)."""
+    """The consonant that ``word`` ends in when read aloud.
+
+    ``"l"`` for ㄹ, another letter for any other, ``""`` for none, ``None`` where it cannot be known (another
+    script, no letter at all).
+    """
     text = _BRACKETS.sub("", unicodedata.normalize("NFC", word)) or word
     while text and not text[-1].isalnum():
         if text[-1] in "%％":

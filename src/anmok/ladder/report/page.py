@@ -1,8 +1,9 @@
-"""The page: what the templates need, worked out from the outcome. Nothing is fetched, nothing is computed anew."""
+"""The page: what the templates need, worked out from the outcome. Nothing is fetched or measured anew."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -66,7 +67,7 @@ def render_page(
         "outcome": outcome,
         "facts": known,
         "sections": SECTIONS,
-        "style": Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8")),
+        "style": Markup(files("anmok.ladder.report").joinpath("style.css").read_text(encoding="utf-8")),
         "verdict": verdict(outcome, lang),
         "answers": answers(outcome, lang),
         "has_predictions": has_predictions,
@@ -128,7 +129,8 @@ def _tying(written: Callable[..., str]) -> Callable[..., str]:
 
 def _said(text: str, lang: Lang) -> Markup:
     found = phrase(text, lang)
-    return escape(found.text) if found.is_translated else Markup('<span lang="en">{}</span>').format(found.text)
+    is_plain = found.is_translated or re.search("[가-힣]", text) is not None
+    return escape(found.text) if is_plain else Markup('<span lang="en">{}</span>').format(found.text)
 
 
 def _rungs(known: Facts, lang: Lang) -> list[Rung]:
@@ -188,9 +190,7 @@ def _charts(known: Facts, lang: Lang) -> dict[str, Any]:
         "fronts": fronts(outcome, replace(look, words=words["fronts"])),
         "swatches": {step.key: _swatch(look.series[step.key]) for step in outcome.steps},
         "leak_chart": _leak_chart(outcome, lang),
-        "bar_ends": axis(
-            [step.accuracy for step in outcome.steps], [] if majority is None else [majority]
-        ),
+        "bar_ends": axis([step.accuracy for step in outcome.steps], [] if majority is None else [majority]),
     }
 
 

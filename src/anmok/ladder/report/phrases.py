@@ -1,7 +1,7 @@
 """Names of rungs, controls and verdicts in the reader's language.
 
-The ladder writes English: an outcome is data, and one language keeps it comparable. What the Korean page has no
-words for stays English and is marked as English; it is never dropped.
+The ladder writes English: an outcome is data, and one language keeps it comparable. What the Korean page has
+no words for stays English and is marked as English; it is never dropped.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def rung_name(step: Step, lang: Lang) -> str:
 
 
 def rung_called(outcome: Outcome, key_or_name: str, lang: Lang) -> str:
-    """``rung 2 (linear head)`` by its key or its name, ``선형 분류기`` in Korean, where a bracket before a particle
-    reads badly; ``key_or_name`` as it stands where it is none of the ladder's."""
+    """``rung 2 (linear head)`` by its key or its name; ``선형 분류기`` in Korean, since a bracket before a
+    particle reads badly; ``key_or_name`` as it stands where it is none of the ladder's."""
     for step in outcome.steps:
         if key_or_name in (step.key, step.rung):
             return f"rung {step.key} ({step.rung})" if lang == "en" else rung_name(step, lang)

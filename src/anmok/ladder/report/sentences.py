@@ -1,6 +1,6 @@
 """The outcome in words: a verdict of two sentences and five plain questions with their answers.
 
-Every branch is chosen by the facts, never by taste: a verdict that rests on little says so in its first words.
+Every branch is chosen by the facts: a verdict that rests on little says so in its first words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def verdict(outcome: Outcome, lang: Lang = "en") -> tuple[str, str]:
 
 
 def answers(outcome: Outcome, lang: Lang = "en") -> Answers:
-    """Five (question, answer): good enough? how sure? what did it cost? what is wrong with my data? what next?"""
+    """Five (question, answer): good enough? how sure? what did it cost? what is wrong with my data? next?"""
     voice = _voice(outcome, lang)
     return tuple(
         zip(

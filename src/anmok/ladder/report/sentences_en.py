@@ -11,6 +11,15 @@ from anmok.ladder.report.figures import Figures
 from anmok.ladder.report.phrases import rung_called, spoken
 
 _FIGURES = Figures("en")
+_count = _FIGURES.count
+_duration = _FIGURES.duration
+_estimate = _FIGURES.estimate
+_megabytes = _FIGURES.megabytes
+_milliseconds = _FIGURES.milliseconds
+_percent = _FIGURES.percent
+_points_span = _FIGURES.points_span
+_span = _FIGURES.span
+_width = _FIGURES.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +41,21 @@ class English:
 
     def advice(self) -> str:
         """First sentence of the verdict: what to do."""
-        known, right = self.facts, _FIGURES.percent(self.facts.chosen.accuracy.value)
+        known, right = self.facts, _percent(self.facts.chosen.accuracy.value)
         rung = self._rung(known.chosen)
         if known.standing == "development":
             return (
-                f"Too few labels for a verdict: {rung} looks like the one to start with, right on {right} of the "
-                "images (a development estimate, not a test)."
+                f"Too few labels for a verdict: {rung} looks like the one to start with, right on {right} of "
+                "the images (a development estimate, not a test)."
             )
         if known.standing == "useless":
-            return f"Do not rely on this yet: even {rung}, our choice here, gets {right} right, {self._no_better()}."
+            return f"Do not rely on this yet: even {rung}, our choice, gets {right} right, {self._no_better()}."
         if known.standing == "open":
             return f"{self._start(rung, right)} {CANNOT_TELL} from these images."
         if known.is_zero_shot:
-            so_far = ", so far" if known.strength == "weak" else ""
-            return f"Zero-shot is enough{so_far}: {rung} needs no labels and gets {right} of the test images right."
-        labels = _FIGURES.count(known.chosen.labels)
+            enough = f"Zero-shot is enough{', so far' * (known.strength == 'weak')}"
+            return f"{enough}: {rung} needs no labels and gets {right} of the test images right."
+        labels = _count(known.chosen.labels)
         verb = "For now, use" if known.strength == "weak" else "Use"
         return (
             f"{verb} {rung}: with {labels} labels it gets {right} of the test images right{self._gained()}"
@@ -56,12 +65,12 @@ class English:
     def certainty(self) -> str:
         """Second sentence of the verdict: how sure that is."""
         known = self.facts
-        interval = f"95 % interval {_FIGURES.span(known.chosen.accuracy.interval)}"
-        images = f"{_FIGURES.count(known.chosen.accuracy.n)} {'test ' * (known.standing != 'development')}images"
+        interval = f"95 % interval {_span(known.chosen.accuracy.interval)}"
+        images = f"{_count(known.chosen.accuracy.n)} {'test ' * (known.standing != 'development')}images"
         if known.standing == "development":
             return (
-                f"This is weak evidence: {interval} on {images} that also served to develop it, and no rung is "
-                "claimed to be better than another."
+                f"This is weak evidence: {interval} on {images} that also served to develop it, and no rung "
+                "is claimed to be better than another."
             )
         if known.standing == "open":
             return f"This is weak evidence: {interval} from {images}, and {self._settling()}."
@@ -77,17 +86,17 @@ class English:
         known = self.facts
         of_hundred = min(max(round(known.chosen.accuracy.value * 100), 0), 100)
         if known.standing == "useless":
-            first = f"Not yet: {_FIGURES.percent(known.chosen.accuracy.value)} right, {self._no_better()}."
+            first = f"Not yet: {_percent(known.chosen.accuracy.value)} right, {self._no_better()}."
         elif known.standing == "development":
             first = f"Too early to say. The development estimate is {of_hundred} right of 100 images."
         else:
             first = f"It gets about {of_hundred} of 100 images right and {100 - of_hundred} wrong."
         if known.standing != "useless" and known.majority is not None:
-            share = _FIGURES.percent(known.majority.accuracy.value)
+            share = _percent(known.majority.accuracy.value)
             first += f" Always answering “{known.majority_class}” would get {share}."
         weakest = known.weakest
         if weakest is not None:
-            first += f" It is weakest on “{weakest.name}”: it finds {_FIGURES.estimate(weakest.recall)} of them."
+            first += f" It is weakest on “{weakest.name}”: it finds {_estimate(weakest.recall)} of them."
         if known.standing in ("decided", "open"):
             first += " Whether that will do depends on what a mistake costs you."
         return first
@@ -96,35 +105,35 @@ class English:
         """How sure is that?"""
         known, accuracy = self.facts, self.facts.chosen.accuracy
         what = "development estimate" if known.standing == "development" else "accuracy"
-        parts = [f"The 95 % interval of the {what} is {_FIGURES.span(accuracy.interval)}."]
+        parts = [f"The 95 % interval of the {what} is {_span(accuracy.interval)}."]
         if known.worth is not None:
             parts.append(
-                f"It rests on {_FIGURES.count(accuracy.n)} images that are worth only about "
-                f"{_FIGURES.count(known.worth)} independent ones, because images of one group are alike."
+                f"It rests on {_count(accuracy.n)} images that are worth only about "
+                f"{_count(known.worth)} independent ones, because images of one group are alike."
             )
         else:
-            parts.append(f"It rests on {_FIGURES.count(accuracy.n)} images.")
+            parts.append(f"It rests on {_count(accuracy.n)} images.")
         parts.extend(self._decision())
         openings = known.outcome.honesty.openings
         if openings > 1:
             parts.append(
-                f"The test set has been opened by {openings} different plans; each look makes the figure a little "
-                "too good."
+                f"The test set has been opened by {openings} different plans; each look makes the figure a "
+                "little too good."
             )
         return " ".join(parts)
 
     def cost(self) -> str:
         """What did it cost?"""
         step, honesty = self.facts.chosen, self.facts.outcome.honesty
-        labels = "No labels to train on" if step.labels == 0 else f"{_FIGURES.count(step.labels)} labels"
+        labels = "No labels to train on" if step.labels == 0 else f"{_count(step.labels)} labels"
         if honesty.labels_to_choose:
-            labels += f" ({_FIGURES.count(honesty.labels_to_choose)} were used to choose)"
-        time = f"{_FIGURES.duration(step.cold_seconds)} of computing"
+            labels += f" ({_count(honesty.labels_to_choose)} were used to choose)"
+        time = f"{_duration(step.cold_seconds)} of computing"
         if step.cold_seconds > step.seconds:
-            time += f" ({_FIGURES.duration(step.seconds)} once the features are cached)"
+            time += f" ({_duration(step.seconds)} once the features are cached)"
         return (
-            f"{labels} and {time}. In use: {_FIGURES.milliseconds(step.ms_per_image)} per image on this machine, "
-            f"and {_FIGURES.megabytes(step.megabytes)} to ship."
+            f"{labels} and {time}. In use: {_milliseconds(step.ms_per_image)} per image on this machine, and "
+            f"{_megabytes(step.megabytes)} to ship."
         )
 
     def wrong(self) -> str:
@@ -135,15 +144,15 @@ class English:
             leak = outcome.leak
             rung = rung_called(outcome, leak.rung, "en")
             parts.append(
-                f"The {spoken(leak.control, 'en')} alone predicts the label at {_FIGURES.percent(leak.control_random.value)}, "
-                f"without a look at the picture. A random split would have claimed "
-                f"{_FIGURES.percent(leak.random_split.value)} for {rung}; with related images kept together, "
-                f"{_FIGURES.percent(leak.group_split.value)} survives."
+                f"The {spoken(leak.control, 'en')} alone predicts the label at "
+                f"{_percent(leak.control_random.value)}, without a look at the picture. A random split would "
+                f"have claimed {_percent(leak.random_split.value)} for {rung}; with related images kept "
+                f"together, {_percent(leak.group_split.value)} survives."
             )
         for control in known.suspicious if outcome.leak is None else ():
             parts.append(
-                f"The control “{spoken(control.name, 'en')}” reaches {_FIGURES.percent(control.accuracy.value)} where "
-                f"{_FIGURES.percent(control.expected)} was expected."
+                f"The control “{spoken(control.name, 'en')}” reaches {_percent(control.accuracy.value)} "
+                f"where {_percent(control.expected)} was expected."
             )
         if outcome.suspects:
             looks = "looks" if len(outcome.suspects) == 1 else "look"
@@ -177,7 +186,7 @@ class English:
         if gain is None:
             return ""
         little = "little, " if gain < self.facts.outcome.margin else ""
-        bought = f"{little}about {_FIGURES.width(gain)}" if gain > 0 else "nothing"
+        bought = f"{little}about {_width(gain)}" if gain > 0 else "nothing"
         return f"By the learning curve, doubling the labels would buy {bought}."
 
     def _measures(self) -> Sequence[str]:
@@ -187,28 +196,29 @@ class English:
         if known.standing == "useless":
             return ("Try another model, or clearer images and labels, before anything is built on this.",)
         if known.standing == "open" and known.images_needed is not None:
-            return (f"To settle it, label until the test set holds about {_FIGURES.count(known.images_needed)} images.",)
+            return (f"To settle it, label until the test set holds about {_count(known.images_needed)} images.",)
         return ()
 
     def _start(self, rung: str, right: str) -> str:
         known = self.facts
         if known.best.key == known.chosen.key:
             return f"Start with {rung}, the best so far at {right} right; whether it is really ahead we"
-        return f"Start with {rung}, the cheapest candidate, at {right} right; whether {self._rung(known.best)} is better we"
+        best = self._rung(known.best)
+        return f"Start with {rung}, the cheapest candidate, at {right} right; whether {best} is better we"
 
     def _no_better(self) -> str:
         majority = self.facts.majority
         if majority is None:
             return "which is not shown to be better than guessing"
-        share = _FIGURES.percent(majority.accuracy.value)
+        share = _percent(majority.accuracy.value)
         return f"not shown to be better than always answering “{self.facts.majority_class}” ({share})"
 
     def _gained(self) -> str:
         found = contrast(self.facts.outcome, self.facts.chosen.key)
         if found is None or found.word != "BETTER":
             return ""
-        span = _FIGURES.points_span(found.low, found.high).replace("+", "")
-        return f", {_FIGURES.width(found.gain)} ({span}) more than rung {found.against}"
+        span = _points_span(found.low, found.high, is_signed=False)
+        return f", {_width(found.gain)} ({span}) more than rung {found.against}"
 
     def _fewer(self) -> str:
         shots = self.facts.shots_enough
@@ -217,7 +227,7 @@ class English:
     def _caveat(self) -> str:
         known, leak = self.facts, self.facts.outcome.leak
         if leak is not None and leak.random_split.value > leak.group_split.value:
-            flattery = _FIGURES.width(leak.random_split.value - leak.group_split.value)
+            flattery = _width(leak.random_split.value - leak.group_split.value)
             return f"; a random split would have promised {flattery} too much"
         if known.standing == "decided" and known.best.key != known.chosen.key:
             return f", and the best rung ({known.best.key}) is not ahead by more than {self._margin()}"
@@ -238,18 +248,18 @@ class English:
         needed, now = self.facts.images_needed, self.facts.chosen.accuracy.n
         if needed is None:
             return "we cannot name a number of images that would settle it"
-        today = f" (now {_FIGURES.count(now)})" if needed > now else ""
-        return f"a test set of about {_FIGURES.count(needed)} images{today} would settle it"
+        today = f" (now {_count(now)})" if needed > now else ""
+        return f"a test set of about {_count(needed)} images{today} would settle it"
 
     def _rung(self, step: Step) -> str:
         return rung_called(self.facts.outcome, step.key, "en")
 
     def _margin(self) -> str:
-        return _FIGURES.width(self.facts.outcome.margin)
+        return _width(self.facts.outcome.margin)
 
 
 def _plural(number: int, noun: str) -> str:
-    return f"{_FIGURES.count(number)} {noun}{'' if number == 1 else 's'}"
+    return f"{_count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def _sentence(text: str) -> str:

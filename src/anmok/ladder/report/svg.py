@@ -26,8 +26,8 @@ MARKERS = len(_MARKERS)
 class Drawing:
     """A picture of ``width`` x ``height`` units. ``style`` is always a class of the style sheet.
 
-    With a ``title`` it is announced as an image with that name and the description ``about``; without one it is
-    decoration beside a figure that is written out, and hidden from screen readers.
+    With a ``title`` it is announced as an image with that name and the description ``about``; without one it
+    is decoration beside a figure that is written out, and hidden from screen readers.
     """
 
     def __init__(self, width: float, height: float, style: str, *, title: str = "", about: str = "") -> None:
@@ -106,7 +106,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten, with 2 and 5 between them where there is room, within ``low``..``high`` (both above 0)."""
+    """Powers of ten, with 2 and 5 between them where there is room, within ``low``..``high`` (above 0)."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for steps in ((1, 2, 5), (1, 3), (1,)):
         found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
@@ -117,7 +117,7 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def spaced(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """``places`` in the same order of height, moved as little as needed to lie ``gap`` apart within the bounds."""
+    """``places`` in the same order of height, moved to lie ``gap`` apart within the bounds where they fit."""
     order = sorted(range(len(places)), key=places.__getitem__)
     moved = [0.0] * len(places)
     floor = low

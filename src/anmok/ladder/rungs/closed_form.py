@@ -51,7 +51,7 @@ def _solve(centred: NDArray[np.float64], trace: float, means: NDArray[np.float64
         return solved
     gram = centred @ centred.T + ridge * np.eye(len(centred))  # (n, n)
     inner = np.linalg.solve(gram, centred @ means.T)  # (n, K)
-    inside: NDArray[np.float64] = (means - (centred.T @ inner).T) / ridge  # (K, F)
+    inside = np.asarray((means - (centred.T @ inner).T) / ridge, np.float64)  # (K, F)
     return inside
 
 

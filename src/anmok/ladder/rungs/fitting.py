@@ -88,7 +88,10 @@ def _closed_forms(material: Material, support: Labels, rarest: int) -> Sequence[
     def discriminant(rows: Labels) -> Head:
         return closed_form.gda(features[rows], labels[rows], material.classes)
 
-    nearest, gaussian = _Candidate("nearest class mean", means), _Candidate("Gaussian discriminant", discriminant)
+    nearest, gaussian = (
+        _Candidate("nearest class mean", means),
+        _Candidate("Gaussian discriminant", discriminant),
+    )
     return (nearest,) if rarest < 2 else (gaussian, nearest)
 
 
@@ -147,7 +150,7 @@ def _chosen(candidates: Sequence[_Candidate], material: Material, support: Label
 
 def predict(head: Head, features: Array) -> Labels:
     """(n, F) to class indices (n,)."""
-    return head.logits(features).argmax(1)
+    return np.asarray(head.logits(features).argmax(1), np.int64)
 
 
 def _rarest(labels: Labels, classes: int) -> int:

@@ -21,7 +21,12 @@ _ITERATIONS = 60
 
 
 def prolip(
-    features: Array, labels: NDArray[np.int64], texts: Array, projection: Array, temperature: float, shots: float
+    features: Array,
+    labels: NDArray[np.int64],
+    texts: Array,
+    projection: Array,
+    temperature: float,
+    shots: float,
 ) -> Head:
     """features (n, F) of all views, texts (K, D) unit rows, projection P0 (F, D), shots N per class."""
     basis, rows = _span(features.astype(np.float64))  # (F, r), (n, r)
@@ -44,9 +49,7 @@ def prolip(
 class _Problem:
     """The objective and its gradient with respect to A, where P = P0 + basis A and f P = start + rows A."""
 
-    def __init__(
-        self, rows: Double, start: Double, texts: Double, labels: NDArray[np.int64], penalty: float
-    ) -> None:
+    def __init__(self, rows: Double, start: Double, texts: Double, labels: NDArray[np.int64], penalty: float) -> None:
         self._rows, self._start, self._texts, self._penalty = rows, start, texts, penalty
         self._wanted = np.eye(len(texts))[labels]  # (n, K)
 
