@@ -40,7 +40,8 @@ def embed_files(
     names: list[str] = []
     vectors: list[np.ndarray] = []
     failures: list[Failure] = []
-    for done, (path, answer) in enumerate(zip(paths, model.map(paths, Embed(space=space)), strict=True), start=1):
+    answers = model.map(paths, Embed(space=space))
+    for done, (path, answer) in enumerate(zip(paths, answers, strict=True), start=1):
         if isinstance(answer, Failure):
             failures.append(answer)
         else:

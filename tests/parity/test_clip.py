@@ -1,4 +1,4 @@
-"""The clip model file against transformers' own path, on shared random weights and a tokenizer trained here."""
+"""The clip model file against transformers' own path: shared random weights, a tokenizer trained here."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_weights_that_do_not_fit_are_refused(published: Any, change: dict[str, T
 
 def test_another_kind_of_config_is_refused(published: Any) -> None:
     (published[1] / "config.json").write_text(json.dumps({"model_type": "siglip"}))
-    with pytest.raises(BadWeights, match="config.json is of a 'siglip', not of a clip"):
+    with pytest.raises(BadWeights, match=r"config\.json is of a 'siglip', not of a clip"):
         clip.Clip.from_files(setup(published[1]))
 
 
@@ -216,8 +216,10 @@ LAYER = {
 def to_openai(state: dict[str, Tensor], tower: str, prefix: str) -> dict[str, Tensor]:
     """The layers of one tower under OpenAI's names: query, key and value in one."""
     named: dict[str, Tensor] = {}
-    for key in [key for key in state if key.startswith(f"{tower}.encoder.layers.")]:
-        _, _, _, index, module, kind = key.split(".", 5)[:4] + key.split(".", 4)[4].rsplit(".", 1)
+    start = f"{tower}.encoder.layers."
+    for key in [key for key in state if key.startswith(start)]:
+        index, rest = key.removeprefix(start).split(".", 1)
+        module, kind = rest.rsplit(".", 1)
         here = f"{prefix}transformer.resblocks.{index}."
         if module == "self_attn.q_proj":
             parts = [state[key.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -60,7 +61,7 @@ _register()
 def main() -> None:
     """The entry point: an error of ours is one line on stderr and its own exit code."""
     for stream in (sys.stdout, sys.stderr):  # Hangul on a Windows console that is not UTF-8
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         app()

@@ -117,10 +117,10 @@ def _write_digits(root: Path) -> None:
     from PIL import Image as pillow
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    images, targets = load_digits(return_X_y=True)  # (1797, 64), (1797,)
     with write_beside(root, is_folder=True) as beside:
-        for index, (image, label) in enumerate(zip(data.images, data.target, strict=True)):
-            grey = np.round(image * (255 / 16)).astype(np.uint8)  # (8, 8), 16 is white
+        for index, (image, label) in enumerate(zip(np.asarray(images), np.asarray(targets), strict=True)):
+            grey = np.round(image.reshape(8, 8) * (255 / 16)).astype(np.uint8)  # (8, 8), 16 is white
             pillow.fromarray(grey).save(beside / f"{index:04d}-{label}.png")
 
 

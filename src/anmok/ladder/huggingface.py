@@ -59,18 +59,21 @@ def read(name: str) -> Dataset:
 def _splits(name: str) -> dict[str, Any]:
     try:
         import datasets
+        from datasets.exceptions import DatasetsError
     except ModuleNotFoundError:
         raise MissingDependency("hf: data sets need a package: pip install 'anmok[datasets]'") from None
     try:
         loaded = datasets.load_from_disk(name) if is_saved(Path(name)) else datasets.load_dataset(name)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsUnavailable(
-            f"hf:{name} cannot be loaded ({first_line}); on a machine without the hub, use a folder saved with save_to_disk"
+            f"hf:{name} cannot be loaded ({first_line}); "
+            "on a machine without the hub, use a folder that save_to_disk wrote"
         ) from None
     if isinstance(loaded, datasets.Dataset):
         return {"train": loaded}
-    return {split: rows for split, rows in loaded.items() if split in ("train", "test")} or dict(loaded)
+    splits = {str(split): rows for split, rows in loaded.items()}
+    return {split: rows for split, rows in splits.items() if split in ("train", "test")} or splits
 
 
 def _column(rows: Any, kind: str, name: str) -> str:

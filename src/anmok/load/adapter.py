@@ -177,7 +177,7 @@ def _maybe_tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
 def _to_toml(adapter: Adapter) -> str:
     """JSON strings, numbers and arrays of them are valid TOML as they stand."""
     lines = [f"format = {FORMAT}"]
-    plain = {
+    plain: dict[str, Any] = {
         "base": adapter.base,
         "maker": adapter.maker,
         "rung": adapter.rung,

@@ -33,7 +33,7 @@ class Model:
     def __init__(self, card: Card, kind: Any, setup: Setup, adapter: Adapter | None = None) -> None:
         self.card = card
         self.adapter = adapter
-        self.kind = kind  # what the model file made; for models made of this one
+        self.kind: Any = kind  # what the model file made; for models made of this one
         self._setup = setup
         self._lock = threading.Lock()
         pixels = hashlib.sha256(repr(setup.pixels).encode()).hexdigest()[:12]
@@ -113,7 +113,7 @@ class Model:
 
     def close(self) -> None:
         """Lets go of the weights; a later ``run`` raises ``BadRequest``."""
-        self.kind = None
+        self.kind = cast(Any, None)
 
     def __enter__(self) -> Model:
         return self
@@ -138,7 +138,7 @@ class Model:
     def _complete(self, ask: Ask[R, Any]) -> Ask[R, Any]:
         """An adapted model brings its own labels and prompts."""
         if not isinstance(ask, Classify) or ask.labels is not None:
-            return ask
+            return cast(Ask[R, Any], ask)
         if self.adapter is None:
             raise BadRequest(f"{self.card.name} needs labels: --labels cat,dog")
         return cast(Ask[R, Any], self.adapter.complete(ask))

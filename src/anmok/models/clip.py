@@ -27,7 +27,7 @@ from anmok import geometry, pairing
 from anmok.errors import BadWeights
 from anmok.inputs import Encoded, Text
 from anmok.nets import clip_resnet
-from anmok.nets.pretrained import filled
+from anmok.nets.pretrained import configured, filled
 from anmok.results import Embedding, Scores
 from anmok.tasks import Classify, Embed, Setup
 
@@ -145,10 +145,8 @@ class Clip:
                 tokenizer,
             )
         content = json.loads(setup.files["config.json"].read_text(encoding="utf-8"))
-        if content.get("model_type") != "clip":
-            raise BadWeights(f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a clip")
-        state = load_file(setup.files["model.safetensors"])
-        net = filled(CLIPModel, CLIPConfig.from_dict(content), state, dtype, setup.name)
+        config = configured(CLIPConfig, content, setup.name)
+        net = filled(CLIPModel, config, load_file(setup.files["model.safetensors"]), dtype, setup.name)
         return cls(setup, VitTowers(net), tokenizer)
 
     @classmethod

@@ -25,19 +25,21 @@ from transformers import (
     DINOv3ConvNextModel,
     DINOv3ViTConfig,
     DINOv3ViTModel,
+    PreTrainedConfig,
+    PreTrainedModel,
 )
 
 from anmok import geometry, pairing
-from anmok.errors import BadWeights, Unsupported
+from anmok.errors import Unsupported
 from anmok.inputs import Encoded, Text
-from anmok.nets.pretrained import filled
+from anmok.nets.pretrained import configured, filled
 from anmok.results import Embedding
 from anmok.tasks import Embed, Setup
 
 Array = NDArray[np.float32]
 
 # By the first word of a card's kind, which is the ``model_type`` of its config.json.
-NETS: Mapping[str, tuple[Any, Any]] = {
+NETS: Mapping[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     "dinov2": (Dinov2Config, Dinov2Model),
     "dinov2_with_registers": (Dinov2WithRegistersConfig, Dinov2WithRegistersModel),
     "dinov3_vit": (DINOv3ViTConfig, DINOv3ViTModel),
@@ -64,13 +66,11 @@ class Dino:
 
     @classmethod
     def from_files(cls, setup: Setup) -> Dino:
-        wanted = _architecture(setup)
+        config, net = NETS[_architecture(setup)]
         content = json.loads(setup.files["config.json"].read_text(encoding="utf-8"))
-        if content.get("model_type") != wanted:
-            raise BadWeights(f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a {wanted}")
-        config, net = NETS[wanted]
+        published = configured(config, content, setup.name)
         state = load_file(setup.files["model.safetensors"])
-        return cls(setup, filled(net, config.from_dict(content), state, getattr(torch, setup.dtype), setup.name))
+        return cls(setup, filled(net, published, state, getattr(torch, setup.dtype), setup.name))
 
     @classmethod
     def tiny(cls, setup: Setup, seed: int) -> Dino:

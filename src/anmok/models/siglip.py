@@ -32,7 +32,7 @@ from transformers import SiglipConfig, SiglipModel
 from anmok import geometry, pairing
 from anmok.errors import BadWeights
 from anmok.inputs import Encoded, Text
-from anmok.nets.pretrained import filled
+from anmok.nets.pretrained import configured, filled
 from anmok.results import Embedding, Scores
 from anmok.tasks import Classify, Embed, Setup
 
@@ -41,8 +41,6 @@ Array = NDArray[np.float32]
 _BATCH = 64  # sentences
 _REMEMBERED = 8  # sets of labels whose vectors are kept
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-# Published configurations inherit ids of CLIP's tokenizer, which no SigLIP vocabulary has; the net uses none.
-_NO_IDS = {"bos_token_id": None, "eos_token_id": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +83,9 @@ class Siglip:
     @classmethod
     def from_files(cls, setup: Setup) -> Siglip:
         content = json.loads(setup.files["config.json"].read_text(encoding="utf-8"))
-        if content.get("model_type") != "siglip":
-            raise BadWeights(f"{setup.name}: config.json is of a {content.get('model_type')!r}, not of a siglip")
-        content["text_config"] = content["text_config"] | _NO_IDS
+        config = configured(SiglipConfig, content, setup.name)
         state = load_file(setup.files["model.safetensors"])
-        dtype = getattr(torch, setup.dtype)
-        net = filled(SiglipModel, SiglipConfig.from_dict(content), state, dtype, setup.name)
+        net = filled(SiglipModel, config, state, getattr(torch, setup.dtype), setup.name)
         reader = Reader.from_files(setup.files["tokenizer.json"], setup.files["tokenizer_config.json"])
         return cls(setup, net, reader)
 
@@ -105,7 +100,8 @@ class Siglip:
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
         }
-        text = {**narrow, "vocab_size": words, "max_position_embeddings": setup.text.context, **_NO_IDS}
+        no_ids = {"bos_token_id": None, "eos_token_id": None}  # the class has CLIP's by default
+        text = {**narrow, **no_ids, "vocab_size": words, "max_position_embeddings": setup.text.context}
         seen = {**narrow, "image_size": size, "patch_size": size // 4}
         return cls(setup, SiglipModel(SiglipConfig(text_config=text, vision_config=seen)), reader)
 

@@ -18,9 +18,24 @@ from torch import Tensor, nn
 from anmok.errors import BadWeights
 
 N = TypeVar("N", bound=nn.Module)
+C = TypeVar("C")  # a configuration of transformers
 
 _LOADING = threading.Lock()  # the library's verbosity is one for the whole process
 _SHOWN = 3  # names in a message
+
+
+def configured(kind: type[C], content: Mapping[str, Any], name: str) -> C:
+    """What a ``config.json`` says, as the class that a net wants. ``name`` is the card's, for messages.
+
+    Raises:
+        BadWeights: it is the configuration of another sort of net.
+    """
+    wanted = kind.model_type  # type: ignore[attr-defined]
+    if content.get("model_type") != wanted:
+        raise BadWeights(f"{name}: config.json is of a {content.get('model_type')!r}, not of a {wanted}")
+    with _quiet():
+        config: C = kind.from_dict(dict(content))  # type: ignore[attr-defined]
+    return config
 
 
 def filled(kind: type[N], config: Any, state: Mapping[str, Tensor], dtype: torch.dtype, name: str) -> N:
@@ -60,7 +75,7 @@ def filled(kind: type[N], config: Any, state: Mapping[str, Tensor], dtype: torch
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The library's progress bar and its table of misfits kept off the terminal."""
+    """The library's progress bar, its table of misfits and its remarks on configurations kept off the terminal."""
     from transformers.utils import logging as library
 
     with _LOADING:

@@ -21,7 +21,7 @@ _BREAK = 1.6  # between the last number of labels and "all", in doublings
 class Look:
     """Everything a chart needs besides the data.
 
-    ``series``: position of a rung's key in the ladder, which fixes its colour and its marker on the whole page.
+    ``series``: position of a rung's key in the ladder, which fixes its colour and marker on the whole page.
     ``names``: by key. ``accuracy``: the words on the upright axis.
     """
 
@@ -122,7 +122,7 @@ def _series(frame: _Frame, points: Sequence[Step], everything: Step | None, end:
         at.append((end, everything.accuracy))
     upper = [(frame.across(x), frame.up(one.interval.high)) for x, one in at]
     lower = [(frame.across(x), frame.up(one.interval.low)) for x, one in at]
-    drawing.path([*upper, *reversed(lower)], f"band f{series}", is_closed=True)
+    drawing.path([*upper, *reversed(lower)], f"band f{series} s{series}", is_closed=True)
     middle: list[Point] = [(frame.across(x), frame.up(one.value)) for x, one in at]
     solid = middle if everything is None else middle[:-1]
     drawing.path(solid, f"curve s{series}")

@@ -14,7 +14,7 @@ Standing = Literal["decided", "open", "useless", "development"]
 # Half-widths of the 95 % interval: firm up to the first, weak beyond the second.
 FIRM, WEAK = 0.03, 0.08
 CANNOT_TELL = "CANNOT TELL"
-MAJORITY = "majority"  # the name that the ladder gives to the control of that kind
+MAJORITY, METADATA = "majority", "metadata: "  # what the ladder calls the one control, and how it begins the others
 WARNINGS = 2  # of the data, told in the answers; all of them stand in the report
 # Below this share of the images, it is said how many independent ones they are worth.
 _WORTH_SAYING = 0.8
@@ -25,6 +25,7 @@ class Facts:
     """``standing``: which of four verdicts this is. ``strength``: how loudly it may be said.
 
     ``images_needed``: test images that would settle what is open; None where nothing is, or nobody can say.
+    ``unbeaten``: a cheaper rung than the recommended one that may be as good, for all that these images say.
     """
 
     outcome: Outcome
@@ -33,6 +34,7 @@ class Facts:
     standing: Standing
     strength: Strength
     images_needed: int | None
+    unbeaten: Comparison | None
     majority: Control | None
     majority_class: str
     weakest: ClassRow | None
@@ -80,6 +82,7 @@ def facts(outcome: Outcome) -> Facts:
         standing=standing,
         strength=_strength(outcome, chosen, standing),
         images_needed=_images_needed(outcome) if standing == "open" else None,
+        unbeaten=_unbeaten(outcome, standing),
         majority=majority,
         majority_class=outcome.data.classes[counts.index(max(counts))] if counts else "",
         weakest=min(tested, key=lambda row: row.recall.value, default=None),
@@ -110,7 +113,13 @@ def _strength(outcome: Outcome, chosen: Step, standing: Standing) -> Strength:
     half = chosen.accuracy.interval.half_width
     if standing != "decided" or not half <= WEAK:
         return "weak"
-    return "firm" if half <= FIRM and outcome.honesty.openings <= 1 else "fair"
+    is_clear = outcome.honesty.openings <= 1 and _unbeaten(outcome, standing) is None
+    return "firm" if half <= FIRM and is_clear else "fair"
+
+
+def _unbeaten(outcome: Outcome, standing: Standing) -> Comparison | None:
+    found = contrast(outcome, outcome.recommendation.key)
+    return found if standing == "decided" and found is not None and found.word == CANNOT_TELL else None
 
 
 def _images_needed(outcome: Outcome) -> int | None:

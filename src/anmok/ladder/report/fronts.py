@@ -15,15 +15,18 @@ from anmok.ladder.report.svg import Drawing, Point, Scale, log_ticks, ticks
 _WIDTH, _HEIGHT = 440.0, 270.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 22.0, 10.0, 50.0
 _ZERO_SLOT = 58.0  # room at the left for a cost of 0, which has no logarithm
-_CLOSE = 13.0  # two names nearer than this would cover each other
+_LETTER = 8.0  # width of one letter of a name
+_PLACES = ((1, 0), (-1, 0), (1, -11), (1, 11), (-1, -11), (-1, 11), (1, 22), (-1, 22))  # side, shift downwards
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
     """One rung at a price.
 
-    ``cheaper``: the price with cached features, where that differs. ``is_small``: a point of the learning curve,
-    which carries no name.
+    ``cheaper``: the price with cached features, where that differs. ``is_small``: a point of the learning
+    curve, which carries no name.
     """
 
     key: str
@@ -80,7 +83,10 @@ def front(dots: Sequence[Dot]) -> list[Dot]:
 
 
 def scatter(dots: Sequence[Dot], look: Look, title: str, price: str) -> Markup:
-    """Accuracy (up) against a price (across, logarithmic)."""
+    """Accuracy (up) against a price (across, logarithmic); nothing where no price is known."""
+    dots = [dot for dot in dots if math.isfinite(dot.price)]
+    if not dots:
+        return Markup("")
     named = [dot for dot in dots if not dot.is_small]
     about = "; ".join(f"{dot.key}: {_short(dot.price)}, {look.figures.percent(dot.accuracy)}" for dot in named)
     drawing = Drawing(_WIDTH, _HEIGHT, "chart front", title=title, about=about)
@@ -148,19 +154,29 @@ def _dot(drawing: Drawing, dot: Dot, across: Prices, up: Scale, look: Look) -> N
 
 
 def _names(drawing: Drawing, dots: Sequence[Dot], across: Prices, up: Scale, look: Look) -> None:
-    """The key beside each dot; on the other side where the first one is taken."""
-    taken: list[Point] = []
+    """The key beside each dot, at the first place where it covers no other name and no other dot."""
+    centres = {dot: (across(dot.price), up(dot.accuracy)) for dot in dots}
+    taken: list[Box] = []
     for dot in sorted(dots, key=lambda dot: -dot.accuracy):
-        x, y = across(dot.price), up(dot.accuracy) + 4
-        sides: tuple[tuple[float, str], ...] = ((x + 10, "start"), (x - 10, "end"))
-        free = [side for side in sides if all(_apart((side[0], y), other) for other in taken)]
-        place, anchor = (free or sides)[0]
-        taken.append((place, y))
-        drawing.text((place, y), dot.key, f"name t{look.series[dot.key]}", anchor)
+        x, y = centres[dot]
+        others = [_box(centre, 9, 9) for other, centre in centres.items() if other is not dot]
+        width = _LETTER * len(dot.key)
+        boxes = [_box((x + side * (9 + width / 2), y + down), width, 12) for side, down in _PLACES]
+        free = [box for box in boxes if not any(_overlap(box, other) for other in (*taken, *others))]
+        apart = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
+        box = (free or apart or boxes)[0]
+        taken.append(box)
+        left, _, right, bottom = box
+        drawing.text(((left + right) / 2, bottom - 2), dot.key, f"name t{look.series[dot.key]}", "middle")
 
 
-def _apart(one: Point, other: Point) -> bool:
-    return abs(one[0] - other[0]) > _CLOSE + 4 or abs(one[1] - other[1]) > _CLOSE
+def _box(centre: Point, width: float, height: float) -> Box:
+    x, y = centre
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _short(value: float) -> str:

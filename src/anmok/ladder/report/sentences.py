@@ -32,6 +32,11 @@ def answers(outcome: Outcome, lang: Lang = "en") -> Answers:
     )
 
 
+def leak(outcome: Outcome, lang: Lang = "en") -> str:
+    """What gives the label away, and both accuracies; empty where nothing does."""
+    return _voice(outcome, lang).leak()
+
+
 def doubling(outcome: Outcome, lang: Lang = "en") -> str:
     """What twice the labels would buy; empty where the curve does not tell."""
     return _voice(outcome, lang).doubling()

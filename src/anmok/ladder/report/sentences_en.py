@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anmok.ladder.outcome import Step
-from anmok.ladder.report.facts import CANNOT_TELL, WARNINGS, Facts, contrast
+from anmok.ladder.outcome import Control, Step
+from anmok.ladder.report.facts import CANNOT_TELL, METADATA, WARNINGS, Facts, contrast
 from anmok.ladder.report.figures import Figures
 from anmok.ladder.report.phrases import rung_called, spoken
 
@@ -141,25 +141,15 @@ class English:
         known, outcome = self.facts, self.facts.outcome
         parts = []
         if outcome.leak is not None:
-            leak = outcome.leak
-            rung = rung_called(outcome, leak.rung, "en")
-            parts.append(
-                f"The {spoken(leak.control, 'en')} alone predicts the label at "
-                f"{_percent(leak.control_random.value)}, without a look at the picture. A random split would "
-                f"have claimed {_percent(leak.random_split.value)} for {rung}; with related images kept "
-                f"together, {_percent(leak.group_split.value)} survives."
-            )
-        for control in known.suspicious if outcome.leak is None else ():
-            parts.append(
-                f"The control “{spoken(control.name, 'en')}” reaches {_percent(control.accuracy.value)} "
-                f"where {_percent(control.expected)} was expected."
-            )
+            parts.append(self.leak())
+        else:
+            parts.extend(self._suspicions())
         if outcome.suspects:
             looks = "looks" if len(outcome.suspects) == 1 else "look"
-            parts.append(f"{_plural(len(outcome.suspects), 'label')} {looks} wrong.")
+            parts.append(f"{_plural(len(outcome.suspects), 'label')}, shown below, {looks} wrong.")
         if outcome.duplicates:
             under = f", {known.conflicts} of them under two labels" if known.conflicts else ""
-            parts.append(f"{_plural(len(outcome.duplicates), 'pair')} of near-duplicates{under}.")
+            parts.append(f"{_plural(len(outcome.duplicates), 'pair')} of near-duplicates, shown below{under}.")
         warnings = outcome.data.warnings
         parts.extend(_sentence(warning) for warning in warnings[:WARNINGS])
         if len(warnings) > WARNINGS:
@@ -188,6 +178,32 @@ class English:
         little = "little, " if gain < self.facts.outcome.margin else ""
         bought = f"{little}about {_width(gain)}" if gain > 0 else "nothing"
         return f"By the learning curve, doubling the labels would buy {bought}."
+
+    def leak(self) -> str:
+        """What gives the label away, and what that does to a model; empty where nothing does."""
+        leak = self.facts.outcome.leak
+        if leak is None:
+            return ""
+        return (
+            f"The {spoken(leak.control, 'en')} alone predicts the label at "
+            f"{_percent(leak.control_random.value)}, without a look at the picture. A random split would have "
+            f"claimed {_percent(leak.random_split.value)} for {rung_called(self.facts.outcome, leak.rung, 'en')}; "
+            f"with related images kept together, {_percent(leak.group_split.value)} survives."
+        )
+
+    def _suspicions(self) -> list[str]:
+        by_metadata = [control for control in self.facts.suspicious if control.name.startswith(METADATA)]
+        found = []
+        if by_metadata:
+            reached = [_reached(control.name.removeprefix(METADATA), control) for control in by_metadata]
+            expected = _percent(by_metadata[0].expected)
+            listed = ", ".join(reached)
+            found.append(f"Without a look at the picture, the label is told by: {listed}; {expected} expected.")
+        for control in self.facts.suspicious:
+            if control not in by_metadata:
+                expected = _percent(control.expected)
+                found.append(f"A control works that must not: {_reached(control.name, control)}; {expected} expected.")
+        return found
 
     def _measures(self) -> Sequence[str]:
         known = self.facts
@@ -226,23 +242,31 @@ class English:
 
     def _caveat(self) -> str:
         known, leak = self.facts, self.facts.outcome.leak
+        found = ""
         if leak is not None and leak.random_split.value > leak.group_split.value:
             flattery = _width(leak.random_split.value - leak.group_split.value)
-            return f"; a random split would have promised {flattery} too much"
-        if known.standing == "decided" and known.best.key != known.chosen.key:
-            return f", and the best rung ({known.best.key}) is not ahead by more than {self._margin()}"
-        return ""
+            found = f"; a random split would have promised {flattery} too much"
+        if known.unbeaten is not None:
+            found += f", and whether it beats the cheaper rung {known.unbeaten.against} we {CANNOT_TELL}"
+        elif not found and known.standing == "decided" and known.best.key != known.chosen.key:
+            found = f", and the best rung ({known.best.key}) is not ahead by more than {self._margin()}"
+        return found
 
-    def _decision(self) -> tuple[str, ...]:
+    def _decision(self) -> list[str]:
         known = self.facts
         if known.standing == "development":
-            return ("Nothing was tested on sealed images, so no rung is claimed to be better than another.",)
+            return ["Nothing was tested on sealed images, so no rung is claimed to be better than another."]
         if known.standing == "open":
-            return (f"Which rung is better we {CANNOT_TELL}: {self._settling()}.",)
-        if known.standing == "useless" or known.best.key == known.chosen.key:
-            return ()
-        scored = f"Scored highest: {self._rung(known.best)}, but it is not ahead by more than {self._margin()}."
-        return (scored,)
+            return [f"Which rung is better we {CANNOT_TELL}: {self._settling()}."]
+        found = []
+        if known.standing == "decided" and known.best.key != known.chosen.key:
+            best = self._rung(known.best)
+            found.append(f"Scored highest: {best}, but it is not ahead by more than {self._margin()}.")
+        if known.unbeaten is not None:
+            needed = known.unbeaten.images_needed
+            settle = "" if needed is None else f"; about {_count(needed)} test images would settle it"
+            found.append(f"Whether it beats the cheaper rung {known.unbeaten.against} we {CANNOT_TELL}{settle}.")
+        return found
 
     def _settling(self) -> str:
         needed, now = self.facts.images_needed, self.facts.chosen.accuracy.n
@@ -256,6 +280,10 @@ class English:
 
     def _margin(self) -> str:
         return _width(self.facts.outcome.margin)
+
+
+def _reached(name: str, control: Control) -> str:
+    return f"{spoken(name, 'en')} ({_percent(control.accuracy.value)})"
 
 
 def _plural(number: int, noun: str) -> str:

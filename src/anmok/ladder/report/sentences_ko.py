@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anmok.ladder.outcome import Leak, Step
-from anmok.ladder.report.facts import WARNINGS, Facts, contrast
+from anmok.ladder.outcome import Comparison, Control, Step
+from anmok.ladder.report.facts import METADATA, WARNINGS, Facts, contrast
 from anmok.ladder.report.figures import Figures
 from anmok.ladder.report.josa import with_particle
 from anmok.ladder.report.phrases import rung_called, rung_name, spoken
@@ -142,17 +142,15 @@ class Korean:
         known, outcome = self.facts, self.facts.outcome
         parts = []
         if outcome.leak is not None:
-            parts.append(self._leak(outcome.leak))
-        for control in known.suspicious if outcome.leak is None else ():
-            name = with_particle(_quoted(spoken(control.name, "ko")), "이")
-            reached, expected = _percent(control.accuracy.value), _percent(control.expected)
-            parts.append(f"대조군 {name} {reached}에 이릅니다(정상이라면 {expected}).")
+            parts.append(self.leak())
+        else:
+            parts.extend(self._suspicions())
         if outcome.suspects:
-            parts.append(f"라벨이 잘못된 듯한 이미지가 {_count(len(outcome.suspects))}장 있습니다.")
+            parts.append(f"라벨이 잘못된 듯한 이미지 {_count(len(outcome.suspects))}장을 아래에 실었습니다.")
         if outcome.duplicates:
-            pairs = f"거의 같은 이미지가 {_count(len(outcome.duplicates))}쌍 "
-            under = f"있고, 그중 {known.conflicts}쌍은 라벨이 서로 다릅니다." if known.conflicts else "있습니다."
-            parts.append(pairs + under)
+            conflicts = f"실었고, 그중 {known.conflicts}쌍은 라벨이 서로 다릅니다."
+            pairs = f"거의 같은 이미지 {_count(len(outcome.duplicates))}쌍도 아래에 "
+            parts.append(pairs + (conflicts if known.conflicts else "실었습니다."))
         warnings = outcome.data.warnings
         parts.extend(spoken(warning, "ko").rstrip(".") + "." for warning in warnings[:WARNINGS])
         if len(warnings) > WARNINGS:
@@ -182,6 +180,32 @@ class Korean:
             return "학습 곡선으로 보아 라벨을 두 배로 늘려도 정확도는 더 오르지 않습니다."
         only = "밖에 오르지 않습니다" if gain < self.facts.outcome.margin else "쯤 오릅니다"
         return f"학습 곡선으로 보아 라벨을 두 배로 늘리면 정확도가 {_width(gain)}{only}."
+
+    def leak(self) -> str:
+        """What gives the label away, and what that does to a model; empty where nothing does."""
+        leak = self.facts.outcome.leak
+        if leak is None:
+            return ""
+        rung, control = rung_called(self.facts.outcome, leak.rung, "ko"), spoken(leak.control, "ko")
+        return (
+            f"사진을 보지 않고 {control}만으로도 라벨을 {_percent(leak.control_random.value)} 맞힐 수 "
+            f"있습니다. 무작위로 나눴다면 {rung}의 정확도가 {_percent(leak.random_split.value)}라고 "
+            f"했겠지만, 서로 관련된 이미지를 한쪽에 모아 나누면 {_percent(leak.group_split.value)}만 "
+            "남습니다."
+        )
+
+    def _suspicions(self) -> list[str]:
+        by_metadata = [control for control in self.facts.suspicious if control.name.startswith(METADATA)]
+        found = []
+        if by_metadata:
+            listed = ", ".join(_reached(one.name.removeprefix(METADATA), one) for one in by_metadata)
+            expected = _percent(by_metadata[0].expected)
+            found.append(f"사진을 보지 않고도 라벨이 드러납니다: {listed}. 정상이라면 {expected}입니다.")
+        for control in self.facts.suspicious:
+            if control not in by_metadata:
+                reached, expected = _reached(control.name, control), _percent(control.expected)
+                found.append(f"맞히면 안 되는 대조군이 맞혔습니다: {reached}. 정상이라면 {expected}입니다.")
+        return found
 
     def _measures(self) -> tuple[str, ...]:
         known = self.facts
@@ -230,23 +254,35 @@ class Korean:
 
     def _caveat(self) -> str:
         known, leak = self.facts, self.facts.outcome.leak
+        found = ""
         if leak is not None and leak.random_split.value > leak.group_split.value:
             flattery = _width(leak.random_split.value - leak.group_split.value)
-            return f"이며, 무작위로 나눴다면 정확도가 {flattery} 부풀려졌을 것입니다"
-        if known.standing == "decided" and known.best.key != known.chosen.key:
+            found = f"이며, 무작위로 나눴다면 정확도가 {flattery} 부풀려졌을 것입니다"
+        if known.unbeaten is not None:
+            joint = found.replace("것입니다", "것이고") if found else "이며"
+            return f"{joint}, 더 저렴한 {self._unbeaten(known.unbeaten)}보다 나은지는 판단 불가입니다"
+        if not found and known.standing == "decided" and known.best.key != known.chosen.key:
             return f"이며, 점수가 가장 높은 {_rung(known.best)}도 {self._margin()} 넘게 앞서지는 않습니다"
-        return "입니다"
+        return found or "입니다"
 
-    def _decision(self) -> tuple[str, ...]:
+    def _decision(self) -> list[str]:
         known = self.facts
         if known.standing == "development":
-            return ("봉인한 이미지로 시험하지 않았으므로 어느 방법이 더 낫다고 말하지 않습니다.",)
+            return ["봉인한 이미지로 시험하지 않았으므로 어느 방법이 더 낫다고 말하지 않습니다."]
         if known.standing == "open":
-            return (f"어느 방법이 더 나은지는 판단 불가이며, {self._settling()}.",)
-        if known.standing == "useless" or known.best.key == known.chosen.key:
-            return ()
-        best = with_particle(_rung(known.best), "이")
-        return (f"점수는 {best} 가장 높지만, {self._margin()} 넘게 앞서지는 않습니다.",)
+            return [f"어느 방법이 더 나은지는 판단 불가이며, {self._settling()}."]
+        found = []
+        if known.standing == "decided" and known.best.key != known.chosen.key:
+            best = with_particle(_rung(known.best), "이")
+            found.append(f"점수는 {best} 가장 높지만, {self._margin()} 넘게 앞서지는 않습니다.")
+        if known.unbeaten is not None:
+            needed = known.unbeaten.images_needed
+            settle = "" if needed is None else f"이며, 테스트 이미지가 약 {_count(needed)}장 있어야 판가름 납니다"
+            found.append(f"더 저렴한 {self._unbeaten(known.unbeaten)}보다 나은지는 판단 불가{settle or '입니다'}.")
+        return found
+
+    def _unbeaten(self, comparison: Comparison) -> str:
+        return rung_called(self.facts.outcome, comparison.against, "ko")
 
     def _settling(self) -> str:
         needed, now = self.facts.images_needed, self.facts.chosen.accuracy.n
@@ -255,17 +291,12 @@ class Korean:
         today = f"(지금은 {_count(now)}장)" if needed > now else ""
         return f"테스트 이미지가 약 {_count(needed)}장{today} 있어야 판가름 납니다"
 
-    def _leak(self, leak: Leak) -> str:
-        rung, control = rung_called(self.facts.outcome, leak.rung, "ko"), spoken(leak.control, "ko")
-        return (
-            f"사진을 보지 않고 {control}만으로도 라벨을 {_percent(leak.control_random.value)} 맞힐 수 "
-            f"있습니다. 무작위로 나눴다면 {rung}의 정확도가 {_percent(leak.random_split.value)}라고 "
-            f"했겠지만, 서로 관련된 이미지를 한쪽에 모아 나누면 {_percent(leak.group_split.value)}만 "
-            "남습니다."
-        )
-
     def _margin(self) -> str:
         return _width(self.facts.outcome.margin)
+
+
+def _reached(name: str, control: Control) -> str:
+    return f"{spoken(name, 'ko')} {_percent(control.accuracy.value)}"
 
 
 def _rung(step: Step) -> str:

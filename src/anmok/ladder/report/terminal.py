@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -9,9 +11,9 @@ from rich.text import Text
 
 from anmok.ladder.outcome import Comparison, Outcome, Step
 from anmok.ladder.report.facts import CANNOT_TELL, claim, contrast, facts
-from anmok.ladder.report.figures import Figures, Lang
+from anmok.ladder.report.figures import ABSENT, Figures, Lang
 from anmok.ladder.report.phrases import rung_name, texts
-from anmok.ladder.report.sentences import verdict
+from anmok.ladder.report.sentences import leak, verdict
 
 _WIDTH = 80
 _STYLES = {"BETTER": "green", "WORSE": "red", "SAME": "default", CANNOT_TELL: "yellow"}
@@ -26,9 +28,13 @@ def render(outcome: Outcome, console: Console, lang: Lang = "en") -> None:
     console.print(_plain(second), width=width)
     console.print(_table(outcome, lang), width=width)
     console.print(Text(words["recommended"], "dim"), width=width)
+    if given_away := leak(outcome, lang):
+        console.print(_plain(given_away, "yellow"), width=width)
+    asked = (outcome.recommendation.key, outcome.recommendation.best)
     for comparison in outcome.comparisons:
-        if claim(outcome, comparison) == CANNOT_TELL and comparison.images_needed is not None:
-            needed = Figures(lang).count(comparison.images_needed)
+        is_open = claim(outcome, comparison) == CANNOT_TELL and comparison.images_needed is not None
+        if is_open and comparison.key in asked:
+            needed = Figures(lang).count(comparison.images_needed or 0)
             line = words["settle"].format(key=comparison.key, against=comparison.against, count=needed)
             console.print(_plain(line, "dim"), width=width)
 
@@ -63,9 +69,7 @@ def _row(outcome: Outcome, step: Step, lang: Lang, is_chosen: bool) -> list[Text
         Text(figures.percent(step.accuracy.value)),
         Text(f"{interval.low * 100:.0f}-{interval.high * 100:.0f}"),
         _gain(outcome, contrast(outcome, step.key), lang),
-        Text(f"{step.cold_seconds:.{1 if 0 < step.cold_seconds < 9.95 else 0}f}"),
-        Text(f"{step.ms_per_image:.{1 if step.ms_per_image < 9.95 else 0}f}"),
-        Text(f"{step.megabytes:.{1 if step.megabytes < 9.95 else 0}f}"),
+        *(Text(_brief(cost)) for cost in (step.cold_seconds, step.ms_per_image, step.megabytes)),
     ]
 
 
@@ -74,6 +78,14 @@ def _gain(outcome: Outcome, found: Comparison | None, lang: Lang) -> Text:
         return Text("")
     word = claim(outcome, found)
     return Text(texts(lang)["words"][word], _STYLES[word])
+
+
+def _brief(cost: float) -> str:
+    if not math.isfinite(cost):
+        return ABSENT
+    if 0 < cost < 0.095:
+        return "<0.1"
+    return f"{cost:.1f}" if 0 < cost < 9.95 else f"{cost:,.0f}"
 
 
 def _plain(text: str, style: str = "") -> Text:

@@ -47,12 +47,10 @@ def _solve(centred: NDArray[np.float64], trace: float, means: NDArray[np.float64
     ridge = max(trace, 1e-12)
     if len(centred) >= centred.shape[1]:
         matrix = centred.T @ centred + ridge * np.eye(centred.shape[1])  # (F, F)
-        solved: NDArray[np.float64] = np.linalg.solve(matrix, means.T).T  # (K, F)
-        return solved
+        return np.asarray(np.linalg.solve(matrix, means.T).T, np.float64)  # (K, F)
     gram = centred @ centred.T + ridge * np.eye(len(centred))  # (n, n)
     inner = np.linalg.solve(gram, centred @ means.T)  # (n, K)
-    inside = np.asarray((means - (centred.T @ inner).T) / ridge, np.float64)  # (K, F)
-    return inside
+    return np.asarray((means - (centred.T @ inner).T) / ridge, np.float64)  # (K, F)
 
 
 def _class_means(rows: NDArray[np.floating], labels: NDArray[np.int64], classes: int) -> Array:
