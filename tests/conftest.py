@@ -17,7 +17,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 190, 40), "blue": (40, 50, 220)}
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # Before anything of huggingface_hub or ours is imported: both read some of these once.
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there; the tests of the hub bring their own
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 for name in [name for name in os.environ if name.startswith("ANMOK_") and name != "ANMOK_TEST_DATA"]:
     if name != "ANMOK_CACHE":  # the tests marked `weights` find the weights there

@@ -42,11 +42,7 @@ def render(audit: Audit, console: Console, gates: Sequence[Gate] = (), lang: Lan
         line("; ".join(list(rest)[1:]), "dim")
     if audit.parts:
         heading("why")
-        reasons = Table.grid(padding=(0, 2, 0, 2))
-        reasons.add_column(justify="right", no_wrap=True)
-        for part in audit.parts:
-            reasons.add_row(says.points(part.points), Text(says.part(audit, part)))
-        console.print(reasons, width=width)
+        console.print(_reasons(audit, lang), width=width)
     if audit.leaks.random:
         heading("controls")
         console.print(_controls(audit, lang), width=width)
@@ -67,6 +63,15 @@ def render(audit: Audit, console: Console, gates: Sequence[Gate] = (), lang: Lan
         heading("notes")
         for note in audit.notes[:_MOST_NOTES]:
             line(says.note(note), "dim")
+
+
+def _reasons(audit: Audit, lang: Lang) -> Table:
+    says = _SAYS[lang]
+    reasons = Table.grid(padding=(0, 2, 0, 2))
+    reasons.add_column(justify="right", no_wrap=True)
+    for part in audit.parts:
+        reasons.add_row(says.points(part.points), Text(says.part(audit, part)))
+    return reasons
 
 
 def _controls(audit: Audit, lang: Lang) -> Table:

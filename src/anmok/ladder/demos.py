@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anmok import media
 from anmok.catalogue.sources import LICENCES, PackageFile, PackageSource
@@ -98,30 +99,31 @@ def _textile(accept: Collection[str], progress: Progress | None) -> Dataset:
 
 def _digits(accept: Collection[str], progress: Progress | None) -> Dataset:
     """Scikit-learn's 1,797 scans of handwritten digits, written once as 8 x 8 PNG files (UCI, CC BY 4.0)."""
+    from sklearn.datasets import load_digits
+
+    images, targets = load_digits(return_X_y=True)  # (1797, 64), (1797,)
     root = cache_dir() / "demos" / "digits"
     if not root.is_dir():
-        _write_digits(root)
+        _write_digits(np.asarray(images), root)
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    paths = tuple(sorted(root.glob("*.png")))
     return Dataset(
         title="handwritten digits (scikit-learn)",
         root=root,
-        paths=paths,
+        paths=tuple(sorted(root.glob("*.png"))),
         classes=names,
-        labels=np.asarray([int(path.stem[-1]) for path in paths], np.int64),
+        labels=np.asarray(targets, np.int64),
         licence="CC BY 4.0 (UCI optical recognition of handwritten digits)",
     )
 
 
-def _write_digits(root: Path) -> None:
+def _write_digits(images: NDArray[np.float64], root: Path) -> None:
+    """Named by their number alone: a name that held the label would give it away."""
     from PIL import Image as pillow
-    from sklearn.datasets import load_digits
 
-    images, targets = load_digits(return_X_y=True)  # (1797, 64), (1797,)
     with write_beside(root, is_folder=True) as beside:
-        for index, (image, label) in enumerate(zip(np.asarray(images), np.asarray(targets), strict=True)):
-            grey = np.round(image.reshape(8, 8) * (255 / 16)).astype(np.uint8)  # (8, 8), 16 is white
-            pillow.fromarray(grey).save(beside / f"{index:04d}-{label}.png")
+        for index, row in enumerate(images):
+            grey = np.round(row.reshape(8, 8) * (255 / 16)).astype(np.uint8)  # (8, 8), 16 is white
+            pillow.fromarray(grey).save(beside / f"{index:04d}.png")
 
 
 DEMOS = {

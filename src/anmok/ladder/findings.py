@@ -82,9 +82,12 @@ def suspects(key: str, material: Material, pool: Labels, names: Sequence[str]) -
 
     After Northcutt et al., "Confident Learning" (JAIR 2021): out-of-fold self-confidence.
     """
-    fold = folds(material.labels, material.groups, _FOLDS, material.seed)
+    count = min(_FOLDS, len(np.unique(material.groups)))
+    if count < 2:
+        return ()
+    fold = folds(material.labels, material.groups, count, material.seed)
     found = []
-    for k in range(_FOLDS):
+    for k in range(count):
         train, rows = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         if len(rows) == 0 or len(np.unique(material.labels[train])) < material.classes:
             continue

@@ -137,11 +137,12 @@ class Model:
 
     def _complete(self, ask: Ask[R, Any]) -> Ask[R, Any]:
         """An adapted model brings its own labels and prompts."""
-        if not isinstance(ask, Classify) or ask.labels is not None:
-            return cast(Ask[R, Any], ask)
-        if self.adapter is None:
-            raise BadRequest(f"{self.card.name} needs labels: --labels cat,dog")
-        return cast(Ask[R, Any], self.adapter.complete(ask))
+        question: Any = ask  # a Classify is an Ask[Scores, Scores], which no checker can tell from R
+        if isinstance(ask, Classify) and ask.labels is None:
+            if self.adapter is None:
+                raise BadRequest(f"{self.card.name} needs labels: --labels cat,dog")
+            question = self.adapter.complete(ask)
+        return cast("Ask[R, Any]", question)
 
     def _prepare(self, item: Item) -> NDArray[np.float32] | Encoded | Text:
         if isinstance(item, Text):
@@ -150,7 +151,9 @@ class Model:
             if item.maker != self.maker:
                 raise WrongState(f"this state was made by {item.maker}, not by {self.maker}: encode it again")
             return item
-        return cast(Encoder, self.kind).prepare(media.read(item))
+        if not isinstance(self.kind, Encoder):
+            raise Unsupported(f"{self.card.name} reads text only: pass anmok.Text")
+        return self.kind.prepare(media.read(item))
 
     def _states(self, items: Sequence[Item]) -> list[Encoded | Text]:
         return self._encoded([self._prepare(item) for item in items])

@@ -126,7 +126,7 @@ class Clip:
         self.bias = 0.0
         self._towers = towers.to(self._device, self._dtype)
         self._tokenizer = tokenizer
-        tokenizer.no_truncation()  # both are done here, for a whole chunk at once
+        tokenizer.no_truncation()  # both are done in `_tokens`, whatever the file asks for
         tokenizer.no_padding()
         start, end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
         if start is None or end is None:

@@ -56,6 +56,8 @@ class Reader:
         """``tokenizer.json`` and, for the names of the two tokens, ``tokenizer_config.json``."""
         content = json.loads(settings.read_text(encoding="utf-8"))
         loaded = Tokenizer.from_file(str(tokenizer))
+        loaded.no_truncation()  # both are done in `ids`, whatever the file asks for
+        loaded.no_padding()
         return cls(loaded, *(_token(loaded, content, key, settings) for key in ("eos_token", "pad_token")))
 
     def ids(self, text: str, context: int, *, is_lowercased: bool, is_padded: bool) -> list[int]:
