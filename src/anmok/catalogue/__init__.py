@@ -129,7 +129,10 @@ def _files() -> Iterator[Traversable]:
 
 
 def _rows(file: Traversable) -> Iterator[dict[str, Any]]:
-    content = tomllib.loads(file.read_text(encoding="utf-8"))
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BadData(f"{file.name} is not TOML ({error})") from error
     family = content.get("family", {})
     for row in content.get("model", []):
         yield {**family, **row}

@@ -1,0 +1,318 @@
+"""The catalogue: what its rows may say, that they agree with the nets, and that each claim has its test."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from anmok.catalogue import Card, card, cards
+from anmok.catalogue.sources import LICENCES, HubSource, NoSource, PackageSource, suffix
+from anmok.errors import UnknownModel
+from anmok.tasks import Classify, Embed
+
+TESTS = Path(__file__).parent
+ALL = cards(is_hidden=True)
+HUB = [one for one in ALL if isinstance(one.source, HubSource)]
+TASKS = {Classify.task, Embed.task}
+BY_NAME = {"ids": lambda one: one.name}
+
+
+@pytest.mark.parametrize("one", ALL, **BY_NAME)
+def test_a_row_is_whole(one: Card) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", one.name)
+    assert set(one.tasks) <= TASKS
+    assert one.tasks
+    assert one.scoring in ("softmax", "sigmoid")
+    assert LICENCES[one.licence.id] is one.licence
+    assert one.summary.endswith(".")
+    assert all(template.count("{}") == 1 for template in one.text.templates)
+    assert one.text.context > 0
+    assert ("classify" in one.tasks) <= bool(one.languages), "labels need a tower that reads them"
+    assert all(re.fullmatch(r"[a-z]{2,3}", language) for language in one.languages)
+    assert one.successor == "" or card(one.successor)
+    if not one.is_hidden:
+        assert 2018 < one.year <= 2026
+        assert one.params > 0
+        assert one.cite or one.parts
+    module, _, name = one.code.partition(":")
+    spec = importlib.util.find_spec(f"anmok.models.{module}")
+    assert spec is not None
+    assert spec.origin is not None
+    assert f"class {name}" in Path(spec.origin).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("one", HUB, **BY_NAME)
+def test_a_hub_row_names_its_files(one: Card) -> None:
+    assert isinstance(one.source, HubSource)
+    assert one.name.startswith(f"{one.family}-")
+    weights = [file for file in one.source.files if suffix(file) == ".safetensors"]
+    assert len(weights) == 1
+    assert ("config.json" in one.source.files) == (weights == ["model.safetensors"])
+    assert ("tokenizer.json" in one.source.files) == bool(one.languages)
+    assert one.source.revision == "" or one.source.is_commit, "a branch or a tag may move"
+    assert one.parts == {}
+
+
+def test_names_do_not_differ_by_dashes_alone() -> None:
+    plain = [one.name.replace("-", "") for one in ALL]
+    assert len(set(plain)) == len(plain) == len({one.name for one in ALL})
+    assert "fake" not in {one.name for one in cards()}
+
+
+def test_parts_stand_in_the_catalogue() -> None:
+    for one in ALL:
+        assert (isinstance(one.source, NoSource) and not one.is_hidden) == bool(one.parts)
+        assert all(part in {other.name for other in ALL} for part in one.parts.values())
+
+
+def test_a_misspelt_name_offers_the_nearest() -> None:
+    with pytest.raises(UnknownModel, match="did you mean siglip2-b16-256"):
+        card("siglip2-b16-265")
+    with pytest.raises(UnknownModel, match="`anmok models` lists them"):
+        card("qqqq")
+
+
+def test_a_task_keeps_those_that_claim_it() -> None:
+    assert "dinov2-s14" in {one.name for one in cards("embed")}
+    assert {one.family for one in cards("classify")} == {"clip", "mini", "openclip", "siglip", "siglip2"}
+    assert cards("paint") == ()
+
+
+def test_korean_is_claimed_by_siglip2_alone() -> None:
+    assert {one.family for one in cards() if "ko" in one.languages} == {"siglip2"}
+    assert len(card("siglip2-b16-256").languages) == len(set(card("siglip2-b16-256").languages)) == 36
+
+
+def test_what_wants_a_licence_says_so() -> None:
+    asked = {one.family for one in cards() if not one.licence.is_accepted_by_default}
+    assert asked == {"dinov3"}
+
+
+# The published sizes: config.json of each repository, and the tables of the papers.
+def clip(vision: Mapping[str, Any], text: Mapping[str, Any], dimension: int) -> nn.Module:
+    from transformers import CLIPConfig, CLIPModel
+
+    config = CLIPConfig(
+        vision_config={**vision, "projection_dim": dimension},
+        text_config={"num_hidden_layers": 12, **text, "projection_dim": dimension},
+        projection_dim=dimension,
+    )
+    return CLIPModel(config)
+
+
+def transformer(width: int, depth: int, heads: int, hidden: int = 0) -> dict[str, int]:
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "intermediate_size": hidden or 4 * width,
+    }
+
+
+def clip_vit(kind: str) -> nn.Module:
+    size = 336 if kind.endswith("336") else 224
+    width, depth, heads = {"b": (768, 12, 12), "l": (1024, 24, 16), "h": (1280, 32, 16)}[kind[4]]
+    text = {"b": transformer(512, 12, 8), "l": transformer(768, 12, 12), "h": transformer(1024, 24, 16)}[kind[4]]
+    patch = int(kind.split("-")[1][1:])
+    vision = {**transformer(width, depth, heads), "patch_size": patch, "image_size": size}
+    return clip(vision, text, {"b": 512, "l": 768, "h": 1024}[kind[4]])
+
+
+def clip_resnet(kind: str) -> nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    from anmok.nets import clip_resnet as net
+
+    depths, dimension = {"resnet-50": ((3, 4, 6, 3), 1024), "resnet-101": ((3, 4, 23, 3), 512)}[kind]
+    vision = net.ClipResNet(net.Config(depths, 64, 224, dimension))
+    text = CLIPTextModelWithProjection(CLIPTextConfig(**transformer(512, 12, 8), projection_dim=dimension))
+    return nn.ModuleList([vision, text, nn.ParameterList([torch.zeros(())])])  # and the temperature
+
+
+def siglip(vocabulary: int) -> Callable[[str], nn.Module]:
+    def build(kind: str) -> nn.Module:
+        from transformers import SiglipConfig, SiglipModel
+
+        _, variant, size = kind.split("-")
+        letter, patch = re.fullmatch(r"(b|l|so400m)(\d+)", variant).groups()  # type: ignore[union-attr]
+        both = {
+            "b": transformer(768, 12, 12),
+            "l": transformer(1024, 24, 16),
+            "so400m": transformer(1152, 27, 16, 4304),
+        }[letter]
+        context = 16 if (vocabulary, variant, size) == (32_000, "so400m14", "224") else 64
+        config = SiglipConfig(
+            text_config={**both, "vocab_size": vocabulary, "max_position_embeddings": context},
+            vision_config={**both, "patch_size": int(patch), "image_size": int(size)},
+        )
+        return SiglipModel(config)
+
+    return build
+
+
+def dinov2(kind: str) -> nn.Module:
+    from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    width, depth, heads = {"s": (384, 12, 6), "b": (768, 12, 12), "l": (1024, 24, 16), "g": (1536, 40, 24)}[kind[-3]]
+    sizes: dict[str, Any] = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads}
+    sizes |= {"image_size": 518, "patch_size": 14, "use_swiglu_ffn": kind[-3] == "g"}
+    if kind.startswith("dinov2_with_registers"):
+        return Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes, num_register_tokens=4))
+    return Dinov2Model(Dinov2Config(**sizes))
+
+
+def dinov3(kind: str) -> nn.Module:
+    from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel, DINOv3ViTConfig, DINOv3ViTModel
+
+    architecture, variant = kind.split("-")
+    if architecture == "dinov3_convnext":
+        depths = [3, 3, 9, 3] if variant == "tiny" else [3, 3, 27, 3]
+        first = {"tiny": 96, "small": 96, "base": 128, "large": 192}[variant]
+        return DINOv3ConvNextModel(DINOv3ConvNextConfig(depths=depths, hidden_sizes=[first * 2**i for i in range(4)]))
+    sizes = {
+        "s16": transformer(384, 12, 6),
+        "s16plus": transformer(384, 12, 6),
+        "b16": transformer(768, 12, 12),
+        "l16": transformer(1024, 24, 16),
+        "h16plus": transformer(1280, 32, 20),
+    }[variant]
+    gated = variant.endswith("plus")
+    return DINOv3ViTModel(DINOv3ViTConfig(**sizes, num_register_tokens=4, use_gated_mlp=gated))
+
+
+NETS: Mapping[str, Callable[[str], nn.Module]] = {
+    "clip": lambda kind: clip_resnet(kind) if kind.startswith("resnet") else clip_vit(kind),
+    "openclip": clip_vit,
+    "siglip": siglip(32_000),
+    "siglip2": siglip(256_000),
+    "dinov2": dinov2,
+    "dinov3": dinov3,
+}
+
+
+@pytest.mark.parametrize("one", HUB, **BY_NAME)
+def test_parameters_are_counted(one: Card) -> None:
+    with torch.device("meta"):  # sizes without numbers
+        net = NETS[one.family](one.kind)
+    assert sum(parameter.numel() for parameter in net.parameters()) == one.params
+    assert one.memory_bytes == 4 * one.params
+
+
+def test_parameters_of_mini_are_counted() -> None:
+    from anmok.nets import bert, efficientnet_lite
+
+    with torch.device("meta"):
+        eye = efficientnet_lite.EfficientNetLite(efficientnet_lite.LITE2)
+        tongue = bert.Bert(bert.MINILM_L6)
+    counts = {
+        name: sum(parameter.numel() for parameter in net.parameters())
+        for name, net in (("efficientnet-lite2", eye), ("minilm-l6", tongue))
+    }
+    counts["mini"] = sum(counts.values()) + 1280 * 384  # and the map between them
+    for name, count in counts.items():
+        assert card(name).params == pytest.approx(count, rel=0.01)
+
+
+# By what a card's `parity` is proven: family and architecture -> module of tests/parity and test in it.
+PARITY = {
+    ("clip", "vit"): ("test_clip", "test_openai_names_give_the_same_vit"),
+    ("clip", "resnet"): ("test_clip_resnet", "test_"),
+    ("openclip", "vit"): ("test_clip", "test_logits_equal_transformers"),
+    ("siglip", "vit"): ("test_siglip", "test_scores_are_the_sigmoid_of_transformers_logits"),
+    ("siglip2", "vit"): ("test_siglip", "test_scores_are_the_sigmoid_of_transformers_logits"),
+    ("dinov2", "dinov2"): ("test_dino", "test_features_equal_transformers"),
+    ("dinov2", "dinov2_with_registers"): ("test_dino", "test_features_equal_transformers"),
+    ("dinov3", "dinov3_vit"): ("test_dino", "test_features_equal_transformers"),
+    ("dinov3", "dinov3_convnext"): ("test_dino", "test_features_equal_transformers"),
+    ("mini", "lite2"): ("test_efficientnet_lite", "test_"),
+    ("mini", "l6"): ("test_bert", "test_states_equal_transformers"),
+}
+
+
+@pytest.mark.parametrize("one", ALL, **BY_NAME)
+def test_claims_are_proven(one: Card) -> None:
+    if one.verified.parity:
+        module, test = PARITY[one.family, one.kind.partition("-")[0]]
+        assert f"def {test}" in (TESTS / "parity" / f"{module}.py").read_text(encoding="utf-8")
+    # Nobody here has had weights from the hub: nothing may be claimed of them.
+    reaches = isinstance(one.source, PackageSource) or bool(one.parts)
+    assert reaches or not (one.verified.golden or one.verified.real)
+
+
+CARD = """
+[family]
+family = "toy"
+code = "toy_models.toy:Toy"
+tasks = ["embed"]
+licence = "mit"
+source = {}
+pixels = { size = 8, fit = "squash", filter = "nearest", mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }
+[[model]]
+name = "toy-one"
+kind = "one"
+summary = "A plug-in."
+"""
+CODE = """
+import numpy as np
+from anmok import geometry
+from anmok.results import Embedding
+class Toy:
+    nbytes = 0
+    def __init__(self, setup): self.setup = setup
+    @classmethod
+    def from_files(cls, setup): return cls(setup)
+    def prepare(self, image): return geometry.prepare(image, self.setup.pixels)
+    def encode(self, batch): return batch.mean((2, 3))
+    def embed(self, states, ask): return [Embedding(state.features, ask.space) for state in states]
+"""
+
+
+def installed(folder: Path, rows: str) -> dict[str, str]:
+    """A package with a model of its own, as pip would leave it; the environment that finds it."""
+    (folder / "toy_models").mkdir()
+    (folder / "toy_models" / "__init__.py").touch()
+    (folder / "toy_models" / "toy.py").write_text(CODE)
+    (folder / "toy_models" / "toy.toml").write_text(rows)
+    facts = folder / "toy_models-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-models\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[anmok.models]\ntoy = toy_models\n")
+    return {"PYTHONPATH": str(folder), "PATH": "", "HOME": str(folder)}
+
+
+def run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_package_adds_its_own_models(tmp_path: Path) -> None:
+    environment = installed(tmp_path, CARD)
+    code = (
+        "import anmok, numpy as np; one = anmok.card('toy-one'); assert one in anmok.cards('embed');"
+        "print(anmok.load('toy-one', device='cpu').embed(np.full((4, 6, 3), 255, np.uint8)).vector.tolist())"
+    )
+    done = run(code, environment)
+    assert done.stdout == "[1.0, 1.0, 1.0]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (CARD.replace("toy-one", "mini"), "toy.toml: a model called 'mini' stands in the catalogue already"),
+        (CARD.replace("mit", "mitt"), "toy.toml: the row of 'toy-one' is not a card ('mitt')"),
+        (CARD.replace("kind =", "kinds ="), "toy.toml: the row of 'toy-one' is not a card"),
+        (CARD.replace('"A plug-in."', "A plug-in."), "toy.toml is not TOML"),
+    ],
+)
+def test_a_row_that_is_no_card_is_named(rows: str, said: str, tmp_path: Path) -> None:
+    done = run("import anmok; anmok.cards()", installed(tmp_path, rows))
+    assert done.returncode == 1
+    assert f"anmok.errors.BadData: {said}" in done.stderr
