@@ -6,7 +6,9 @@ short limit, before its download is handed over.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,11 +66,23 @@ def from_hub(source: HubSource, progress: Progress | None = None) -> dict[str, P
 
 def is_hub_here(source: HubSource) -> bool:
     """Would :func:`from_hub` need no network? Contents are not read."""
+    if not (_hub_cache() / f"models--{source.repo.replace('/', '--')}").is_dir():
+        return False  # the usual case when listing models, without the half second that the import takes
     try:
         revision = _wanted(source, read_record(_lock_file(source)))
     except BadWeights:
         return False  # a damaged lock: from_hub says so
     return all(_cached(source, file, revision) is not None for file in source.files)
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps its files, by its own rules, without importing it."""
+    loaded = sys.modules.get("huggingface_hub.constants")
+    if loaded is not None:
+        return Path(loaded.HF_HUB_CACHE)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = os.environ.get("HF_HOME") or caches / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
 
 
 def _lock_file(source: HubSource) -> Path:
