@@ -285,7 +285,7 @@ def _strata_of_groups(strata: NDArray[np.generic], group: NDArray[np.intp]) -> N
 
 
 def _resampled(stratum: NDArray[np.intp], resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
-    """Per resample, (G,) how often each group is drawn when those of every stratum are drawn with replacement."""
+    """Per resample, (G,) how often each group is drawn, with replacement within its stratum."""
     order = np.argsort(stratum, kind="stable")  # (G,)
     size = np.bincount(stratum)[stratum[order]]  # (G,) of the stratum at each place
     first = np.searchsorted(stratum[order], stratum[order])  # (G,) where it begins
