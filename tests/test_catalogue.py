@@ -62,6 +62,26 @@ def test_a_hub_row_names_its_files(one: Card) -> None:
     assert one.parts == {}
 
 
+# Each family's own paper and code: scoring, tokens of context, whether texts are lower-cased and filled up to it.
+TEXT_TOWERS = {
+    "clip": ("softmax", 77, False, False),
+    "openclip": ("softmax", 77, False, False),
+    "siglip": ("sigmoid", 64, True, True),
+    "siglip2": ("sigmoid", 64, True, True),
+}
+SHORTER_CONTEXT = {"siglip-so400m14-224": 16}
+
+
+@pytest.mark.parametrize("one", [one for one in HUB if one.languages], **BY_NAME)
+def test_texts_and_scores_are_as_published(one: Card) -> None:
+    scoring, context, is_lowercased, is_padded = TEXT_TOWERS[one.family]
+    assert one.scoring == scoring
+    assert one.text.context == SHORTER_CONTEXT.get(one.name, context)
+    assert (one.text.is_lowercased, one.text.is_padded) == (is_lowercased, is_padded)
+    assert len(one.text.templates) == 1
+    assert one.text.templates[0].lower().replace("this is ", "") in ("a photo of a {}.", "a photo of {}.")
+
+
 def test_names_do_not_differ_by_dashes_alone() -> None:
     plain = [one.name.replace("-", "") for one in ALL]
     assert len(set(plain)) == len(plain) == len({one.name for one in ALL})
