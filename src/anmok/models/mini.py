@@ -24,8 +24,10 @@ from anmok.tasks import Classify, Embed, Setup
 
 Array = NDArray[np.float32]
 
-RIDGE = 10.0  # 3 to 30 do equally well on ImageNet classes left out of the fit (benchmarks/mini_space.py)
-TEMPERATURE = 20.0  # on cosines
+# 42 of 100 ImageNet photos right, their classes left out of the fit; ConSE gets 50 there. The map was taken all the
+# same, because rungs 2 and 3 need a linear one and it did better on two other sets, which are thus no test of it.
+RIDGE = 10.0
+TEMPERATURE = 20.0  # on cosines; set by hand, not fitted: the scores are not calibrated
 _CONSE_CLASSES = 10
 
 
