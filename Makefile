@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: setup check fix test test-all demo dist clean
+.PHONY: setup check fix test test-all demo mutants docs dist clean
 
 .venv/base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -39,6 +39,14 @@ test-all: setup check     ## with the slow tests and those on real labelled data
 demo: .venv/base          ## real photos to a verdict; the photos are for non-commercial use (CC BY-NC-SA 4.0)
 	$(BIN)/anmok pull mini
 	$(BIN)/anmok ladder --demo solar --accept-licence elpv --out report
+
+mutants: .venv/dev        ## twenty planted faults: how many does the suite catch?
+	$(BIN)/python tests/mutants.py
+
+docs: .venv/dev           ## the documentation site, in site/
+	$(INSTALL) -e '.[docs]'
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
 
 dist: .venv/dev           ## the wheel that would be published
 	$(PIP) wheel -q --no-deps -w dist .

@@ -10,6 +10,13 @@ from anmok.errors import BadData, BadRequest
 from anmok.evidence.compare import holm, mcnemar_midp, paired, trial
 
 RNG = np.random.default_rng(11)
+_START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _the_same_data_in_any_order() -> None:
+    """Each test begins with a fresh generator, whichever tests ran before it in this process."""
+    RNG.bit_generator.state = _START
 
 
 def _pair(n: int, only_a: int, only_b: int) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,7 @@ METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 MIN_CLEAN = 30  # test images, and 8 groups of them, below which a clean part is too small to measure on
 MIN_CLEAN_GROUPS = 8
 _RESAMPLES = 500
+_UNSEEN = 1.25  # variance that resamples of groups do not show: that of the folds, and of the commonest class
 _REPEATS = 3  # of the folds that hold whole groups out
 
 
@@ -111,7 +112,7 @@ def estimated(
     rng = np.random.default_rng(seed)
     times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=_RESAMPLES).astype(np.float64)  # (B, G)
     samples = [metrics(one) for one in times]
-    spread = {name: float(np.var([one[name] for one in samples])) for name in METRICS}
+    spread = {name: _UNSEEN * float(np.var([one[name] for one in samples])) for name in METRICS}
     tested_groups = np.unique(number[index]).size
     return {name: _estimate(value[name], spread[name], index.size, tested_groups) for name in METRICS}
 

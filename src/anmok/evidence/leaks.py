@@ -35,6 +35,7 @@ class GroupScheme:
     and has lost two thirds of its excess at least, which a mere lack of groups would not bring about.
     """
 
+    family: str  # originals, sessions, jumps, runs, folders, cameras
     name: str
     group: NDArray[np.intp]  # (n,)
     description_en: str
@@ -130,9 +131,14 @@ def propose_groups(
 
 
 def recommend(schemes: Sequence[GroupScheme]) -> GroupScheme | None:
-    """Of those that are enough, the one worth the most groups; 20 groups before fewer."""
+    """Of those that are enough the one worth the most groups; but 20 groups before fewer, and groups with a cause
+    (sessions, folders, jumps) before runs of some length, which cut through what was made together."""
     enough = [one for one in schemes if one.is_enough]
-    return max(enough, key=lambda one: (one.n_groups >= MIN_GROUPS, one.effective_groups), default=None)
+    return max(
+        enough,
+        key=lambda one: (one.n_groups >= MIN_GROUPS, one.family != "runs", one.effective_groups),
+        default=None,
+    )
 
 
 def _is_usable(candidate: Candidate, labels: NDArray[np.intp]) -> bool:
@@ -160,6 +166,7 @@ def _judged(
     classes = np.unique(pairs[0], return_counts=True)[1]  # (G,)
     majority = float(np.unique(labels, return_counts=True)[1].max()) / labels.size
     return GroupScheme(
+        candidate.family,
         candidate.name,
         candidate.group,
         candidate.description_en,

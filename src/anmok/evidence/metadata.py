@@ -28,8 +28,9 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("test", "testing", "eval", "holdout"), "test"),
 }
 _ROBOFLOW = re.compile(r"[._](?P<suffix>jpe?g|png|bmp|webp)\.rf\.[0-9a-z]{6,}$", re.IGNORECASE)
-_STAMP = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)")
+_STAMP = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.:]?(\d\d)[-_.:]?(\d\d)[-_.T ]?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)")
 _MOST_MISSING = 0.5  # a column that is empty for more images than this says nothing of the set
+_STRETCHES = 5  # per class, so that each of five folds can have one
 _APART = -1.0  # where missing values lie, off the ranks 0..1
 
 
@@ -101,10 +102,12 @@ def collect(names: Sequence[str], labels: Sequence[str], facts: Sequence[Facts] 
         _coded("camera", "category", [f.camera for f in facts] if facts else [""] * n),
         _ranked("bytes", "measure", size),
         _ranked("dimensions", "measure", width, height),
-        _coded("wording", "naming", [re.sub(r"\d+", "#", s).casefold() for s in stems]),
         _coded("label_in_name", "naming", _spelt(stems, labels)),
+        _coded("wording", "naming", [re.sub(r"\d+", "#", s).casefold() for s in stems]),
     )
-    origin = [f"{f}/{original(name)}" for f, name in zip(folder, names, strict=True)]
+    origin = [
+        f"{part}/{source}" if (source := original(name)) else name for part, name in zip(folder, names, strict=True)
+    ]
     codes = [np.unique(np.asarray(part, dtype=str), return_inverse=True)[1] for part in (folder, origin)]
     return Metadata(tuple(names), _distinct(columns), codes[0], codes[1], taken, size, width * height)
 
@@ -115,15 +118,20 @@ def stem(name: str) -> str:
 
 
 def original(name: str) -> str:
-    """What an augmented copy was made from, where the name tells; else the whole file name."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return _ROBOFLOW.sub(r".\g<suffix>", path.stem) if _ROBOFLOW.search(path.stem) else path.name
+    """The file that an augmented copy was made from, where the name tells (Roboflow's do); else ""."""
+    inner = PurePosixPath(name.replace("\\", "/")).stem
+    return _ROBOFLOW.sub(r".\g<suffix>", inner) if _ROBOFLOW.search(inner) else ""
 
 
 def is_sorted_by(labels: NDArray[np.intp], values: NDArray[np.float64]) -> bool:
-    """Do the images, ordered by ``values`` (n,), come class by class? Such an order *is* the label."""
+    """Do the images, ordered by ``values`` (n,), come class by class, in fewer than five stretches per class?
+
+    Such an order is the label: sorted by hand or by a program, it says nothing of what was made together, and there
+    is no holding out stretches of which each class has so few.
+    """
     ordered = labels[np.argsort(values, kind="stable")]  # (n,)
-    return 1 + int(np.count_nonzero(np.diff(ordered))) == np.unique(labels).size
+    stretches = 1 + int(np.count_nonzero(np.diff(ordered)))
+    return stretches < _STRETCHES * np.unique(labels).size and stretches < labels.size / 2
 
 
 def _folder(name: str, label: str) -> str:
@@ -175,7 +183,7 @@ def _ranked(name: str, kind: Kind, *values: NDArray[np.float64]) -> Column | Non
     if any(np.isnan(part).mean() > _MOST_MISSING for part in values if part.size):
         return None
     ranks = [stats.rankdata(part, nan_policy="omit") for part in values]
-    scaled = np.stack([(rank - 1) / max(len(rank) - 1, 1) for rank in ranks], axis=1)  # (n, d)
+    scaled = np.stack([(rank - 1) / max(np.nanmax(rank) - 1, 1) for rank in ranks], axis=1)  # (n, d)
     column = Column(name, kind, np.where(np.isnan(scaled), _APART, scaled))
     return column if np.unique(column.values, axis=0).shape[0] > 1 else None
 

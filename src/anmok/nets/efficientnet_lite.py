@@ -149,7 +149,7 @@ class EfficientNetLite(nn.Module):
 
 
 def fold(net: EfficientNetLite) -> EfficientNetLite:
-    """A frozen copy with every batch norm inside its convolution: equal but for rounding, and twice as fast.
+    """A frozen copy with every batch norm inside its convolution: equal but for rounding, and faster.
 
     Its weights are others under other names: it is for running, not for training or saving.
     """
