@@ -82,7 +82,8 @@ def test_prolip_has_the_right_gradient() -> None:
     rng = np.random.default_rng(0)
     rows, start = rng.normal(size=(7, 4)), rng.normal(size=(7, 6))
     problem = _Problem(rows, start, rng.normal(size=(3, 6)), np.arange(7) % 3, 0.25)
-    point = rng.normal(size=24)
+    point = rng.normal(size=problem.size)
+    assert problem.size == 4 * 2  # three texts differ in two directions
     assert check_grad(lambda x: problem(x)[0], lambda x: problem(x)[1], point) < 1e-5
 
 
@@ -94,6 +95,24 @@ def test_prolip_moves_little_under_a_strong_penalty_and_learns_under_a_weak_one(
     assert stiff.projection is not None
     np.testing.assert_allclose(stiff.projection, side.projection, atol=1e-4)
     assert (predict(free, features) == labels).mean() > 0.95
+
+
+def test_prolip_leaves_the_map_alone_where_all_labels_read_alike() -> None:
+    features, labels = blobs(30, 20, 3, 1.0)
+    side = towers(20, 3)
+    alike = np.repeat(side.texts[:1], 3, 0)
+    np.testing.assert_array_equal(prolip(features, labels, alike, side.projection, 1.0, 10).projection, side.projection)
+
+
+def test_prolip_reaches_a_minimum_that_noise_does_not_move() -> None:
+    """Features of another machine differ in the last digits; the head must not."""
+    features, labels = blobs(60, 20, 3, 1.0)
+    side = towers(20, 3)
+    other = features * (1 + 1e-6 * np.random.default_rng(3).normal(size=features.shape)).astype(np.float32)
+    one, two = (prolip(rows, labels, side.texts, side.projection, 10.0, 16) for rows in (features, other))
+    assert one.projection is not None and two.projection is not None
+    assert np.abs(one.projection - side.projection).max() > 0.05
+    np.testing.assert_allclose(one.projection, two.projection, atol=1e-3)
 
 
 def test_cross_modal_head_uses_names_when_images_are_few() -> None:

@@ -12,7 +12,7 @@ from anmok import words
 from anmok.errors import BadRequest
 from anmok.inputs import Encoded, Text
 from anmok.results import Embedding, Scores
-from anmok.tasks import Classify, Embed, Projects, TextRules
+from anmok.tasks import Classify, Embed, Projects, TextRules, WordVectors
 
 Array = NDArray[np.float32]
 Reader = Callable[[Sequence[str]], Array]  # sentences to unit rows (N, D)
@@ -38,6 +38,13 @@ def text_vectors(ask: Classify, rules: TextRules, languages: tuple[str, ...], re
     return unit(np.stack([part.mean(0) for part in np.split(rows, ends[:-1])]))  # (K, D)
 
 
+def image_vectors(features: Array, towers: Projects) -> Array:
+    """(B, F) to unit rows (B, D): by the model's word vectors where it prefers them, otherwise by its projection."""
+    if isinstance(towers, WordVectors):
+        return towers.word_vectors(features)
+    return unit(features @ towers.projection)
+
+
 def classified(
     states: Sequence[Encoded],
     ask: Classify,
@@ -48,7 +55,7 @@ def classified(
     """Cosines of pictures and labels, scaled as the family demands, to scores."""
     assert ask.labels is not None
     texts = towers.text_vectors(ask)  # (K, D)
-    images = unit(np.stack([state.features for state in states]) @ towers.projection)  # (B, D)
+    images = image_vectors(np.stack([state.features for state in states]), towers)  # (B, D)
     logits = towers.temperature * (images @ texts.T) + towers.bias  # (B, K)
     read_as = () if ask.descriptions is not None else words.english(ask.labels, languages)
     return [score_row(row, ask, scoring, read_as) for row in logits]
@@ -61,7 +68,7 @@ def embedded(states: Sequence[Encoded | Text], ask: Embed, towers: Projects, rea
         if isinstance(state, Encoded) and ask.space == "features":
             answers.append(Embedding(state.features, "features"))
         elif isinstance(state, Encoded):
-            answers.append(Embedding(unit(state.features @ towers.projection), "image"))
+            answers.append(Embedding(image_vectors(state.features[None], towers)[0], "image"))
         elif ask.space == "features":
             raise BadRequest("a text has no features: ask for space='image'")
         else:

@@ -155,7 +155,10 @@ class Projects(Protocol):
 
 @runtime_checkable
 class WordVectors(Protocol):
-    """A second way from features to the text space, through class probabilities (ConSE)."""
+    """A model that goes from features to the text space through class probabilities (ConSE), not by its projection.
+
+    ``classify`` and ``embed`` answer this way; the projection is there for what can only tune a matrix.
+    """
 
     def word_vectors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, F) to unit rows (N, D)."""

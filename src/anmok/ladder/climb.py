@@ -153,7 +153,7 @@ def _open(scene: Scene, model: Model, plan: Plan, measured: Measured, seconds: f
     if scene.is_development:
         return ledger.Count(0, False)
     digest = plan.digest(scene.data_hash, scene.split_hash)
-    count = ledger.count(scene.data_hash, scene.split_hash, digest)
+    count = ledger.count(scene.data_hash, digest)
     opening = ledger.Opening(
         plan=digest,
         model=model.maker,
@@ -191,7 +191,7 @@ def _honesty(
         not_tried.append(NotTried("rung 0c, own descriptions", "none were given: --descriptions FILE"))
     not_tried.append(NotTried("fine-tuning (LoRA, last blocks, full)", "not in this version"))
     development = None
-    if not scene.is_development and chosen.step.key in ("1", "2"):  # rung 3 is too slow to be fitted five times more
+    if not scene.is_development and chosen.step.key in LEARNED:
         groups = measured.material.groups
         development = _cross_validated(scene, measured.material, groups, chosen.step.key).step.accuracy
     assumptions = (
@@ -215,7 +215,7 @@ def _honesty(
 
 def _adapter(model: Model, scene: Scene, text: TextSide, chosen: Evaluated, plan: Plan) -> Adapter:
     """The recommended rung as it is shipped: a zero-shot winner is its labels and prompts."""
-    asked = next((rung.ask for rung in text.rungs if rung.key == chosen.step.key and rung.key != "0d"), None)
+    asked = next((rung.ask for rung in text.rungs if rung.key == chosen.step.key), None)
     return Adapter(
         base=model.card.name,
         maker=model.maker,

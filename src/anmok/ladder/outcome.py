@@ -144,7 +144,7 @@ class NotTried:
 
 @dataclass(frozen=True, slots=True)
 class Honesty:
-    openings: int  # of this test set, by different plans, this one included
+    openings: int  # different plans that tested on these data, under any split, this one included
     is_replay: bool  # the same plan on the same data was opened before: not counted again
     labels_to_choose: int
     development: Estimate | None  # nested cross-validation of the recommended rung: "development", not a test

@@ -22,12 +22,15 @@ _CONSONANTS, _VOWELS = "bcdfghjklmnprstvw", "aeiou"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ZeroShot:
-    """One way to ask the text tower. ``head`` works on features; ``ask`` is the same question for ``Model.run``."""
+    """One way to ask the text tower. ``head`` works on features, or with ``embed`` on vectors made from them.
+
+    ``ask`` is the same question for ``Model.run``; none where the model itself would go another way.
+    """
 
     key: str
     rung: str
     head: Head
-    ask: Classify
+    ask: Classify | None
     embed: WordVectors | None = None  # 0d: features to vectors by the class probabilities, not by a matrix
 
     def logits(self, features: Array) -> Array:
@@ -52,7 +55,8 @@ def text_side(model: Model, classes: tuple[str, ...], plan: Plan) -> TextSide:
         heads = [(key, rung, ask, _head(projects, projects.text_vectors(ask))) for key, rung, ask in asks]
     except (Unsupported, Untranslatable) as error:
         return TextSide((), None, str(error))
-    rungs = [ZeroShot(key, rung, head, ask) for key, rung, ask, head in heads]
+    by_words = isinstance(projects, WordVectors)
+    rungs = [ZeroShot(key, rung, head, None if by_words else ask) for key, rung, ask, head in heads]
     if isinstance(projects, WordVectors):
         ask = Classify(classes)
         texts = projects.text_vectors(ask)

@@ -117,8 +117,8 @@ class English:
         openings = known.outcome.honesty.openings
         if openings > 1:
             parts.append(
-                f"The test set has been opened by {openings} different plans; each look makes the figure a "
-                "little too good."
+                f"The test images have been opened by {openings} different plans (models, settings or splits); "
+                "each look makes the figure a little too good."
             )
         return " ".join(parts)
 

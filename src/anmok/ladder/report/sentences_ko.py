@@ -115,8 +115,8 @@ class Korean:
         openings = known.outcome.honesty.openings
         if openings > 1:
             parts.append(
-                f"서로 다른 계획으로 테스트 세트를 {openings}번 열었습니다. 열어 볼수록 수치는 실제보다 "
-                "조금씩 좋게 나옵니다."
+                f"이 데이터는 모델·설정·분할이 서로 다른 계획으로 {openings}번 시험에 쓰였습니다. 열어 볼수록 수치는 "
+                "실제보다 조금씩 좋게 나옵니다."
             )
         return " ".join(parts)
 
