@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,8 @@ def temperature(joint: Joint, photos: Photos, model: Model) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(0.0, 5.0), method="bounded").x))
 
 
-def eye(model: Model):  # type: ignore[no-untyped-def]  # the part is a model file's own, which no interface names
+def eye(model: Model) -> Any:
+    """The picture part of `mini`: a model file's own, which no interface names."""
     return model.kind.eye
 
 

@@ -110,7 +110,8 @@ def test_prolip_reaches_a_minimum_that_noise_does_not_move() -> None:
     side = towers(20, 3)
     other = features * (1 + 1e-6 * np.random.default_rng(3).normal(size=features.shape)).astype(np.float32)
     one, two = (prolip(rows, labels, side.texts, side.projection, 10.0, 16) for rows in (features, other))
-    assert one.projection is not None and two.projection is not None
+    assert one.projection is not None
+    assert two.projection is not None
     assert np.abs(one.projection - side.projection).max() > 0.05
     np.testing.assert_allclose(one.projection, two.projection, atol=1e-3)
 

@@ -72,7 +72,7 @@ class _Problem:
     @property
     def size(self) -> int:
         """Of the flat unknowns, r times q."""
-        return self._rows.shape[1] * len(self._axes)
+        return int(self._rows.shape[1] * len(self._axes))
 
     def change(self, flat: Double) -> Double:
         """A Q' (r, D)."""
