@@ -22,7 +22,7 @@ from anmok.errors import Unsupported, Untranslatable, WrongState
 from anmok.inputs import Encoded, Item, Text
 from anmok.load import Model, tiny
 from anmok.results import Embedding, Result, Scores
-from anmok.tasks import Ask, Classify, Embed, Encoder, Projects
+from anmok.tasks import Ask, Classify, Embed, Encoder, Projects, WordVectors
 
 LABELS = ("a red car", "cat", "two dogs on a sofa")
 SENTENCES = ("a red car", "Two dogs!", "x", "a longer sentence about nothing in particular", "42 cats")
@@ -220,8 +220,8 @@ def test_scores_are_the_scaled_cosines_of_the_towers(one: Card) -> None:
     towers = model(one.name).towers
     assert isinstance(towers, Projects)
     features = np.stack([state.features for state in model(one.name).encode(images)])  # (B, F)
-    vectors = features @ towers.projection  # (B, D)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = towers.word_vectors(features) if isinstance(towers, WordVectors) else features @ towers.projection
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)  # (B, D)
     texts = towers.text_vectors(Classify(LABELS))  # (K, D)
     np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1.0, rtol=0, atol=1e-5)
     logits = towers.temperature * vectors @ texts.T + towers.bias  # (B, K)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from anmok.evidence.intervals import Estimate
+from anmok.evidence.intervals import Estimate, Interval
 
 FORMAT = "anmok.ladder/1"
 
@@ -134,6 +134,8 @@ class Recommendation:
     shots_enough: int | None  # labels per class from which the recommended rung is not worse than with all of them
     next_gain: float | None  # what doubling the labels would buy, from the curve; None where it cannot be told
     reason: str
+    lead: Interval | None = None  # over the majority control, on the same images
+    images_needed: int | None = None  # that would show the recommended rung good enough; None where nothing would
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,17 +33,19 @@ def recommendation(measured: Measured, scene: Scene, plan: Plan) -> Judged:
     commonest = int(np.bincount(measured.material.labels).argmax())
     majority = (held.labels == commonest)[None]
     useful = trial([(_MAJORITY, majority), ("chosen", chosen.correct)], held.groups, seed=plan.seed)
-    is_useful = judge(useful.contrasts([(_MAJORITY, "chosen")])[0], plan.margin).word is Word.BETTER
+    lead = useful.contrasts([(_MAJORITY, "chosen")])[0]
     few = [one for one in measured.curve if one.step.key == found.name]
     return Judged(
         Recommendation(
             key=found.name,
             best=found.best_name,
             is_decided=found.is_decided,
-            is_useful=is_useful,
+            is_useful=judge(lead, plan.margin).word is Word.BETTER,
             shots_enough=_shots_enough(few, chosen, held.groups, plan),
             next_gain=_next_gain(few, chosen),
             reason=found.reason,
+            lead=lead.interval,
+            images_needed=found.images_needed,
         ),
         tuple(_comparison(verdict) for verdict in found.verdicts),
     )

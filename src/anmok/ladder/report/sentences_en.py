@@ -227,7 +227,9 @@ class English:
         if majority is None:
             return "which is not shown to be better than guessing"
         share = _percent(majority.accuracy.value)
-        return f"not shown to be better than always answering “{self.facts.majority_class}” ({share})"
+        lead = self.facts.outcome.recommendation.lead
+        span = "" if lead is None else f": its true lead may be {_points_span(lead.low, lead.high)} points"
+        return f"not shown to be better than always answering “{self.facts.majority_class}” ({share}){span}"
 
     def _gained(self) -> str:
         found = contrast(self.facts.outcome, self.facts.chosen.key)

@@ -236,7 +236,9 @@ class Korean:
         if majority is None:
             return "찍는 것보다 낫다고 할 수 없습니다"
         share = _percent(majority.accuracy.value)
-        return f"늘 {self._majority_class()}고 답할 때({share})보다 낫다고 할 수 없습니다"
+        lead = self.facts.outcome.recommendation.lead
+        span = "" if lead is None else f". 둘의 차이는 95% 구간으로 {_points_span(lead.low, lead.high)}%p입니다"
+        return f"늘 {self._majority_class()}고 답할 때({share})보다 낫다고 할 수 없습니다{span}"
 
     def _gained(self) -> str:
         found = contrast(self.facts.outcome, self.facts.chosen.key)
