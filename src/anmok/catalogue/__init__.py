@@ -6,13 +6,11 @@ their own files through the entry point group ``anmok.models``: each entry names
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from importlib.metadata import entry_points
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
@@ -104,6 +102,8 @@ def card(name: str) -> Card:
     known = _all()
     if name in known:
         return known[name]
+    import difflib
+
     near = difflib.get_close_matches(name, [one for one in known if not known[one].is_hidden], n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else "`anmok models` lists them"
     raise UnknownModel(f"no model is called {name!r}; {hint}")
@@ -122,6 +122,8 @@ def _all() -> dict[str, Card]:
 
 
 def _files() -> Iterator[Traversable]:
+    from importlib.metadata import entry_points  # 40 ms, for those who list models
+
     homes = [resources.files("anmok.catalogue")]
     homes += [resources.files(entry.value) for entry in entry_points(group="anmok.models")]
     for home in homes:

@@ -70,3 +70,6 @@ def main() -> None:
     except BrokenPipeError:  # `anmok models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a disk or a permission, at a place where nobody could say more
+        what = f"{error.filename}: " if error.filename is not None else ""
+        fail(AnmokError(f"{what}{error.strerror or error}; anmok --debug shows where"))

@@ -38,6 +38,7 @@ def audit_command(
 
     Example: anmok audit photos/ predictions.csv --require "accuracy>=0.90"
     """
+    from anmok.cli.outputs import check_file
     from anmok.evidence.audit import audit
     from anmok.evidence.audit_gate import check, parse_gate
     from anmok.evidence.audit_rows import read_groups
@@ -49,6 +50,8 @@ def audit_command(
         raise BadRequest(f"{len(paths)} paths: want the folder of the images, if it is at hand, and the predictions")
     if lang not in ("en", "ko"):
         raise BadRequest(f"--lang {lang}: want en or ko")
+    if output is not None:
+        check_file(output, "verdict.json")
     gates = [parse_gate(text) for text in require or ()]
     names = tuple(name.strip() for name in classes.split(",") if name.strip())
     predictions = read_predictions(paths[-1], names or None)

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from anmok import catalogue
 from anmok.catalogue import Card
-from anmok.cli.console import note, out, print_json, progress_bar
+from anmok.cli.console import note, out, plain, print_json, progress_bar
+from anmok.errors import BadRequest
 from anmok.weights import fetch, is_fetched
 
 
@@ -24,6 +26,9 @@ def models_command(
     Example: anmok models --task classify
     """
     found = catalogue.cards(task)
+    if not found:
+        known = {name for one in catalogue.cards() for name in one.tasks}
+        raise BadRequest(f"no model is for the task {task!r}; there are {', '.join(sorted(known))}")
     if as_json:
         print_json([_plain(one) for one in found])
         return
@@ -71,7 +76,7 @@ def pull_command(
     """
     for name in names:
         one = catalogue.card(name)
-        wanted = [one, *(catalogue.card(part) for part in one.parts.values())]
+        wanted = [*(catalogue.card(part) for part in one.parts.values()), one]
         for part in wanted:
             with progress_bar(part.name) as report:
                 fetch(
@@ -95,10 +100,10 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="Print J
         print_json([asdict(check) for check in checks])
         return
     for check in checks:
-        mark = "[green]ok[/]" if check.is_ok else "[yellow]--[/]"
-        out.print(f"{mark}  [bold]{check.what}[/]: {check.found}", soft_wrap=True)
+        mark = ("ok", "green") if check.is_ok else ("--", "yellow")
+        out.print(Text.assemble(mark, "  ", plain(check.what, "bold"), ": ", plain(check.found)), soft_wrap=True)
         if check.remedy:
-            out.print(f"      {check.remedy}", style="dim", soft_wrap=True)
+            out.print(Text.assemble("      ", plain(check.remedy, "dim")), soft_wrap=True)
 
 
 def is_here(one: Card) -> bool:

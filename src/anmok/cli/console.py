@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from anmok.errors import AnmokError
 
@@ -23,16 +24,16 @@ def fail(error: AnmokError) -> NoReturn:
     """One line, the exit code of the error's class, and the traceback only where it was asked for."""
     if os.environ.get("ANMOK_DEBUG"):
         traceback.print_exception(error)
-    err.print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True)
+    _say("error:", "bold red", error)
     sys.exit(error.exit_code)
 
 
-def note(text: str) -> None:
-    err.print(f"[dim]note:[/] {_escaped(text)}", soft_wrap=True)
+def note(text: object) -> None:
+    _say("note:", "dim", text)
 
 
-def warn(text: str) -> None:
-    err.print(f"[yellow]warning:[/] {_escaped(text)}", soft_wrap=True)
+def warn(text: object) -> None:
+    _say("warning:", "yellow", text)
 
 
 def print_json(value: Any) -> None:
@@ -49,5 +50,11 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _escaped(text: object) -> str:
-    return str(text).replace("[", "\\[")
+def plain(text: object, style: str = "") -> Text:
+    """Text as it is, on one line: no markup is read in the user's file names and labels, and a character that no
+    terminal shows, such as the escape of a colour code, is written out."""
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)), style)
+
+
+def _say(kind: str, style: str, text: object) -> None:
+    err.print(Text.assemble((kind, style), " ", plain(text)), soft_wrap=True)

@@ -12,10 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 from anmok import catalogue
+from anmok.cli.outputs import check_folder
 from anmok.draw import hangul_font
+from anmok.errors import CannotWrite
 from anmok.weights import accepted, cache_dir, is_fetched
 
-_PACKAGES = {
+PACKAGES = {
     "torch": "pip install torch",
     "scikit-learn": "pip install scikit-learn",
     "tokenizers": "pip install tokenizers",
@@ -37,7 +39,7 @@ class Check:
 def examine() -> list[Check]:
     """All checks, in the order in which they matter."""
     system = Check("system", f"Python {platform.python_version()} on {platform.platform()}")
-    checks = [system, *(_package(name, remedy) for name, remedy in _PACKAGES.items())]
+    checks = [system, *(_package(name, remedy) for name, remedy in PACKAGES.items())]
     return [*checks, _devices(), _cache(), _mini(), _hub(), _licences(), _font()]
 
 
@@ -52,7 +54,7 @@ def _devices() -> Check:
     try:
         import torch
     except ImportError:
-        return Check("devices", "unknown without torch", False, _PACKAGES["torch"])
+        return Check("devices", "unknown without torch", False, PACKAGES["torch"])
     found = [f"CPU with {torch.get_num_threads()} threads"]
     found += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -62,11 +64,13 @@ def _devices() -> Check:
 
 def _cache() -> Check:
     folder = cache_dir()
+    try:
+        check_folder(folder)
+    except CannotWrite as error:
+        return Check("cache", str(error), False, "set ANMOK_CACHE to a folder of yours")
     standing = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(standing).free
     found = f"{folder} ({free / 1e9:.0f} GB free)"
-    if not os.access(standing, os.W_OK):
-        return Check("cache", found, False, "it cannot be written: set ANMOK_CACHE to a folder of yours")
     if free < _ROOM:
         return Check("cache", found, False, "nearly full: free space there or set ANMOK_CACHE")
     return Check("cache", found)
@@ -109,4 +113,6 @@ def _font() -> Check:
     path: Path | None = hangul_font()
     if path is None:
         return Check("Hangul font", "none found", False, "install Noto Sans CJK or Nanum Gothic, or set ANMOK_FONT")
+    if not path.is_file():
+        return Check("Hangul font", f"ANMOK_FONT is {path}, which is no file", False, "set it to a .ttf or .otf file")
     return Check("Hangul font", str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from anmok.cli.console import err, note, out, print_json, progress_bar, warn
-from anmok.errors import BadData, BadRequest
+from anmok.errors import BadRequest
 
 if TYPE_CHECKING:
     from anmok.ladder import Dataset, Plan
@@ -46,10 +46,16 @@ def ladder_command(
 
     Example: anmok ladder photos/ --out report
     """
+    from anmok.cli.outputs import check_folder
     from anmok.ladder import Plan
+    from anmok.ladder.dataset import read_sentences
+    from anmok.ladder.report import render, report_json
 
     if lang not in ("en", "ko"):
         raise BadRequest(f"--lang {lang}: want en or ko")
+    check_folder(output, "give another folder by --out")
+    if photos and output.resolve() == Path(photos).expanduser().resolve():
+        raise BadRequest(f"--out {output} holds the photos; give another folder")
     accepted = tuple(accept_licence or ())
     names = tuple(name.strip() for name in classes.split(",") if name.strip())
     dataset = _dataset(photos, labels, names, test, demo, accepted)
@@ -58,7 +64,7 @@ def ladder_command(
         margin=margin,
         groups=groups,
         seed=seed,
-        descriptions=_descriptions(descriptions, dataset),
+        descriptions=() if descriptions is None else read_sentences(descriptions, dataset.classes),
     )
     language: Literal["en", "ko"] = "ko" if lang == "ko" else "en"
     if dataset.labels is None:
@@ -67,10 +73,8 @@ def ladder_command(
     climbed = _climbed(dataset, plan, accepted)
     _write(climbed, output, language)
     if as_json:
-        print_json(climbed.outcome.to_dict())
+        print(report_json(climbed.outcome), end="")
         return
-    from anmok.ladder.report.terminal import render
-
     render(climbed.outcome, out, language)
     note(f"the report is in {output / 'index.html'}; the winner in {output / 'best'}")
 
@@ -85,18 +89,22 @@ def _dataset(
 ) -> Dataset:
     from anmok.ladder import dataset, demos, huggingface
 
+    if not photos and not demo:
+        raise BadRequest("give a folder: anmok ladder photos/ (or --demo solar)")
+    if photos and demo:
+        raise BadRequest(f"give {photos} or --demo {demo}, not both")
+    folder = Path(photos).expanduser()
+    is_data_set = photos.startswith("hf:") or huggingface.is_saved(folder)
+    given = [name for name, value in (("labels", labels), ("classes", classes), ("test", test)) if value]
+    if given and (demo or is_data_set):
+        raise BadRequest(f"--{given[0]} is for a folder of images; {photos or demo} brings its own labels: drop it")
     if demo:
         with progress_bar(f"demo {demo}") as report:
             found = demos.demo(demo, accept=accepted, progress=lambda _, done, total: report(done, total))
         note(f"{found.title}: {len(found.paths):,} images, licence {found.licence}")
         return found
-    if not photos:
-        raise BadRequest("give a folder: anmok ladder photos/ (or --demo solar)")
-    if photos.startswith("hf:"):
-        return huggingface.read(photos.removeprefix("hf:"))
-    folder = Path(photos).expanduser()
-    if huggingface.is_saved(folder):
-        return huggingface.read(str(folder))
+    if is_data_set:
+        return huggingface.read(photos.removeprefix("hf:") if photos.startswith("hf:") else str(folder))
     return dataset.read(folder, labels=labels, classes=classes, test=test)
 
 
@@ -106,10 +114,7 @@ def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...]) -> Climbed
 
     model = load(plan.model, accept_licences=accepted)
     with _stages() as progress:
-        climbed = climb(dataset, model, plan, reproduce=_command(), progress=progress)
-    for warning in climbed.outcome.data.warnings:
-        warn(warning)
-    return climbed
+        return climb(dataset, model, plan, reproduce=_command(), progress=progress)
 
 
 @contextmanager
@@ -125,8 +130,11 @@ def _stages() -> Iterator[Progress]:
 
 def _write(climbed: Climbed, output: Path, language: Literal["en", "ko"]) -> None:
     from anmok.ladder.report import write_report
+    from anmok.ladder.report.phrases import spoken
     from anmok.ladder.show import predictions, thumbnails
 
+    for warning in climbed.outcome.data.warnings:
+        warn(spoken(warning, language))
     write_report(climbed.outcome, thumbnails(climbed), output, lang=language, predictions=predictions(climbed))
     climbed.best.write(output / "best")
 
@@ -143,32 +151,16 @@ def _glance(
     from anmok.load import load
 
     with progress_bar("zero-shot") as report:
-        seen = glance(dataset, load(plan.model, accept_licences=accepted), progress=report)
+        model = load(plan.model, accept_licences=accepted)
+        seen = glance(dataset, model, descriptions=plan.descriptions, progress=report)
+    if seen.unread:
+        warn(f"{len(seen.unread)} images cannot be read and are left out; the first: {seen.unread[0]}")
     seen.write(output, language)
     if as_json:
         print_json(seen.to_dict())
         return
-    out.print(seen.text(language), soft_wrap=True)
+    out.print(Text(seen.text(language)), soft_wrap=True)
     note(f"predictions are in {output / 'predictions.parquet'}")
-
-
-def _descriptions(path: Path | None, dataset: Dataset) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    if path is None:
-        return ()
-    if not path.is_file():
-        raise BadData(f"{path}: no such file; it needs the columns label,sentence")
-    rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    sentences: dict[str, list[str]] = {}
-    for number, row in enumerate(rows, start=1):
-        if number == 1 and [cell.strip().lower() for cell in row[:2]] == ["label", "sentence"]:
-            continue
-        if len(row) != 2 or not row[1].strip():
-            raise BadData(f"{path}: line {number} is not label,sentence")
-        sentences.setdefault(row[0].strip(), []).append(row[1].strip())
-    unknown = sorted(set(sentences) - set(dataset.classes))
-    if unknown:
-        raise BadData(f"{path}: describes classes that are not there: {', '.join(unknown[:5])}")
-    return tuple((label, tuple(lines)) for label, lines in sentences.items())
 
 
 def _command() -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from anmok.cli.console import note, out, print_json, progress_bar, warn
+from anmok.cli.console import note, out, plain, print_json, progress_bar, warn
 from anmok.errors import BadRequest
 from anmok.load import Model
 from anmok.results import Failure, Scores
@@ -41,6 +42,8 @@ def classify_command(
     names = tuple(name.strip() for name in labels.split(",") if name.strip())
     if not names and not head:
         raise BadRequest("give --labels cat,dog, or --head report/best")
+    if names and head:
+        raise BadRequest("give --labels or --head, not both: a head has the labels that it was trained on")
     source = head if not head or head.startswith((".", "/", "~")) else f"./{head}"
     loaded = load(source or model, device=device, accept_licences=accept_licence or ())
     ask = Classify(names or None, tuple(templates) if templates else None, None, threshold, top_k)
@@ -48,11 +51,12 @@ def classify_command(
     if as_json:
         print_json([{"image": str(path), **answer.to_dict()} for path, answer in rows])
     failures = [answer for _, answer in rows if isinstance(answer, Failure)]
-    for failure in failures:
-        warn(str(failure.error))
+    is_hopeless = len(failures) == len(rows)
+    for failure in failures[is_hopeless:]:
+        warn(failure.error)
     if not as_json:
         _print_scores(rows)
-    if len(failures) == len(rows):
+    if is_hopeless:
         raise failures[0].error
 
 
@@ -76,7 +80,8 @@ def _print_scores(rows: list[tuple[Path, Scores | Failure]]) -> None:
             note(f"this model reads English; translated: {', '.join(pairs)}")
             has_said = True
         shown = "  ".join(f"{label} {score:.3f}" for label, score in answer.top(answer.top_k or 3))
-        out.print(f"{path}  [bold]{answer.label or '(no label fits)'}[/]  {shown}", soft_wrap=True)
+        best = plain(answer.label or "(no label fits)", "bold")
+        out.print(Text.assemble(plain(path), "  ", best, "  ", plain(shown)), soft_wrap=True)
 
 
 def embed_command(
@@ -92,10 +97,12 @@ def embed_command(
     Example: anmok embed photos/ -o vectors.parquet
     """
     from anmok.bulk import embed_files
+    from anmok.cli.outputs import check_file
     from anmok.load import load
 
     if space not in ("image", "features"):
         raise BadRequest(f"--space {space}: want image or features")
+    check_file(output, "vectors.parquet")
     paths = _expanded(images)
     loaded = load(model, device=device, accept_licences=accept_licence or ())
     with progress_bar("embed") as report:
@@ -103,7 +110,7 @@ def embed_command(
             loaded, paths, output, space="image" if space == "image" else "features", progress=report
         )
     for failure in failures:
-        warn(str(failure.error))
+        warn(failure.error)
     note(f"{len(paths) - len(failures)} vectors in {output}")
 
 

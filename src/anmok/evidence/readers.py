@@ -56,18 +56,10 @@ def read_predictions(path: Path, classes: Sequence[str] | None = None) -> Predic
     """
     if not path.exists():
         raise BadData(f"{path}: no such file; {WANTED}")
-    if path.is_dir():
-        return _from_folder(path, classes)
-    if path.name == "predict_results.txt":
-        return from_predict_results(path, classes)
-    if path.name == ROBOFLOW_LABELS:
-        raise BadData(f"{path}: labels without predictions; give its folder as the images, and a predictions file")
-    if path.suffix.lower() in _PICKLES:
-        raise BadData(f"{path}: may hold pickled code and is not opened; save a .csv, or an .npz by np.savez")
-    reader = _BY_SUFFIX.get(path.suffix.lower())
-    if reader is None:
-        raise BadData(f"{path}: unknown kind of file; {WANTED}")
-    return reader(path, classes)
+    try:
+        return _from_folder(path, classes) if path.is_dir() else _from_file(path, classes)
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read ({error.strerror}); are you allowed to?") from None
 
 
 def read_folder(root: Path) -> Folder:
@@ -90,6 +82,19 @@ def read_folder(root: Path) -> Folder:
     ]
     names = tuple(clean_name("/".join(part)) for part in parts)
     return Folder(root, names, paths, tuple(labels), tuple(split))
+
+
+def _from_file(path: Path, classes: Sequence[str] | None) -> Predictions:
+    if path.name == "predict_results.txt":
+        return from_predict_results(path, classes)
+    if path.name == ROBOFLOW_LABELS:
+        raise BadData(f"{path}: labels without predictions; give its folder as the images, and a predictions file")
+    if path.suffix.lower() in _PICKLES:
+        raise BadData(f"{path}: may hold pickled code and is not opened; save a .csv, or an .npz by np.savez")
+    reader = _BY_SUFFIX.get(path.suffix.lower())
+    if reader is None:
+        raise BadData(f"{path}: unknown kind of file; {WANTED}")
+    return reader(path, classes)
 
 
 def _from_folder(path: Path, classes: Sequence[str] | None) -> Predictions:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anmok import geometry, media
-from anmok.errors import BadMedia, CannotWrite
+from anmok.errors import BadData, BadMedia, CannotWrite
 from anmok.load import Model
 from anmok.results import Embedding
 from anmok.tasks import Embed
@@ -96,6 +96,8 @@ def _database() -> Iterator[sqlite3.Connection]:
         raise CannotWrite(
             f"{path.parent}: the cache cannot be written ({error}); free space there or set ANMOK_CACHE"
         ) from None
+    except sqlite3.DatabaseError as error:
+        raise BadData(f"{path} is damaged ({error}); delete it, and the features are computed again") from None
 
 
 def _read_chunk(

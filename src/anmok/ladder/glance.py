@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -95,8 +95,15 @@ class Glance:
             beside.write_text(self.text(language) + "\n", encoding="utf-8")
 
 
-def glance(dataset: Dataset, model: Model, *, progress: Callable[[int, int], None] | None = None) -> Glance:
-    """Zero-shot answers for every image that can be read.
+def glance(
+    dataset: Dataset,
+    model: Model,
+    *,
+    descriptions: Sequence[tuple[str, tuple[str, ...]]] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Glance:
+    """Zero-shot answers for every image that can be read. ``descriptions``: sentences of classes, instead of their
+    names.
 
     Raises:
         BadData: not one can be read.
@@ -105,7 +112,9 @@ def glance(dataset: Dataset, model: Model, *, progress: Callable[[int, int], Non
     names: list[str] = []
     answers: list[Scores] = []
     unread: list[str] = []
-    replies = model.map(dataset.paths, Classify(dataset.classes))
+    described = dict(descriptions)
+    sentences = tuple(described.get(name, (name,)) for name in dataset.classes) if described else None
+    replies = model.map(dataset.paths, Classify(dataset.classes, descriptions=sentences))
     for name, answer in zip(dataset.names, replies, strict=True):
         if isinstance(answer, Failure):
             unread.append(name)

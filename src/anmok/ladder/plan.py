@@ -30,8 +30,10 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.shots or min(self.shots) < 1 or list(self.shots) != sorted(set(self.shots)):
             raise BadRequest(f"shots {self.shots}: want increasing whole numbers from 1")
-        if self.draws < 1 or not 0 < self.margin < 0.5 or not 0 < self.test_share <= 0.5:
-            raise BadRequest("plan: draws >= 1, 0 < margin < 0.5, 0 < test share <= 0.5")
+        if not 0 < self.margin < 0.5:
+            raise BadRequest(f"margin {self.margin}: want a share between 0 and 0.5, such as 0.01")
+        if self.draws < 1 or not 0 < self.test_share <= 0.5:
+            raise BadRequest(f"draws {self.draws}, test share {self.test_share}: want 1 or more, and 0 to 0.5")
         if self.groups not in ("auto", "duplicates", "none"):
             raise BadRequest(f"groups {self.groups!r}: want auto, duplicates or none")
 

@@ -59,7 +59,8 @@ def prepare(dataset: Dataset, model: Model, plan: Plan, progress: Progress | Non
     dataset, looked = _usable(dataset, looked)
     assert dataset.labels is not None
     if len(dataset.classes) < 2:
-        raise BadData(f"{dataset.title}: only one class has usable images; a comparison needs at least two")
+        why = "".join(f"; {warning}" for warning in dataset.warnings)
+        raise BadData(f"{dataset.title}: a comparison needs two classes with usable images{why}")
     labels = dataset.labels
     found = grouping(dataset, looked, plan.groups, plan.seed)
     warnings: tuple[str, ...] = ()

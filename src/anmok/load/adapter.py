@@ -81,7 +81,7 @@ class Adapter:
     def check(self, base: str, maker: str) -> None:
         """Refuses a base other than the one it was trained on."""
         if (base, maker) != (self.base, self.maker):
-            raise WrongState(f"this adapter was trained on {self.maker}, not on {maker}")
+            raise WrongState(f"this adapter was trained on {self.maker}, not on {maker}; run `anmok ladder` again")
 
     def complete(self, ask: Classify) -> Classify:
         """The ask with the adapter's own labels, prompts and threshold filled in."""
@@ -127,8 +127,8 @@ class Adapter:
             if content["format"] != FORMAT:
                 raise BadData(f"{path}: format {content['format']}, but this version reads format {FORMAT}")
             return _from_content(content, folder)
-        except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-            raise BadData(f"{path}: not an anmok adapter ({error})") from None
+        except (KeyError, TypeError, AttributeError, ValueError) as error:  # ValueError: no UTF-8, no TOML, no number
+            raise BadData(f"{path}: not an anmok adapter ({error}); let `anmok ladder` write it again") from None
 
 
 def _from_content(content: dict[str, Any], folder: Path) -> Adapter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,16 +110,23 @@ def _kind(one: Card) -> Any:
 
 
 def _device(name: str) -> str:
-    if name != "auto":
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise Unsupported(f"device {name!r}: want auto, cpu, cuda, cuda:1 or mps")
+    if name == "cpu":
         return name
     try:
         import torch
     except ModuleNotFoundError:
         return "cpu"  # whoever needs torch says so on import
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = {"cuda": cuda, "mps": int(torch.backends.mps.is_available())}
+    if name == "auto":
+        return next((kind for kind, count in here.items() if count), "cpu")
+    kind, _, index = name.partition(":")
+    if int(index or 0) >= here[kind]:
+        raise Unsupported(f"device {name!r}: torch finds {here[kind]} such devices on this machine; use auto or cpu")
+    return name
 
 
 def _pinned(one: Card, revision: str) -> Card:

@@ -63,8 +63,7 @@ class Model:
         """Each picture once, for many asks."""
         states: list[Encoded] = []
         for start in range(0, len(images), BATCH):
-            inputs = [self._prepare(source) for source in images[start : start + BATCH]]
-            states += self._encode(inputs)
+            states += cast("list[Encoded]", self._states(images[start : start + BATCH]))
         return states
 
     def map(
@@ -156,7 +155,10 @@ class Model:
         return self.kind.prepare(media.read(item))
 
     def _states(self, items: Sequence[Item]) -> list[Encoded | Text]:
-        return self._encoded([self._prepare(item) for item in items])
+        if len(items) == 1:
+            return self._encoded([self._prepare(items[0])])
+        with ThreadPoolExecutor(_DECODERS) as pool:  # decoding and resizing let go of the interpreter's lock
+            return self._encoded(list(pool.map(self._prepare, items)))
 
     def _encoded(self, ready: Sequence[NDArray[np.float32] | Encoded | Text]) -> list[Encoded | Text]:
         """Arrays become states, in groups of equal shape; what is a state already passes through."""
