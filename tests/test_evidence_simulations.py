@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 
@@ -15,20 +10,10 @@ from anmok.evidence.intervals import accuracy
 from anmok.evidence.power import images_to_settle
 from anmok.evidence.splits import seal
 from anmok.evidence.verdict import Word
+from benchmark_code import benchmark
 
 
-def _load() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "simulate_evidence.py"
-    spec = importlib.util.spec_from_file_location("simulate_evidence", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-simulate = _load()
+simulate = benchmark("simulate_evidence")
 Images, Pair = simulate.Images, simulate.Pair
 
 
