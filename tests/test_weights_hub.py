@@ -21,7 +21,7 @@ from huggingface_hub import constants
 
 from anmok.catalogue.sources import LICENCES, HubSource
 from anmok.errors import BadWeights, CannotWrite, LicenceRequired, WeightsUnavailable
-from anmok.weights import fetch, is_fetched
+from anmok.weights import fetch, is_fetched, revision_of
 
 MIT = LICENCES["mit"]
 OLD, NEW = "a" * 40, "b" * 40
@@ -125,6 +125,7 @@ def test_the_first_pull_locks_what_it_found(place: Path, hub: Hub) -> None:
     assert found["sub/config.json"].read_bytes() == b"{}"
     assert found["sub/config.json"].parent.parent == found["model.safetensors"].parent
     assert ("model.safetensors", len(NET), len(NET)) in seen
+    assert revision_of(SOURCE, found) == OLD  # the commit, where the source named none
     lock = locked(place)
     assert (lock["origin"], lock["revision"]) == ("owner/net", OLD)
     entries = lock["entries"]

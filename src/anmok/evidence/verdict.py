@@ -191,7 +191,7 @@ def _images_to_decide(chosen: Standing, rungs: Sequence[Candidate], tried: Trial
 
 
 def _reason(chosen: Standing, best: Standing, standings: Sequence[Standing], margin: float) -> str:
-    points, bound = f"{100 * margin:g} points", f"{100 * chosen.worst_shortfall:.1f}"
+    points, bound = f"{100 * margin:g} point{'' if margin == 0.01 else 's'}", f"{100 * chosen.worst_shortfall:.1f}"
     if not chosen.is_good_enough:
         return (
             f"undecided: {chosen.name} is the cheapest whose observed shortfall to {best.name} is within "

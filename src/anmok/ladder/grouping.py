@@ -17,6 +17,8 @@ from anmok.pairing import unit
 
 Labels = NDArray[np.int64]
 
+_NOTHING = 1e-6  # of the features' length: far below any difference between two pictures, above rounding
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouping:
@@ -33,9 +35,7 @@ class Grouping:
 def grouping(dataset: Dataset, looked: Looked, policy: str, seed: int) -> Grouping:
     """``policy`` as in ``Plan.groups``: auto, duplicates or none."""
     assert dataset.labels is not None
-    # Centred, since pooled features are all positive and any two pictures of one kind would look alike.
-    rows = unit(looked.features - looked.features.mean(0))
-    duplicates = duplicate_groups(rows, looked.dhash, sha=[facts.sha256 for facts in looked.facts])
+    duplicates = near_duplicates(looked)
     classes = [dataset.classes[label] for label in dataset.labels]
     metadata = collect(dataset.names, classes, looked.facts)
     leaks = find_leaks(metadata, dataset.labels, dataset.groups, seed=seed)
@@ -50,6 +50,16 @@ def grouping(dataset: Dataset, looked: Looked, policy: str, seed: int) -> Groupi
         return Grouping(copies, copies, duplicates, leaks, "near-duplicates")
     groups = merge_groups(copies, leaks.recommended.group).astype(np.int64)
     return Grouping(groups, copies, duplicates, leaks, f"{leaks.recommended.name}, and near-duplicates")
+
+
+def near_duplicates(looked: Looked) -> DuplicateGroups:
+    """Which of the images that were looked at are near-copies of one another."""
+    # Centred, since pooled features are all positive and any two pictures of one kind would look alike.
+    mean = looked.features.mean(0)  # (F,)
+    # A picture that is the mean itself has no direction left: all such share one of their own.
+    own = np.full((len(looked.features), 1), _NOTHING * (1 + np.linalg.norm(mean)), np.float32)
+    rows = unit(np.hstack([looked.features - mean, own]))  # (n, F + 1)
+    return duplicate_groups(rows, looked.dhash, sha=[facts.sha256 for facts in looked.facts])
 
 
 def conflicting(looked: Looked, labels: Labels) -> Sequence[int]:

@@ -77,8 +77,8 @@ def prepare(dataset: Dataset, model: Model, plan: Plan, progress: Progress | Non
     lonely = [name for i, name in enumerate(dataset.classes) if (labels[pool] == i).sum() == 1]
     if lonely:
         warnings = (*warnings, f"one image only to learn from: {', '.join(lonely[:5])}")
-    data_hash = _digest([facts.sha256 for facts in looked.facts], [dataset.classes[i] for i in labels])
-    split_hash = _digest([looked.facts[i].sha256 for i in test], [])
+    data_hash = digest([facts.sha256 for facts in looked.facts], [dataset.classes[i] for i in labels])
+    split_hash = digest([looked.facts[i].sha256 for i in test], [])
     every = (*dataset.warnings, *warnings)
     return Scene(dataset, looked, found, labels, pool, test, is_development, data_hash, split_hash, every)
 
@@ -130,7 +130,7 @@ def _own_test(is_test: NDArray[np.bool_], found: Grouping) -> tuple[Labels, Labe
     return pool, np.flatnonzero(is_test), warnings
 
 
-def _digest(hashes: list[str], labels: list[str]) -> str:
+def digest(hashes: list[str], labels: list[str]) -> str:
     """Of a set of images with their labels, in whatever order or folder they lie."""
     rows = sorted(zip(hashes, labels, strict=True)) if labels else sorted(hashes)
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:32]

@@ -23,7 +23,7 @@ def thumbnails(climbed: Climbed) -> dict[int, bytes]:
     wanted = {index for confusion in outcome.confusions for index in confusion.examples}
     wanted |= {suspect.index for suspect in outcome.suspects}
     wanted |= {index for pair in outcome.duplicates for index in (pair.first, pair.second)}
-    return {index: _thumbnail(media.read(climbed.scene.dataset.paths[index])) for index in sorted(wanted)}
+    return {index: thumbnail(media.read(climbed.scene.dataset.paths[index])) for index in sorted(wanted)}
 
 
 def predictions(climbed: Climbed) -> pa.Table:
@@ -51,7 +51,7 @@ def predictions(climbed: Climbed) -> pa.Table:
     )
 
 
-def _thumbnail(image: media.Image) -> bytes:
+def thumbnail(image: media.Image) -> bytes:
     picture = pillow.fromarray(image)
     picture.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()

@@ -15,7 +15,7 @@ from anmok.errors import BadRequest, MissingDependency, UnknownModel, Unsupporte
 from anmok.load.adapter import Adapter
 from anmok.load.model import Model
 from anmok.tasks import Setup
-from anmok.weights import fetch, to_safetensors
+from anmok.weights import fetch, revision_of, to_safetensors
 
 DTYPES = ("float32", "bfloat16")
 
@@ -40,7 +40,13 @@ def load(
         accept_licences: names of licences that you accept, beside those in ``ANMOK_ACCEPT_LICENCES``.
 
     Raises:
-        UnknownModel, LicenceRequired, WeightsUnavailable, BadWeights, MissingDependency, Unsupported
+        UnknownModel: no card of that name; the message offers the nearest.
+        LicenceRequired: its licence was not accepted.
+        WeightsUnavailable: hub or package index cannot be reached, or lack the files.
+        BadWeights: a file is not the pinned one, or does not fit the net.
+        MissingDependency: a package that this family needs is not installed.
+        Unsupported: a device, dtype or runtime that is not to be had here.
+        BadData: the folder of an adapted model is not one, or damaged.
     """
     if _is_path(name):
         adapter = Adapter.read(Path(name).expanduser())
@@ -60,7 +66,10 @@ def load(
         role: load(part, device=device, dtype=dtype, accept_licences=accept_licences)
         for role, part in one.parts.items()
     }
-    setup = dataclasses.replace(_setup(one, device, dtype, parts), files=_readable(files))
+    setup = _setup(one, device, dtype, parts)
+    # A branch can move: what was computed is kept under the commit that it was computed with.
+    commit = revision_of(one.source, files)
+    setup = dataclasses.replace(setup, files=_readable(files), revision=commit or setup.revision)
     return Model(one, _kind(one).from_files(setup), setup)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from anmok.catalogue.sources import FolderSource, HubSource, Licence, PackageSource, Source
 from anmok.weights.cache import Progress
 from anmok.weights.folder import from_folder
-from anmok.weights.hub import from_hub, is_hub_here
+from anmok.weights.hub import commit_of, from_hub, is_hub_here
 from anmok.weights.licence import require_licence
 from anmok.weights.package import from_package, is_package_here
 
@@ -46,6 +46,11 @@ def fetch(
             return from_folder(source)
         case _:
             return {}
+
+
+def revision_of(source: Source, files: Mapping[str, Path]) -> str:
+    """What exactly the fetched files are: the commit where the source names a branch, or none at all."""
+    return commit_of(files) if isinstance(source, HubSource) else ""
 
 
 def is_fetched(source: Source) -> bool:

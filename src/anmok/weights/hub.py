@@ -115,6 +115,11 @@ def _cached(source: HubSource, file: str, revision: str) -> _Found | None:
     return _Found(Path(found)) if isinstance(found, str) else None
 
 
+def commit_of(files: Mapping[str, Path]) -> str:
+    """The commit that files of ``from_hub`` are of, whatever branch or tag was asked for."""
+    return next((_commit_of(path, file) for file, path in files.items()), "")
+
+
 def _commit_of(path: Path, file: str) -> str:
     return path.parents[file.count("/")].name  # .../snapshots/<commit>/<file>
 

@@ -76,7 +76,7 @@ def render_page(
         "rungs": _rungs(known, lang),
         "word": lambda found: _word(outcome, found, lang),
         "called": lambda key: rung_called(outcome, key, lang),
-        "thumbnail": {index: _data_uri(index, picture) for index, picture in thumbnails.items()},
+        "thumbnail": {index: data_uri(index, picture) for index, picture in thumbnails.items()},
         "shots": sorted({step.shots for step in outcome.curve if step.shots}),
         "limits": {
             "confusions": SHOWN_CONFUSIONS,
@@ -87,11 +87,11 @@ def render_page(
         **_charts(known, lang),
         **_classes(known),
     }
-    return _environment(lang).get_template("page.html.j2").render(context)
+    return environment(lang).get_template("page.html.j2").render(context)
 
 
 @cache
-def _environment(lang: Lang) -> Environment:
+def environment(lang: Lang) -> Environment:
     environment = Environment(
         loader=PackageLoader("anmok.ladder.report"),
         autoescape=True,
@@ -212,7 +212,7 @@ def _leak_chart(outcome: Outcome, lang: Lang) -> Markup:
     return leak_bars(claims, (leak.majority, words["majority"]), Figures(lang), title)
 
 
-def _data_uri(index: int, picture: bytes) -> str:
+def data_uri(index: int, picture: bytes) -> str:
     for magic, kind in _MAGIC:
         if picture.startswith(magic):
             return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
