@@ -12,7 +12,6 @@ from anmok.evidence.splits import seal
 from anmok.evidence.verdict import Word
 from benchmark_code import benchmark
 
-
 simulate = benchmark("simulate_evidence")
 Images, Pair = simulate.Images, simulate.Pair
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_code import benchmark
 
 from anmok.evidence.groups import DuplicateGroups
 from anmok.evidence.leaks import LeakReport
@@ -21,6 +20,7 @@ from anmok.ladder.plan import Plan
 from anmok.ladder.zero_shot import TextSide, ZeroShot
 from anmok.load import Head
 from anmok.tasks import Classify
+from benchmark_code import benchmark
 
 simulate = benchmark("simulate_ladder")
 CLASSES = ("a", "b", "c", "d")

@@ -181,7 +181,8 @@ def _add_folder(table: _Table, folder: Folder, places: Sequence[int], prediction
         for place, label in zip(places, table.labels, strict=True)
         if label and folder.labels[place] and clean(folder.labels[place]) != label
     ]
-    if differs and not _are_numbers(table.labels):
+    are_classes = set(table.labels) & {clean(label) for label in folder.labels}  # images/ alone is no class
+    if differs and are_classes and not _are_numbers(table.labels):
         table.notes.append(Note("labels_differ", (len(differs), listed(differs))))
     table.names = [folder.names[place] for place in places]
     table.paths = [folder.paths[place] for place in places]

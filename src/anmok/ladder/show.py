@@ -52,6 +52,7 @@ def predictions(climbed: Climbed) -> pa.Table:
 
 
 def thumbnail(image: media.Image) -> bytes:
+    """JPEG bytes, at most 160 pixels a side."""
     picture = pillow.fromarray(image)
     picture.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()

@@ -92,7 +92,8 @@ def render_page(
 
 @cache
 def environment(lang: Lang) -> Environment:
-    environment = Environment(
+    """Where the templates are, with figures written in ``lang``."""
+    made = Environment(
         loader=PackageLoader("anmok.ladder.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -113,14 +114,14 @@ def environment(lang: Lang) -> Environment:
         "ratio": figures.ratio,
         "p_value": figures.p_value,
     }
-    environment.filters |= {name: _tying(written) for name, written in numbers.items()}
-    environment.filters |= {
+    made.filters |= {name: _tying(written) for name, written in numbers.items()}
+    made.filters |= {
         "tied": tied,
         "said": lambda text: _said(text, lang),
         "name": lambda text: Markup("<bdi>{}</bdi>").format(text),
         "gain_span": lambda found: tied(figures.points_span(found.low, found.high)),
     }
-    return environment
+    return made
 
 
 def _tying(written: Callable[..., str]) -> Callable[..., str]:
@@ -213,6 +214,7 @@ def _leak_chart(outcome: Outcome, lang: Lang) -> Markup:
 
 
 def data_uri(index: int, picture: bytes) -> str:
+    """A picture inside the page. Raises `BadMedia` for one that no browser would show."""
     for magic, kind in _MAGIC:
         if picture.startswith(magic):
             return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
