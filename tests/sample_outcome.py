@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from anmok.catalogue import card
 from anmok.evidence.intervals import Estimate, wilson
 from anmok.ladder.outcome import (
     ClassRow,
@@ -25,10 +26,7 @@ from anmok.ladder.outcome import (
     Suspect,
 )
 
-NOTE = (
-    "EfficientNet-Lite2 and all-MiniLM-L6-v2 joined by a linear map: a word-vector stand-in for CLIP, not "
-    "CLIP. Good features for a few labels; weak zero-shot."
-)
+NOTE = card("mini").summary
 REASON = "2 is the cheapest shown to lack at most 1 points (here 0.9 at most)"
 TESTED, WORTH = 667, 212.4
 CLASSES = ("functional", "defective")

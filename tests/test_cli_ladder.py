@@ -153,13 +153,14 @@ def test_an_own_test_folder(here: Path) -> None:
 def test_a_folder_without_labels_gets_a_first_look(here: Path) -> None:
     write(here, {"flat/1.png": RED[0], "flat/2.png": BLUE[0], "flat/3.png": BLUE[1]})
     ran = fine(*typed("ladder flat --classes red,blue"))
-    assert ran.out.startswith("3 images, none labelled: this is what fake says")
+    assert ran.out.startswith("fake sorted 3 images without labels into 2 classes")
     assert "blue 2, red 1" in ran.out
-    assert sorted(path.name for path in (here / "report").iterdir()) == ["predictions.parquet", "summary.txt"]
+    written = sorted(path.name for path in (here / "report").iterdir())
+    assert written == ["index.html", "label_me.csv", "label_more.csv", "predictions.parquet", "report.json"]
     rows = pq.read_table(here / "report" / "predictions.parquet").to_pylist()
     assert [(row["image"], row["pred"]) for row in rows] == [("1.png", "red"), ("2.png", "blue"), ("3.png", "blue")]
     korean = fine(*typed("ladder flat --classes 빨강,파랑 --lang ko"))
-    assert korean.out.startswith("이미지 3장에 아직 라벨이 없습니다.")
+    assert korean.out.startswith("fake가 라벨 없는 이미지 3장을")
 
 
 def test_a_first_look_takes_own_sentences(here: Path) -> None:

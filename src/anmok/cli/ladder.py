@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.text import Text
 
-from anmok.cli.console import err, note, out, print_json, progress_bar, warn
+from anmok.cli.console import err, note, out, progress_bar, warn
 from anmok.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def ladder_command(
     margin: Annotated[float, typer.Option(help="The smallest gain that matters to you: 0.01 is one point.")] = 0.01,
     groups: Annotated[str, typer.Option(help="auto, duplicates or none: what no split may divide.")] = "auto",
     seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
+    threshold: Annotated[float, typer.Option(help="With --classes: no answer below this score.")] = 0.0,
     lang: Annotated[str, typer.Option(help="Language of the report: en or ko.")] = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
     accept_licence: Annotated[list[str] | None, typer.Option("--accept-licence", help="A licence you accept.")] = None,
@@ -68,8 +70,10 @@ def ladder_command(
     )
     language: Literal["en", "ko"] = "ko" if lang == "ko" else "en"
     if dataset.labels is None:
-        _glance(dataset, plan, output, language, accepted, as_json)
+        _glance(dataset, plan, threshold, output, language, accepted, as_json)
         return
+    if threshold:
+        raise BadRequest("--threshold is for images without labels, with --classes; drop it")
     climbed = _climbed(dataset, plan, accepted)
     _write(climbed, output, language)
     if as_json:
@@ -142,29 +146,47 @@ def _write(climbed: Climbed, output: Path, language: Literal["en", "ko"]) -> Non
 def _glance(
     dataset: Dataset,
     plan: Plan,
+    threshold: float,
     output: Path,
     language: Literal["en", "ko"],
     accepted: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    from anmok.ladder.glance import glance
+    from anmok.ladder.glance import glance, pictures
+    from anmok.ladder.report.glance import glance_json, write_glance
+    from anmok.ladder.report.glance_words import LABEL_ME, summary
     from anmok.load import load
+
+    table = output / LABEL_ME
+    commands = _command(), shlex.join(["anmok", *_labelled(sys.argv[1:], table)])
 
     with progress_bar("zero-shot") as report:
         model = load(plan.model, accept_licences=accepted)
-        seen = glance(dataset, model, descriptions=plan.descriptions, progress=report)
+        seen = glance(dataset, model, plan, threshold=threshold, commands=commands, progress=report)
     if seen.unread:
         warn(f"{len(seen.unread)} images cannot be read and are left out; the first: {seen.unread[0]}")
-    seen.write(output, language)
+    for kept in write_glance(seen, pictures(seen, dataset), output, language):
+        warn(f"{kept} holds labels already and stays as it is; move it away for a new sample")
     if as_json:
-        print_json(seen.to_dict())
+        print(glance_json(seen), end="")
         return
-    out.print(Text(seen.text(language)), soft_wrap=True)
-    note(f"predictions are in {output / 'predictions.parquet'}")
+    out.print(Text(summary(seen, language, str(table))), soft_wrap=True)
+    note(f"the report is in {output / 'index.html'}; the images to label in {table}")
 
 
 def _command() -> str:
     """What was typed, to be typed again."""
-    import sys
-
     return shlex.join(["anmok", *sys.argv[1:]])
+
+
+def _labelled(words: Sequence[str], table: Path) -> list[str]:
+    """What was typed for images without labels, for the time when ``table`` holds some."""
+    kept: list[str] = []
+    is_value = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        is_dropped = is_value or name in ("--classes", "--threshold", "--json")
+        is_value = name in ("--classes", "--threshold") and not equals and not is_value
+        if not is_dropped:
+            kept.append(word)
+    return [*kept, "--labels", str(table)]

@@ -1,0 +1,448 @@
+"""The first look at images without labels: its figures, its sample, its page in two languages, and the way on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as pillow
+
+import anmok as library
+from anmok.errors import BadData, BadMedia, BadRequest, Unsupported
+from anmok.ladder import Plan
+from anmok.ladder.dataset import Dataset, read, read_table
+from anmok.ladder.features import look
+from anmok.ladder.glance import FIRST, MORE, Glance, drawn, glance, pictures, prospects
+from anmok.ladder.report.figures import Lang
+from anmok.ladder.report.glance import SECTIONS, glance_json, render_glance, write_glance
+from anmok.ladder.report.glance_words import LABEL_ME, LABEL_MORE, answer, questions, summary, texts
+from anmok.ladder.report.phrases import phrase
+from anmok.ladder.report.phrases import texts as common_texts
+from anmok.load import Adapter, tiny
+from command_line import anmok, answered, fine, stand
+from conftest import COLOURS, coloured
+from test_report import HOSTILE, LANGS, Page
+
+PLAN = Plan("fake")
+CLASSES = ("red", "green", "blue", "white")
+PER_COLOUR = {"red": 9, "green": 7, "blue": 5}
+COUNT = sum(PER_COLOUR.values()) + 1  # and a copy
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-one pictures in three colours, a copy of one, and a file that is no picture; flat, without labels."""
+    root = tmp_path_factory.mktemp("glance") / "flat"
+    root.mkdir()
+    rng = np.random.default_rng(3)
+    for colour, count in PER_COLOUR.items():
+        for _ in range(count):
+            pillow.fromarray(coloured(colour, rng)).save(root / f"{rng.integers(16**8):08x}.png")
+    first = min(root.iterdir())
+    (root / "zz-copy.png").write_bytes(first.read_bytes())
+    (root / "broken.jpg").write_bytes(b"no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path) -> Dataset:
+    return read(folder, classes=CLASSES)
+
+
+@pytest.fixture
+def seen(dataset: Dataset) -> Glance:
+    return glance(dataset, library.load("fake"), PLAN, commands=("anmok ladder flat", "anmok ladder flat --labels x"))
+
+
+def page_of(seen: Glance, dataset: Dataset, lang: Lang = "en") -> Page:
+    return Page(render_glance(seen, pictures(seen, dataset), lang))
+
+
+def many(count: int, seen: Glance) -> Glance:
+    """As ``seen``, with a sample out of ``count`` images."""
+    names = drawn([f"{i:04d}.png" for i in range(count)], 0)
+    return replace(seen, sample=names[:MORE], prospects=prospects(count, PLAN.test_share))
+
+
+class TestFigures:
+    def test_answers_are_the_model_s_own(self, seen: Glance, dataset: Dataset) -> None:
+        paths = dict(zip(dataset.names, dataset.paths, strict=True))
+        model = library.load("fake")
+        for one in seen.predictions:
+            scores = model.classify(paths[one.image], CLASSES)
+            assert (one.label, one.best) == (scores.label, scores.label)
+            assert one.score == pytest.approx(scores.score, abs=1e-6)
+            assert (one.second, one.second_score) == pytest.approx(scores.top(2)[1], abs=1e-6)
+
+    def test_images_in_shares_sum_to_all(self, seen: Glance) -> None:
+        assert seen.images == len(seen.predictions) == COUNT
+        assert sum(row.images for row in seen.shares) + seen.abstained == COUNT
+        assert sum(row.share for row in seen.shares) == pytest.approx(1.0, abs=1e-12)
+        assert {row.name: row.images for row in seen.shares} == {
+            **Counter(one.label for one in seen.predictions),
+            "white": 0,
+        }
+        assert [row.images for row in seen.shares] == sorted((row.images for row in seen.shares), reverse=True)
+        assert seen.unread == ("broken.jpg",)
+
+    def test_a_threshold_makes_it_abstain(self, seen: Glance, dataset: Dataset) -> None:
+        scores = sorted(one.score for one in seen.predictions)
+        threshold = (scores[3] + scores[4]) / 2
+        strict = glance(dataset, library.load("fake"), PLAN, threshold=threshold)
+        assert (seen.abstained, strict.abstained) == (0, 4)
+        assert sum(row.images for row in strict.shares) == COUNT - 4
+        assert sum(row.share for row in strict.shares) == pytest.approx((COUNT - 4) / COUNT)
+        assert [one.best for one in strict.predictions] == [one.best for one in seen.predictions]
+        assert "sorted 18 of 22 images without labels into 4 classes" in answer(strict, "en")[0]
+        assert summary(strict, "en", "x").splitlines()[1].endswith(", no answer 4")
+        text = page_of(strict, dataset).text
+        assert "no answer 4 18.2 %" in text
+        assert texts("en")["shares"]["forced"] not in text
+        assert texts("en")["shares"]["forced"] in page_of(seen, dataset).text
+
+    def test_least_and_most_certain(self, seen: Glance) -> None:
+        scores = [one.score for one in seen.predictions]
+        assert [scores[i] for i in seen.least_sure] == sorted(scores)[:12]
+        for row in seen.shares:
+            own = [one.score for one in seen.predictions if one.label == row.name]
+            assert [scores[i] for i in row.surest] == sorted(own, reverse=True)[:4]
+            assert {seen.predictions[i].label for i in row.surest} <= {row.name}
+
+    def test_a_copy_is_found(self, seen: Glance, dataset: Dataset) -> None:
+        [pair] = seen.duplicates
+        assert {seen.names[pair.first], seen.names[pair.second]} == {seen.names[0], "zz-copy.png"}
+        assert not pair.is_conflict  # the same bytes get the same answer
+        assert seen.copies == 2
+        assert "Near-copies of another image: 2 images." in dict(questions(seen, "en"))["What is wrong with my data?"]
+        assert page_of(seen, dataset).text.count("zz-copy.png") >= 1
+
+    def test_intervals_to_come_are_wilson_s(self) -> None:
+        """Against figures worked out by hand from (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)."""
+        expected = {
+            (50, 50, 0.6): (0.4618, 0.7239),
+            (50, 50, 0.75): (0.6151, 0.8492),
+            (50, 50, 0.9): (0.7864, 0.9565),
+            (200, 60, 0.6): (0.4737, 0.7143),
+            (200, 60, 0.75): (0.6277, 0.8422),
+            (200, 60, 0.9): (0.7985, 0.9534),
+            (200, 200, 0.6): (0.5308, 0.6654),
+            (200, 200, 0.75): (0.6857, 0.8049),
+            (200, 200, 0.9): (0.8506, 0.9343),
+        }
+        found = {(one.labels, one.tested, one.accuracy): one.interval for one in prospects(1000, 0.3)}
+        assert found.keys() == expected.keys()
+        for key, (low, high) in expected.items():
+            assert (found[key].low, found[key].high) == pytest.approx((low, high), abs=5e-5)
+
+    @pytest.mark.parametrize(
+        ("images", "sizes"),
+        [
+            (0, []),
+            (1, [(1, 1)]),
+            (50, [(50, 50)]),
+            (99, [(50, 50), (99, 99)]),
+            (100, [(50, 50), (100, 30), (100, 100)]),
+        ],
+    )
+    def test_no_more_labels_are_promised_than_there_are_images(self, images: int, sizes: list[Any]) -> None:
+        assert list(dict.fromkeys((one.labels, one.tested) for one in prospects(images, 0.3))) == sizes
+
+    def test_own_sentences(self, dataset: Dataset) -> None:
+        swapped = (("red", ("a blue thing",)), ("blue", ("a red thing",)))
+        plain, told = (
+            glance(dataset, library.load("fake"), replace(PLAN, descriptions=sentences)) for sentences in ((), swapped)
+        )
+        mirror = {"red": "blue", "blue": "red"}
+        assert [mirror.get(one.best, one.best) for one in plain.predictions] == [one.best for one in told.predictions]
+        assert "going by your sentences alone" in answer(told, "en")[0]
+        assert "설명문만 보고" in answer(told, "ko")[0]
+
+    def test_a_second_look_computes_nothing(self, dataset: Dataset) -> None:
+        model = library.load("fake")
+        first = glance(dataset, model, PLAN)
+        assert look(dataset.paths, model).computed == 0
+        again = glance(dataset, model, PLAN)
+        assert replace(first, seconds=0) == replace(again, seconds=0)
+
+    def test_single_and_equal_images(self, tmp_path: Path) -> None:
+        """No two directions to compare: neither one image nor several that are alike may break the search."""
+        for count in (1, 2, 3):
+            pixels = np.full((24, 24, 3), COLOURS["red"], np.uint8)
+            pillow.fromarray(pixels).save(tmp_path / f"{count}.png", compress_level=count)
+            seen = glance(read(tmp_path, classes=("red", "blue")), library.load("fake"), PLAN)
+            assert (seen.images, seen.shares[0].images) == (count, count)
+            assert seen.copies == (0 if count == 1 else 2)  # no group is larger than two of so few images
+
+
+class TestRefusals:
+    def test_not_one_picture(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"no picture")
+        with pytest.raises(BadData, match="not one of its 1 images can be read; a.jpg: not an image"):
+            glance(read(tmp_path, classes=CLASSES), library.load("fake"), PLAN)
+
+    def test_no_text_tower(self, dataset: Dataset) -> None:
+        with pytest.raises(Unsupported, match="efficientnet-lite2 has no text tower"):
+            glance(dataset, tiny("efficientnet-lite2"), PLAN)
+
+    def test_a_head_that_saw_labels(self, dataset: Dataset) -> None:
+        model = library.load("fake")
+        adapted = model.with_adapter(Adapter("fake", model.maker, CLASSES, "0b zero-shot"))
+        with pytest.raises(BadRequest, match="an adapted model; a first look takes the plain fake"):
+            glance(dataset, adapted, PLAN)
+
+
+class TestSample:
+    def test_is_random_and_the_same_everywhere(self) -> None:
+        names = [f"{i:03d}.png" for i in range(400)]
+        order = drawn(names, 0)
+        assert order == drawn(names[::-1], 0)
+        assert sorted(order) == names
+        assert order != drawn(names, 1)
+        assert order[:3] == ("376.png", "072.png", "284.png")  # on every machine and version
+        halves = sum(name < "200" for name in order[:200])
+        assert 80 <= halves <= 120  # 5.7 standard deviations wide
+
+    def test_later_images_do_not_disturb_it(self) -> None:
+        names = [f"{i:03d}.png" for i in range(100)]
+        longer = drawn([*names, "new.png"], 0)
+        assert tuple(name for name in longer if name != "new.png") == drawn(names, 0)
+
+    def test_a_name_that_is_no_utf8_is_not_drawn(self) -> None:
+        assert drawn(["a.png", "b\udcff.png"], 0) == ("a.png",)
+
+    def test_the_tables(self, seen: Glance, tmp_path: Path) -> None:
+        large = many(230, seen)
+        assert write_glance(large, {}, tmp_path) == ()
+        with (tmp_path / LABEL_ME).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+        assert rows[0] == ["image", "label"]
+        assert rows[1:] == [[name, ""] for name in large.sample[:FIRST]]
+        with (tmp_path / LABEL_MORE).open(encoding="utf-8-sig", newline="") as file:
+            more = [row[0] for row in csv.reader(file)][1:]
+        assert (len(rows) - 1, len(more)) == (50, 150)
+        assert (*large.sample[:FIRST], *more) == drawn([f"{i:04d}.png" for i in range(230)], 0)[:200]
+
+    def test_unfilled_it_is_refused_with_the_line(self, seen: Glance, tmp_path: Path) -> None:
+        write_glance(seen, {}, tmp_path)
+        with pytest.raises(BadData, match="line 2 lacks its image or label"):
+            read_table(tmp_path / LABEL_ME)
+
+    def test_names_that_a_table_has_to_quote_come_back(self, seen: Glance, tmp_path: Path) -> None:
+        names = ("a,b.png", 'c"d.png', "강아지.png", "e f.png")
+        write_glance(replace(seen, sample=names), {}, tmp_path)
+        text = (tmp_path / LABEL_ME).read_text(encoding="utf-8-sig")
+        (tmp_path / LABEL_ME).write_text(re.sub(r",(?=\r?\n|$)", ",cat", text), encoding="utf-8")
+        assert [(name, label) for name, label, _ in read_table(tmp_path / LABEL_ME)] == [(n, "cat") for n in names]
+
+    def test_labels_once_written_are_never_lost(self, seen: Glance, tmp_path: Path) -> None:
+        write_glance(seen, {}, tmp_path)
+        table = tmp_path / LABEL_ME
+        begun = table.read_text(encoding="utf-8-sig").replace(f"{seen.sample[0]},", f"{seen.sample[0]},red", 1)
+        table.write_text(begun, encoding="utf-8")
+        assert write_glance(replace(seen, sample=("other.png",)), {}, tmp_path) == (table,)
+        assert table.read_text(encoding="utf-8") == begun
+        table.write_bytes(b"\xff\xfe\x00 saved by a spreadsheet")
+        assert write_glance(seen, {}, tmp_path) == (table,)
+        table.write_text("image,label\nold.png,\n", encoding="utf-8")  # of another folder, and nobody wrote into it
+        assert write_glance(seen, {}, tmp_path) == ()
+        assert "old.png" not in table.read_text(encoding="utf-8-sig")
+
+
+@pytest.mark.parametrize("lang", LANGS)
+class TestPage:
+    def test_is_well_formed_and_complete(self, seen: Glance, dataset: Dataset, lang: Lang) -> None:
+        page = page_of(seen, dataset, lang)
+        assert page.open == []
+        assert page.all("html") == [{"lang": lang}]
+        ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+        assert len(ids) == len(set(ids))
+        assert set(SECTIONS) <= set(ids)
+        assert {f"#{section}" for section in SECTIONS} <= {attributes["href"] for attributes in page.all("a")}
+        assert not re.search(r"\bNone\b|\bnan\b|\bTrue\b|\bFalse\b|Undefined|[{}]|<<|\(\)", page.text)
+        assert len(page.all("caption")) == len(page.all("table"))
+        assert all(attributes.get("scope") in ("row", "col") for attributes in page.all("th"))
+
+    def test_loads_nothing(self, seen: Glance, dataset: Dataset, lang: Lang) -> None:
+        source = render_glance(seen, pictures(seen, dataset), lang)
+        images = Page(source).all("img")
+        assert len(images) == 12 + sum(len(row.surest) for row in seen.shares) + 2
+        assert all((attributes["src"] or "").startswith("data:image/jpeg;base64,") for attributes in images)
+        source = re.sub(r"data:image/jpeg;base64,[\w+/=]+", "", source)
+        assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|<iframe|<link|\son\w+=", source)
+        assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:;" in source
+
+    def test_says_what_the_terminal_says(self, seen: Glance, dataset: Dataset, lang: Lang) -> None:
+        text = page_of(seen, dataset, lang).text
+        for sentence in (*answer(seen, lang), *(part for pair in questions(seen, lang) for part in pair)):
+            assert sentence in text
+        said = summary(seen, lang, "report/label_me.csv")
+        assert said.startswith(" ".join(answer(seen, lang)))
+        assert said.endswith(seen.follow_up)
+        assert seen.follow_up in text
+
+    def test_shows_the_intervals(self, seen: Glance, dataset: Dataset, lang: Lang) -> None:
+        text = page_of(many(230, seen), dataset, lang).text
+        spans = ["46.2 72.4", "61.5 84.9", "78.6 95.7", "47.4 71.4", "62.8 84.2", "79.9 95.3", "53.1 66.5", "68.6 80.5"]
+        for span in spans:
+            low, high = span.split()
+            assert f"{low} to {high} %" in text if lang == "en" else f"{low}~{high}%" in text
+        assert "85.1" in text
+        assert "93.4" in text
+
+    def test_hostile_names_stay_text(self, seen: Glance, dataset: Dataset, lang: Lang) -> None:
+        rows = tuple(replace(row, name=HOSTILE, read_as=HOSTILE) for row in seen.shares)
+        bad = replace(seen, title=HOSTILE, classes=(HOSTILE,) * 2, shares=rows, unread=(HOSTILE,), follow_up=HOSTILE)
+        bad = replace(bad, predictions=tuple(replace(one, image=HOSTILE, best=HOSTILE) for one in seen.predictions))
+        source = render_glance(bad, {}, lang)
+        assert "<script" not in source
+        assert Page(source).open == []
+        assert Page(source).text.count(HOSTILE) > 20
+
+    def test_nothing_claims_an_accuracy(self, seen: Glance, dataset: Dataset, lang: Lang) -> None:
+        text = page_of(seen, dataset, lang).text
+        assert texts(lang)["answer"]["unmeasured"] in text
+        assert texts(lang)["honesty"]["accuracy_text"] in text
+        shares = {f"{100 * row.share:.1f}" for row in seen.shares}
+        futures = {f"{100 * one.interval.low:.1f}" for one in seen.prospects} | {
+            f"{100 * one.interval.high:.1f}" for one in seen.prospects
+        }
+        named = {f"{100 * one.accuracy:.0f}" for one in seen.prospects} | {"95", "0.0"}  # and the level of intervals
+        shown = set(re.findall(r"(\d+(?:\.\d+)?)(?: to \d+\.\d)?\s?%", text)) | set(re.findall(r"~(\d+\.\d)%", text))
+        assert shown <= shares | futures | named
+
+
+class TestKorean:
+    def test_texts_have_the_same_keys(self) -> None:
+        english, korean = texts("en"), texts("ko")
+        assert {key: set(part) for key, part in english.items()} == {key: set(part) for key, part in korean.items()}
+
+    def test_every_text_is_used(self) -> None:
+        home = Path(library.__file__).parent / "ladder" / "report"
+        sources = [*home.glob("glance*.py"), *home.glob("templates/glance*.j2")]
+        used = " ".join(path.read_text(encoding="utf-8") for path in sources)
+        unused = [key for part in texts("en").values() for key in part if not re.search(rf"\b{key}\b", used)]
+        assert unused == []
+
+    def test_no_english_sentence_is_left(self, seen: Glance, dataset: Dataset) -> None:
+        """But for what is marked as English: the summary of a card that has no Korean."""
+        source = render_glance(many(230, seen), pictures(seen, dataset), "ko")
+        plain = re.sub(r'<span lang="en">.*?</span>|<style>.*?</style>|<pre.*?</pre>', "", source, flags=re.DOTALL)
+        english = re.findall(r"[A-Za-z][\w'’-]*(?: [A-Za-z][\w'’-]*){2,}", Page(plain).text)
+        assert english == []
+        assert len(re.findall("[가-힣]", Page(plain).text)) > 1200
+        marked = re.findall(r'<span lang="en">(.*?)</span>', source)
+        assert marked == [seen.model_note, "fake"]
+
+    def test_what_mini_is_has_korean(self) -> None:
+        [mini] = (card for card in library.cards() if card.name == "mini")
+        assert phrase(mini.summary, "ko").text.endswith("제로샷은 약합니다.")
+
+    @pytest.mark.parametrize(
+        ("model", "subject"), [("mini", "mini가"), ("clip-b32", "clip-b32가"), ("vit-1", "vit-1이")]
+    )
+    def test_particles(self, seen: Glance, model: str, subject: str) -> None:
+        assert answer(replace(seen, model=model), "ko")[0].startswith(f"{subject} 라벨 없는 이미지 22장을")
+
+    def test_what_was_read_for_a_korean_name(self, folder: Path) -> None:
+        korean = read(folder, classes=("빨강", "파랑"))
+        found = glance(korean, tiny("mini"), Plan("mini"))
+        assert {row.name: row.read_as for row in found.shares} == {"빨강": "red", "파랑": "blue"}
+        assert "읽은 말: red" in page_of(found, korean, "ko").text
+
+
+class TestFiles:
+    def test_what_is_written(self, seen: Glance, dataset: Dataset, tmp_path: Path) -> None:
+        write_glance(seen, pictures(seen, dataset), tmp_path / "deep" / "report")
+        files = {path.name: path for path in (tmp_path / "deep" / "report").iterdir()}
+        assert sorted(files) == ["index.html", LABEL_ME, LABEL_MORE, "predictions.parquet", "report.json"]
+        assert json.loads(files["report.json"].read_text(encoding="utf-8")) == json.loads(glance_json(seen))
+        content = json.loads(glance_json(seen))
+        assert content["format"] == "anmok.glance/1"
+        assert content["shares"][0]["images"] == seen.shares[0].images
+        rows = pq.read_table(files["predictions.parquet"]).to_pylist()
+        assert [(row["image"], row["pred"], row["is_abstained"]) for row in rows] == [
+            (one.image, one.best, False) for one in seen.predictions
+        ]
+        assert [row["score"] for row in rows] == pytest.approx([one.score for one in seen.predictions], abs=1e-7)
+
+    def test_a_bad_thumbnail_leaves_nothing(self, seen: Glance, tmp_path: Path) -> None:
+        with pytest.raises(BadMedia, match="thumbnail of image 0"):
+            write_glance(seen, {0: b"GIF89a"}, tmp_path / "report")
+        assert not (tmp_path / "report").exists()
+
+    def test_a_name_that_is_no_utf8(self, seen: Glance, tmp_path: Path) -> None:
+        odd = replace(seen, predictions=(replace(seen.predictions[0], image="b\udcff.png"), *seen.predictions[1:]))
+        write_glance(odd, {}, tmp_path)
+        assert json.loads((tmp_path / "report.json").read_text("utf-8"))["predictions"][0]["image"] == "b\udcff.png"
+        assert pq.read_table(tmp_path / "predictions.parquet")["image"][0].as_py() == "b\\udcff.png"
+        (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+class TestCommand:
+    """From what is typed to the report, and on to the ladder by the very command that the report prints."""
+
+    @pytest.fixture
+    def here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        root = stand(tmp_path, monkeypatch)
+        rng = np.random.default_rng(11)
+        (root / "my photos").mkdir()
+        for index in range(60):
+            colour = ("red", "blue")[int(rng.integers(2))]
+            pillow.fromarray(coloured(colour, rng)).save(root / "my photos" / f"{index:02d}-{rng.integers(999)}.png")
+        return root
+
+    def test_the_printed_command_takes_the_filled_table(self, here: Path) -> None:
+        line = "ladder 'my photos' --classes=red,blue --model fake --threshold 0.01 --out first"
+        printed = answered(*shlex.split(line))
+        assert printed == json.loads((here / "first" / "report.json").read_text(encoding="utf-8"))
+        assert printed["reproduce"] == f"anmok {line} --json"
+        follow = shlex.split(printed["follow_up"])
+        assert follow == shlex.split("anmok ladder 'my photos' --model fake --out first --labels first/label_me.csv")
+        refused = anmok(*follow[1:])
+        assert (refused.code, "line 2 lacks its image or label" in refused.err) == (3, True)
+        said = {one["image"]: one["label"] for one in printed["predictions"]}
+        rows = [f"{name},{said[name]}" for name in printed["sample"][:FIRST]]
+        (here / "first" / LABEL_ME).write_text("\n".join(["image,label", *rows]), encoding="utf-8")
+        fine(*follow[1:])
+        outcome = json.loads((here / "first" / "report.json").read_text(encoding="utf-8"))
+        assert sum(outcome["data"]["counts"]) == FIRST
+        zero_shot = next(step for step in outcome["steps"] if step["key"] == "0b")
+        assert zero_shot["accuracy"]["value"] == 1.0  # the labels were its own answers
+        assert zero_shot["accuracy"]["n"] == FIRST  # all of them test it, as the page had said
+
+    def test_the_terminal(self, here: Path) -> None:
+        ran = fine("ladder", "my photos", "--classes", "red,blue", "--model", "fake")
+        assert ran.out.startswith(
+            "fake sorted 60 images without labels into 2 classes, going by the class names alone."
+        )
+        assert "if 75 % were right, they would say 61.5 to 84.9 %." in ran.out
+        assert ran.lines == ["note: the report is in report/index.html; the images to label in report/label_me.csv"]
+        begun = here / "report" / LABEL_ME
+        begun.write_text("image,label\n01.png,red\n", encoding="utf-8")
+        again = fine("ladder", "my photos", "--classes", "red,blue", "--model", "fake", "--lang", "ko")
+        assert again.lines[0].startswith("warning: report/label_me.csv holds labels already and stays as it is")
+        assert begun.read_text(encoding="utf-8") == "image,label\n01.png,red\n"
+        assert "fake가 라벨 없는 이미지 60장을" in again.out
+
+    def test_a_threshold_needs_images_without_labels(self, photos: Path, here: Path) -> None:
+        ran = anmok("ladder", str(photos), "--model", "fake", "--threshold", "0.3")
+        assert (ran.code, ran.err) == (2, "error: --threshold is for images without labels, with --classes; drop it\n")
+        ran = anmok("ladder", "my photos", "--classes", "a,b", "--model", "fake", "--threshold", "1.5")
+        assert (ran.code, ran.err) == (2, "error: threshold 1.5: must lie between 0 and 1\n")
+
+
+def test_both_languages_of_the_common_texts_serve_the_page() -> None:
+    """The page borrows these; a renamed key would only fail where the branch is taken."""
+    for lang in LANGS:
+        common = common_texts(lang)
+        assert {"no_duplicates", "cosine", "duplicates"} <= common["images"].keys()
+        assert "more" in common["page"]
