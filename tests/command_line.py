@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as pillow
 
 from anmok.cli import main
-from conftest import coloured
+from conftest import coloured, write_photos
 
 Files = Mapping[str, bytes | str | Path | None]  # name -> content; a Path is linked to, None is a folder
 
@@ -83,6 +83,15 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("ANMOK_CACHE", str(tmp_path / "cache"))
     return tmp_path / "here"
+
+
+def first_climb(root: Path) -> Ran:
+    """``many`` photos of two colours below the root, enough for a sealed test set; a ``cache``; and the ``report``."""
+    write_photos(root / "many", 52, ("red", "blue"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANMOK_CACHE", str(root / "cache"))
+        patch.chdir(root)
+        return fine("ladder", "many", "--model", "fake")
 
 
 def write(here: Path, files: Files) -> None:

@@ -12,8 +12,7 @@ import pytest
 
 import anmok as library
 from anmok.errors import GateFailed
-from command_line import BLUE, PHOTOS, RED, anmok, answered, fine, stand, typed, write
-from conftest import write_photos
+from command_line import BLUE, PHOTOS, RED, anmok, answered, fine, first_climb, stand, typed, write
 
 NAMES = sorted(name.removeprefix("photos/") for name in PHOTOS)
 ENGLISH = re.compile(r"right on|95 % interval|development estimate|recommended|the test images")
@@ -30,11 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``many`` photos of two colours, a cache, and the ``report`` of a first climb there."""
     root = tmp_path_factory.mktemp("climbed")
-    write_photos(root / "many", 52, ("red", "blue"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANMOK_CACHE", str(root / "cache"))
-        patch.chdir(root)
-        ran = fine("ladder", "many", "--model", "fake")
+    ran = first_climb(root)
     (root / "out.txt").write_text(ran.out)
     (root / "err.txt").write_text(ran.err)
     return root

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from anmok.errors import BadData, CannotWrite
-from command_line import BLUE, PHOTOS, RED, Files, anmok, contents, stand, typed, write
-from conftest import write_photos
+from command_line import BLUE, PHOTOS, RED, Files, anmok, contents, first_climb, stand, typed, write
 
 REPORT = ["best", "best/anmok.toml", "index.html", "predictions.parquet", "report.json"]
 NAMES = sorted(name.removeprefix("photos/") for name in PHOTOS)
@@ -190,10 +189,7 @@ def test_names_and_labels_are_printed_as_they_are(here: Path) -> None:
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with enough photos for a sealed test set, the cache of a first climb beside it."""
     root = tmp_path_factory.mktemp("opened")
-    write_photos(root / "many", 52, ("red", "blue"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANMOK_CACHE", str(root / "cache"))
-        assert anmok("ladder", root / "many", "--model", "fake", "--out", root / "report").code == 0
+    first_climb(root)
     return root
 
 

@@ -122,7 +122,7 @@ def _all() -> dict[str, Card]:
 
 
 def _files() -> Iterator[Traversable]:
-    from importlib.metadata import entry_points  # 40 ms, for those who list models
+    from importlib.metadata import entry_points  # slow to import, and only a listing needs it
 
     homes = [resources.files("anmok.catalogue")]
     homes += [resources.files(entry.value) for entry in entry_points(group="anmok.models")]

@@ -202,9 +202,7 @@ def prospects(images: int, test_share: float) -> tuple[Prospect, ...]:
 def _ask(classes: tuple[str, ...], model: Model, plan: Plan, threshold: float) -> Classify:
     if model.adapter is not None:
         raise BadRequest(f"--model {plan.model}: an adapted model; a first look takes the plain {model.card.name}")
-    described = dict(plan.descriptions)
-    sentences = tuple(described.get(name, (name,)) for name in classes) if described else None
-    ask = Classify(classes, descriptions=sentences, threshold=threshold)
+    ask = Classify(classes, descriptions=plan.described(classes), threshold=threshold)
     model.towers.text_vectors(ask)  # a class that cannot be read is refused before thousands of pictures are
     return ask
 

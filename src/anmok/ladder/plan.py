@@ -37,6 +37,11 @@ class Plan:
         if self.groups not in ("auto", "duplicates", "none"):
             raise BadRequest(f"groups {self.groups!r}: want auto, duplicates or none")
 
+    def described(self, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...] | None:
+        """The user's own sentences for each class, its name where it has none; nothing where no class has any."""
+        own = dict(self.descriptions)
+        return tuple(own.get(name, (name,)) for name in classes) if own else None
+
     def digest(self, data_hash: str, split_hash: str) -> str:
         """The key of an opening."""
         text = json.dumps([asdict(self), data_hash, split_hash], sort_keys=True, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,9 @@ def text_side(model: Model, classes: tuple[str, ...], plan: Plan) -> TextSide:
         heads = [(key, rung, ask, _head(projects, projects.text_vectors(ask))) for key, rung, ask in asks]
     except (Unsupported, Untranslatable) as error:
         return TextSide((), None, str(error))
-    by_words = isinstance(projects, WordVectors)
-    rungs = [ZeroShot(key, rung, head, None if by_words else ask) for key, rung, ask, head in heads]
+    rungs = [ZeroShot(key, rung, head, ask) for key, rung, ask, head in heads]
     if isinstance(projects, WordVectors):
+        rungs = [replace(rung, ask=None) for rung in rungs]
         ask = Classify(classes)
         texts = projects.text_vectors(ask)
         head = Head(texts * projects.temperature, np.zeros(len(classes), np.float32), is_normalised=True)
@@ -86,10 +86,9 @@ def _asks(classes: tuple[str, ...], plan: Plan) -> list[tuple[str, str, Classify
         ("0a", "zero-shot, name", Classify(classes, templates=NAME_ONLY)),
         ("0b", "zero-shot, templates", Classify(classes)),
     ]
-    described = dict(plan.descriptions)
-    if described:
-        groups = tuple(described.get(name, (name,)) for name in classes)
-        asks.append(("0c", "zero-shot, descriptions", Classify(classes, descriptions=groups)))
+    described = plan.described(classes)
+    if described is not None:
+        asks.append(("0c", "zero-shot, descriptions", Classify(classes, descriptions=described)))
     return asks
 
 

@@ -155,8 +155,8 @@ class Model:
         return self.kind.prepare(media.read(item))
 
     def _states(self, items: Sequence[Item]) -> list[Encoded | Text]:
-        if len(items) == 1:
-            return self._encoded([self._prepare(items[0])])
+        if len(items) == 1 or all(isinstance(item, Encoded | Text) for item in items):
+            return self._encoded([self._prepare(item) for item in items])
         with ThreadPoolExecutor(_DECODERS) as pool:  # decoding and resizing let go of the interpreter's lock
             return self._encoded(list(pool.map(self._prepare, items)))
 
