@@ -72,8 +72,8 @@ FAULTS = (
     Fault(
         "red and blue swapped",
         "geometry.py",
-        "np.multiply(canvas[:, :, channel],",
-        "np.multiply(canvas[:, :, 2 - channel],",
+        "np.ascontiguousarray(canvas.transpose(2, 0, 1))",
+        "np.ascontiguousarray(canvas[:, :, ::-1].transpose(2, 0, 1))",
         ("test_geometry.py",),
     ),
     Fault(
