@@ -287,3 +287,18 @@ class TestFigures:
     def test_tied(self) -> None:
         assert tied("80.3 % in 2 min 30 s (-1.0 to +7.4)") == ("80.3\u00a0% in 2\u00a0min 30\u00a0s (−1.0 to +7.4)")
         assert tied("anmok classify --head a-1 --seed -3") == "anmok classify --head a-1 --seed −3"
+
+
+@pytest.mark.parametrize(
+    ("reproduce", "head"),
+    [
+        ("anmok ladder photos", "report/best"),
+        ("anmok ladder photos --out report-textile", "report-textile/best"),
+        ("anmok ladder photos --out 'my report/'", "'my report/best'"),
+        ("anmok ladder photos --out", "report/best"),
+        ("anmok ladder 'open quote", "report/best"),
+    ],
+)
+def test_the_command_to_go_on_with_names_the_folder_that_this_report_lies_in(reproduce: str, head: str) -> None:
+    known = facts(replace(sample.sample(), reproduce=reproduce))
+    assert known.head == head

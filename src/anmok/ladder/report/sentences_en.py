@@ -145,8 +145,10 @@ class English:
         else:
             parts.extend(self._suspicions())
         if outcome.suspects:
-            looks = "looks" if len(outcome.suspects) == 1 else "look"
-            parts.append(f"{_plural(len(outcome.suspects), 'label')}, shown below, {looks} wrong.")
+            parts.append(
+                f"The labels that fit their images least are shown below ({_count(len(outcome.suspects))}): check them; "
+                "where the rung is weak, it may be the rung that is wrong."
+            )
         if outcome.duplicates:
             under = f", {known.conflicts} of them under two labels" if known.conflicts else ""
             parts.append(f"{_plural(len(outcome.duplicates), 'pair')} of near-duplicates, shown below{under}.")
@@ -161,13 +163,14 @@ class English:
         known, outcome = self.facts, self.facts.outcome
         parts = [*self._measures()]
         if known.conflicts or outcome.suspects:
-            parts.append("Look at the suspected labels and the duplicates below, correct them, and run again.")
+            pairs = " and the pairs under two labels" if known.conflicts else ""
+            parts.append(f"Look at the doubtful labels{pairs} below, change only real mistakes, and run again.")
         if outcome.leak is not None:
             parts.append("Write down which images belong together and pass it as a group column, instead of our guess.")
         if doubling := self.doubling():
             parts.append(doubling)
         if known.standing in ("decided", "open"):
-            parts.append("Try it on new images: anmok classify --head report/best.")
+            parts.append(f"Try it on new images: anmok classify new.jpg --head {known.head}")
         return " ".join(parts)
 
     def doubling(self) -> str:

@@ -146,7 +146,10 @@ class Korean:
         else:
             parts.extend(self._suspicions())
         if outcome.suspects:
-            parts.append(f"라벨이 잘못된 듯한 이미지 {_count(len(outcome.suspects))}장을 아래에 실었습니다.")
+            parts.append(
+                f"라벨이 가장 의심스러운 이미지 {_count(len(outcome.suspects))}장을 아래에 실었습니다. 모델이 약한 "
+                "클래스에서는 라벨이 아니라 모델이 틀렸을 수도 있습니다."
+            )
         if outcome.duplicates:
             conflicts = f"실었고, 그중 {known.conflicts}쌍은 라벨이 서로 다릅니다."
             pairs = f"거의 같은 이미지 {_count(len(outcome.duplicates))}쌍도 아래에 "
@@ -162,13 +165,14 @@ class Korean:
         known, outcome = self.facts, self.facts.outcome
         parts = [*self._measures()]
         if known.conflicts or outcome.suspects:
-            parts.append("아래의 의심스러운 라벨과 중복 이미지를 살펴 바로잡은 뒤 다시 실행하십시오.")
+            doubtful = "라벨과, 라벨이 엇갈리는 중복 이미지를" if known.conflicts else "라벨을"
+            parts.append(f"아래의 의심스러운 {doubtful} 살펴보고, 정말 잘못된 것만 고쳐 다시 실행하십시오.")
         if outcome.leak is not None:
             parts.append("어떤 이미지들이 한 묶음인지 적어 group 열로 넘겨주면, 추측 대신 그 묶음을 씁니다.")
         if doubling := self.doubling():
             parts.append(doubling)
         if known.standing in ("decided", "open"):
-            parts.append("새 이미지에 써 보십시오: anmok classify --head report/best")
+            parts.append(f"새 이미지에 써 보십시오: anmok classify new.jpg --head {known.head}")
         return " ".join(parts)
 
     def doubling(self) -> str:
