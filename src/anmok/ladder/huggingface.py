@@ -23,7 +23,7 @@ def is_saved(folder: Path) -> bool:
 
 def read(name: str) -> Dataset:
     """The images and class labels of ``owner/name`` or of a folder that ``save_to_disk`` wrote; a split called test
-    becomes the test set.
+    becomes the test set. Rows without a label (-1 or none, as in the test split of a competition) are left out.
 
     Raises:
         MissingDependency: the package ``datasets`` is not installed.
@@ -39,9 +39,10 @@ def read(name: str) -> Dataset:
     labels: list[int] = []
     is_test: list[bool] = []
     for split, rows in splits.items():
-        paths += _written(rows, image, root / split)
-        labels += list(rows[label])
-        is_test += [split == "test"] * len(rows)
+        given = [-1 if value is None else int(value) for value in rows[label]]
+        paths += [path for path, value in zip(_written(rows, image, root / split), given, strict=True) if value >= 0]
+        labels += [value for value in given if value >= 0]
+        is_test += [split == "test"] * (len(labels) - len(is_test))
     has_test = any(is_test) and not all(is_test)
     return checked(
         Dataset(

@@ -146,8 +146,8 @@ class English:
             parts.extend(self._suspicions())
         if outcome.suspects:
             parts.append(
-                f"The labels that fit their images least are shown below ({_count(len(outcome.suspects))}): check them; "
-                "where the rung is weak, it may be the rung that is wrong."
+                f"The labels that fit their images least are shown below ({_count(len(outcome.suspects))}): check "
+                "them; where the rung is weak, it may be the rung that is wrong."
             )
         if outcome.duplicates:
             under = f", {known.conflicts} of them under two labels" if known.conflicts else ""
