@@ -128,6 +128,8 @@ class English:
         labels = "No labels to train on" if step.labels == 0 else f"{_count(step.labels)} labels"
         if honesty.labels_to_choose:
             labels += f" ({_count(honesty.labels_to_choose)} were used to choose)"
+        if tested := self.facts.outcome.data.test:
+            labels += f", {_count(tested)} {'more ' if step.labels else ''}to test,"
         time = f"{_duration(step.cold_seconds)} of computing"
         if step.cold_seconds > step.seconds:
             time += f" ({_duration(step.seconds)} once the features are cached)"

@@ -127,7 +127,9 @@ class Korean:
         if honesty.labels_to_choose:
             chosen = f"방법을 고르는 데 쓴 라벨 {_count(honesty.labels_to_choose)}개"
             labels = f"{labels} {chosen}가 들었으며" if step.labels == 0 else f"{labels}({chosen} 포함)"
-        joint = "," if step.labels == 0 else "와"
+        if tested := self.facts.outcome.data.test:
+            labels += f", 테스트용 라벨 {_count(tested)}개"
+        joint = "," if step.labels == 0 and not tested else "와"
         time = f"계산 시간 {_duration(step.cold_seconds)}"
         if step.cold_seconds > step.seconds:
             time += f"(특징을 저장해 둔 뒤에는 {_duration(step.seconds)})"
