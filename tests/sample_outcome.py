@@ -198,6 +198,7 @@ def sample() -> Outcome:
         seed=0,
         plan_hash="41d7be90c2f35a68",
         reproduce="anmok ladder --demo solar --accept-licence elpv --seed 0",
+        follow_up="anmok classify new.jpg --head report/best",
         seconds=243.7,
         is_development=False,
         version="0.1.0",

@@ -70,6 +70,7 @@ def test_a_climb_writes_its_report_and_says_where(climbed: Path) -> None:
     assert outcome["data"]["counts"] == [52, 52]
     assert not outcome["is_development"]
     assert outcome["reproduce"] == "anmok ladder many --model fake"
+    assert outcome["follow_up"] == f"anmok classify new.jpg --head {Path('report') / 'best'}"
     assert outcome["honesty"]["openings"] == 1
     assert [step["key"] for step in outcome["steps"]] == ["0a", "0b", "1", "2", "3"]
     page = (climbed / "report" / "index.html").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import datasets
@@ -57,7 +58,26 @@ def test_rows_without_a_label_are_left_out_with_their_pictures(tmp_path: Path, m
     found = huggingface.read(str(saved(both, tmp_path / "both")))
     assert found.labels.tolist() == [0, 1]
     assert found.is_test is None
+    assert found.warnings == ("images without a label left out: 3",)
+    assert len(list(found.root.rglob("*.png"))) == 2  # and nobody waits for pictures that are not used
     assert [np.asarray(Image.open(path))[0, 0, 0] for path in found.paths] == [255, 253]
+
+
+def test_a_set_without_any_label_is_refused(tmp_path: Path) -> None:
+    folder = saved(rows([-1, -1]), tmp_path / "none")
+    with pytest.raises(BadData, match="not one row has a label"):
+        huggingface.read(str(folder))
+
+
+def test_a_new_test_split_is_not_read_from_the_old_files(tmp_path: Path) -> None:
+    train, folder = rows([0, 1]), tmp_path / "both"
+    train.save_to_disk(str(tmp_path / "train"))
+    train = datasets.load_from_disk(str(tmp_path / "train"))
+    first = huggingface.read(str(saved(datasets.DatasetDict({"train": train, "test": rows([0])}), folder)))
+    shutil.rmtree(folder)
+    again = huggingface.read(str(saved(datasets.DatasetDict({"train": train, "test": rows([1, 0])}), folder)))
+    assert len(first.paths) == 3
+    assert len(again.paths) == 4
 
 
 def test_the_files_are_written_once(tmp_path: Path) -> None:

@@ -197,6 +197,7 @@ class TestHostileNames:
             made,
             data=replace(made.data, title=HOSTILE, names=names, classes=(HOSTILE, "b"), warnings=(HOSTILE,)),
             reproduce=HOSTILE,
+            follow_up=HOSTILE,
             model=HOSTILE,
             per_class=(replace(made.per_class[0], name=HOSTILE),),
             confusions=(Confusion(HOSTILE, "{0}{truth}", 2, (1,)),),

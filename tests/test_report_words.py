@@ -289,16 +289,34 @@ class TestFigures:
         assert tied("anmok classify --head a-1 --seed -3") == "anmok classify --head a-1 --seed −3"
 
 
-@pytest.mark.parametrize(
-    ("reproduce", "head"),
-    [
-        ("anmok ladder photos", "report/best"),
-        ("anmok ladder photos --out report-textile", "report-textile/best"),
-        ("anmok ladder photos --out 'my report/'", "'my report/best'"),
-        ("anmok ladder photos --out", "report/best"),
-        ("anmok ladder 'open quote", "report/best"),
-    ],
-)
-def test_the_command_to_go_on_with_names_the_folder_that_this_report_lies_in(reproduce: str, head: str) -> None:
-    known = facts(replace(sample.sample(), reproduce=reproduce))
-    assert known.head == head
+class TestAnswers:
+    """What a reader is told to do must be there to be done."""
+
+    def test_the_command_to_go_on_with_is_the_one_that_was_given(self) -> None:
+        command = "anmok classify new.jpg --head 'my report/best'"
+        for lang in LANGS:
+            assert answers(replace(sample.sample(), follow_up=command), lang)[4][1].endswith(command)
+            assert "anmok classify" not in answers(replace(sample.sample(), follow_up=""), lang)[4][1]
+            assert "anmok classify" not in answers(sample.useless(), lang)[4][1]
+
+    def test_pairs_are_named_as_a_task_only_where_two_labels_disagree(self) -> None:
+        made = sample.sample()
+        pairs = tuple(replace(pair, is_conflict=False) for pair in made.duplicates)
+        agreeing = replace(made, duplicates=pairs)
+        assert any(pair.is_conflict for pair in made.duplicates)
+        assert "the pairs under two labels below" in answers(made)[4][1]
+        assert "라벨이 엇갈리는 중복 이미지" in answers(made, "ko")[4][1]
+        assert "Look at the doubtful labels below" in answers(agreeing)[4][1]
+        assert "의심스러운 라벨을 살펴보고" in answers(agreeing, "ko")[4][1]
+
+    @pytest.mark.parametrize(
+        ("outcome", "english", "korean"),
+        [
+            (sample.sample(), "1,556 labels (1,556 were used to choose), 667 more to test, and", "667개와 계산 시간"),
+            (sample.development(), "88 labels (88 were used to choose) and", "라벨 88개 포함)와 계산 시간"),
+            (sample.clean(), "No labels to train on, 667 to test, and", "라벨은 없고, 테스트용 라벨 667개와 계산 시간"),
+        ],
+    )
+    def test_labels_of_the_test_are_part_of_the_cost(self, outcome: Outcome, english: str, korean: str) -> None:
+        assert answers(outcome)[2][1].startswith(english)
+        assert korean in answers(outcome, "ko")[2][1]

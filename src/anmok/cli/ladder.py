@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anmok.ladder import Dataset, Plan
     from anmok.ladder.climb import Climbed, Progress
 
+_BEST = "best"  # the winner, in the folder of the report
 _DEMO_DESCRIPTION = "solar (real photos, non-commercial licence), textile or digits."
 
 
@@ -74,13 +75,13 @@ def ladder_command(
         return
     if threshold:
         raise BadRequest("--threshold is for images without labels, with --classes; drop it")
-    climbed = _climbed(dataset, plan, accepted)
+    climbed = _climbed(dataset, plan, accepted, output / _BEST)
     _write(climbed, output, language)
     if as_json:
         print(report_json(climbed.outcome), end="")
         return
     render(climbed.outcome, out, language)
-    note(f"the report is in {output / 'index.html'}; the winner in {output / 'best'}")
+    note(f"the report is in {output / 'index.html'}; the winner in {output / _BEST}")
 
 
 def _dataset(
@@ -112,13 +113,14 @@ def _dataset(
     return dataset.read(folder, labels=labels, classes=classes, test=test)
 
 
-def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...]) -> Climbed:
+def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...], best: Path) -> Climbed:
     from anmok.ladder import climb
     from anmok.load import load
 
     model = load(plan.model, accept_licences=accepted)
+    commands = _command(), shlex.join(["anmok", "classify", "new.jpg", "--head", str(best)])
     with _stages() as progress:
-        return climb(dataset, model, plan, reproduce=_command(), progress=progress)
+        return climb(dataset, model, plan, commands=commands, progress=progress)
 
 
 @contextmanager
@@ -140,7 +142,7 @@ def _write(climbed: Climbed, output: Path, language: Literal["en", "ko"]) -> Non
     for warning in climbed.outcome.data.warnings:
         warn(spoken(warning, language))
     write_report(climbed.outcome, thumbnails(climbed), output, lang=language, predictions=predictions(climbed))
-    climbed.best.write(output / "best")
+    climbed.best.write(output / _BEST)
 
 
 def _glance(

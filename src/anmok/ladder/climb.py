@@ -41,9 +41,14 @@ class Climbed:
 
 
 def climb(
-    dataset: Dataset, model: Model, plan: Plan, *, reproduce: str = "", progress: Progress | None = None
+    dataset: Dataset,
+    model: Model,
+    plan: Plan,
+    *,
+    commands: tuple[str, str] = ("", ""),
+    progress: Progress | None = None,
 ) -> Climbed:
-    """The whole ladder on labelled images.
+    """The whole ladder on labelled images. ``commands``: the one that was typed, and the one that runs the winner.
 
     Raises:
         BadData: too few usable images or classes.
@@ -55,11 +60,17 @@ def climb(
     text = text_side(model, scene.dataset.classes, plan)
     # Thin matrices: a second BLAS thread costs more in waiting than it brings, and much more on a busy machine.
     with threadpool_limits(1, user_api="blas"):
-        return _concluded(scene, model, plan, text, measure(scene, model, text, plan, progress), reproduce, start)
+        return _concluded(scene, model, plan, text, measure(scene, model, text, plan, progress), commands, start)
 
 
 def _concluded(
-    scene: Scene, model: Model, plan: Plan, text: TextSide, measured: Measured, reproduce: str, start: float
+    scene: Scene,
+    model: Model,
+    plan: Plan,
+    text: TextSide,
+    measured: Measured,
+    commands: tuple[str, str],
+    start: float,
 ) -> Climbed:
     leak = _leak(scene, measured)
     recommended = verdicts.recommendation(measured, scene, plan)
@@ -91,7 +102,8 @@ def _concluded(
         margin=plan.margin,
         seed=plan.seed,
         plan_hash=plan.digest(scene.data_hash, scene.split_hash),
-        reproduce=reproduce,
+        reproduce=commands[0],
+        follow_up=commands[1],
         seconds=time.perf_counter() - start,
         is_development=scene.is_development,
         version=__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -23,26 +24,32 @@ def is_saved(folder: Path) -> bool:
 
 def read(name: str) -> Dataset:
     """The images and class labels of ``owner/name`` or of a folder that ``save_to_disk`` wrote; a split called test
-    becomes the test set. Rows without a label (-1 or none, as in the test split of a competition) are left out.
+    becomes the test set. Rows without a label (-1 or none, as in the test split of a competition) are left out
+    with a warning.
 
     Raises:
         MissingDependency: the package ``datasets`` is not installed.
         WeightsUnavailable: the hub cannot be reached or has no such data set.
-        BadData: there is no column of images or of class labels.
+        BadData: there is no column of images or of class labels, or not one row has a label.
     """
     splits = _splits(name)
     first = next(iter(splits.values()))
     image, label = _column(first, "Image", name), _column(first, "ClassLabel", name)
     classes = tuple(first.features[label].names)
-    root = cache_dir() / "datasets" / f"{name.strip('/').replace('/', '--')}-{first._fingerprint}"
+    kept = {split: _labelled(rows, label) for split, rows in splits.items()}
+    unlabelled = sum(map(len, splits.values())) - sum(map(len, kept.values()))
+    # All splits count: a new test split beside an old train split must not be read from the old files.
+    version = hashlib.sha256("".join(rows._fingerprint for rows in kept.values()).encode()).hexdigest()[:16]
+    root = cache_dir() / "datasets" / f"{name.strip('/').replace('/', '--')}-{version}"
     paths: list[Path] = []
     labels: list[int] = []
     is_test: list[bool] = []
-    for split, rows in splits.items():
-        given = [-1 if value is None else int(value) for value in rows[label]]
-        paths += [path for path, value in zip(_written(rows, image, root / split), given, strict=True) if value >= 0]
-        labels += [value for value in given if value >= 0]
-        is_test += [split == "test"] * (len(labels) - len(is_test))
+    for split, rows in kept.items():
+        paths += _written(rows, image, root / split)
+        labels += list(rows[label])
+        is_test += [split == "test"] * len(rows)
+    if not labels:
+        raise BadData(f"hf:{name}: not one row has a label; give a folder of the images and --classes cat,dog")
     has_test = any(is_test) and not all(is_test)
     return checked(
         Dataset(
@@ -53,6 +60,7 @@ def read(name: str) -> Dataset:
             labels=np.asarray(labels, np.int64),
             is_test=np.asarray(is_test) if has_test else None,
             licence=first.info.license or "",
+            warnings=(f"images without a label left out: {unlabelled:,}",) if unlabelled else (),
         )
     )
 
@@ -82,6 +90,12 @@ def _column(rows: Any, kind: str, name: str) -> str:
         if type(feature).__name__ == kind:
             return str(column)
     raise BadData(f"hf:{name}: no column of type {kind} among {', '.join(rows.features)}")
+
+
+def _labelled(rows: Any, label: str) -> Any:
+    """The rows that have a label; the very same where all do."""
+    has_label = [value is not None and value >= 0 for value in rows[label]]
+    return rows if all(has_label) else rows.select(np.flatnonzero(has_label))
 
 
 def _written(rows: Any, image: str, folder: Path) -> list[Path]:

@@ -177,6 +177,7 @@ class Outcome:
     seed: int
     plan_hash: str
     reproduce: str  # the command
+    follow_up: str  # the command that runs the winner; empty where none was written
     seconds: float
     is_development: bool  # too few labels for a sealed test: everything here is a development estimate
     version: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,16 +60,6 @@ class Facts:
         if not math.isfinite(estimate.effective_n) or estimate.effective_n >= _WORTH_SAYING * estimate.n:
             return None
         return max(round(estimate.effective_n), 1)
-
-    @property
-    def head(self) -> str:
-        """Where the winner lies, as the command that made the report says it."""
-        try:
-            words = shlex.split(self.outcome.reproduce)
-        except ValueError:  # a command typed by hand, with a quote left open
-            words = []
-        folder = words[words.index("--out") + 1] if "--out" in words[:-1] else "report"
-        return shlex.quote(f"{folder.rstrip('/')}/best")
 
     @property
     def suspicious(self) -> tuple[Control, ...]:

@@ -149,7 +149,7 @@ class English:
         if outcome.suspects:
             parts.append(
                 f"The labels that fit their images least are shown below ({_count(len(outcome.suspects))}): check "
-                "them; where the rung is weak, it may be the rung that is wrong."
+                "them; in a class where the model is weak, it may be the model that is wrong."
             )
         if outcome.duplicates:
             under = f", {known.conflicts} of them under two labels" if known.conflicts else ""
@@ -171,8 +171,8 @@ class English:
             parts.append("Write down which images belong together and pass it as a group column, instead of our guess.")
         if doubling := self.doubling():
             parts.append(doubling)
-        if known.standing in ("decided", "open"):
-            parts.append(f"Try it on new images: anmok classify new.jpg --head {known.head}")
+        if known.standing in ("decided", "open") and outcome.follow_up:
+            parts.append(f"Try it on new images: {outcome.follow_up}")
         return " ".join(parts)
 
     def doubling(self) -> str:

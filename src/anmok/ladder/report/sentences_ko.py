@@ -173,8 +173,8 @@ class Korean:
             parts.append("어떤 이미지들이 한 묶음인지 적어 group 열로 넘겨주면, 추측 대신 그 묶음을 씁니다.")
         if doubling := self.doubling():
             parts.append(doubling)
-        if known.standing in ("decided", "open"):
-            parts.append(f"새 이미지에 써 보십시오: anmok classify new.jpg --head {known.head}")
+        if known.standing in ("decided", "open") and outcome.follow_up:
+            parts.append(f"새 이미지에 써 보십시오: {outcome.follow_up}")
         return " ".join(parts)
 
     def doubling(self) -> str:
