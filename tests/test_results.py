@@ -181,5 +181,5 @@ def test_an_embedding_in_another_space_than_there_is_is_refused() -> None:
 
 
 def test_a_state_knows_its_size() -> None:
-    state = Encoded("m", np.zeros(10, np.float32), {"patches": np.zeros((2, 3), np.float64)})
+    state = Encoded("m", {"features": np.zeros(10, np.float32), "patches": np.zeros((2, 3), np.float64)})
     assert state.nbytes == 40 + 48

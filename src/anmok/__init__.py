@@ -10,10 +10,37 @@ from __future__ import annotations
 
 from anmok.catalogue import Card, card, cards
 from anmok.errors import AnmokError
-from anmok.inputs import Encoded, Text
+from anmok.geometry import Rle
+from anmok.inputs import Clip, Cue, Encoded, Prompted, Text
 from anmok.load import Adapter, Model, load
-from anmok.results import Embedding, Failure, Scores
-from anmok.tasks import Ask, Classify, Embed
+from anmok.results import (
+    DepthMap,
+    Detections,
+    Embedding,
+    Failure,
+    Keypoints,
+    Masks,
+    Matte,
+    NormalMap,
+    PartMap,
+    Scores,
+    Tracked,
+    Tracks,
+)
+from anmok.tasks import (
+    Ask,
+    Classify,
+    Depth,
+    Detect,
+    Embed,
+    Everything,
+    Matting,
+    Normals,
+    Parse,
+    Pose,
+    Segment,
+    Track,
+)
 
 __version__ = "0.1.0"
 
@@ -23,13 +50,35 @@ __all__ = [
     "Ask",
     "Card",
     "Classify",
+    "Clip",
+    "Cue",
+    "Depth",
+    "DepthMap",
+    "Detect",
+    "Detections",
     "Embed",
     "Embedding",
     "Encoded",
+    "Everything",
     "Failure",
+    "Keypoints",
+    "Masks",
+    "Matte",
+    "Matting",
     "Model",
+    "NormalMap",
+    "Normals",
+    "Parse",
+    "PartMap",
+    "Pose",
+    "Prompted",
+    "Rle",
     "Scores",
+    "Segment",
     "Text",
+    "Track",
+    "Tracked",
+    "Tracks",
     "card",
     "cards",
     "load",

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anmok.errors import BadRequest
+from anmok.geometry import Frame, Rle
 from anmok.media import Source
 
-__all__ = ["Encoded", "Item", "Source", "Text"]
+__all__ = ["Box", "Clip", "Cue", "Encoded", "Item", "Point", "Prompted", "Sign", "Source", "Text"]
+
+Box: TypeAlias = tuple[float, float, float, float]  # xyxy, pixels of the caller's picture
+Sign: TypeAlias = Literal[0, 1]  # 1: this is it; 0: this is not
+Point: TypeAlias = tuple[float, float, Sign]  # x, y in pixels of the caller's picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +30,118 @@ class Text:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """What a model made of one picture, once, so that many asks can share it.
+    """What a model made of one picture, once, so that many asks can share it. Immutable.
 
     ``maker`` names card, revision, preprocessing and dtype; another model refuses the state with ``WrongState``.
-    ``features`` is float32 (F,): what the model's heads are trained on. ``extra`` holds whatever else the
-    family needs.
+    ``maps`` are the arrays that the family needs, without the batch axis; ``frame`` leads from them to the caller's
+    pixels where an answer has a place in the picture.
     """
 
     maker: str
-    features: NDArray[np.float32]
-    extra: Mapping[str, NDArray[np.generic]]
+    maps: Mapping[str, NDArray[np.generic]]
+    frame: Frame | None = None
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """float32 (F,): what heads are trained on, of a model that embeds."""
+        found: NDArray[np.float32] = self.maps["features"]  # type: ignore[assignment]
+        return found
 
     @property
     def nbytes(self) -> int:
-        return int(self.features.nbytes + sum(array.nbytes for array in self.extra.values()))
+        return int(sum(array.nbytes for array in self.maps.values()))
+
+    @property
+    def place(self) -> Frame:
+        """The frame, of a state that has one."""
+        if self.frame is None:
+            raise BadRequest("this state does not say where it lies in its picture: encode the picture again")
+        return self.frame
 
 
-Item: TypeAlias = Source | Text | Encoded
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompted:
+    """A picture with what was pointed at in it.
+
+    All coordinates are pixels of the caller's picture. ``points`` of one item belong to one object; every box of
+    ``boxes`` is an object of its own (without points, or with the points shared by a single box). ``mask`` is a
+    first guess, bool (H, W) or an ``Rle``. ``exemplars`` are boxes around things to find more of (1) or to leave
+    out (0), for models that take them.
+    """
+
+    image: Source | Encoded
+    points: tuple[Point, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    mask: Rle | None = None
+    exemplars: tuple[tuple[Box, Sign], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_points(self.points)
+        for box in (*self.boxes, *(box for box, _ in self.exemplars)):
+            _check_box(box)
+        if self.points and len(self.boxes) > 1:
+            raise BadRequest("prompt: points go with one box; ask for several objects in several items")
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """What was pointed at in one frame of a clip: this object is here.
+
+    ``frame`` counts from 0 in the clip as it is read (after ``fps``, ``start`` and ``end``). A later cue for the
+    same object corrects it.
+    """
+
+    frame: int
+    object_id: int = 1
+    points: tuple[Point, ...] = ()
+    box: Box | None = None
+    mask: Rle | None = None
+
+    def __post_init__(self) -> None:
+        _check_points(self.points)
+        if self.box is not None:
+            _check_box(self.box)
+        if self.frame < 0 or self.object_id < 0:
+            raise BadRequest(f"cue: frame {self.frame} and object {self.object_id} must not be negative")
+        if not (self.points or self.box is not None or self.mask is not None):
+            raise BadRequest(f"cue for object {self.object_id}: give points, a box or a mask")
+        if self.mask is not None and (self.points or self.box is not None):
+            raise BadRequest(f"cue for object {self.object_id}: a mask says all; leave points and box out")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A moving picture: a video file, its bytes, a folder of numbered images, or pictures in order.
+
+    ``fps=None`` takes every frame as it is; otherwise frames are taken at that rate by time. ``start`` and ``end``
+    are seconds. ``cues`` point at what is to be followed.
+    """
+
+    source: Path | str | bytes | Sequence[Source]
+    fps: float | None = None
+    start: float = 0.0
+    end: float | None = None
+    cues: tuple[Cue, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise BadRequest(f"clip: fps {self.fps} must lie above 0 and not over 1000")
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise BadRequest(f"clip: start {self.start} and end {self.end} span no time")
+
+
+Item: TypeAlias = Source | Text | Encoded | Prompted | Clip
+
+
+def _check_points(points: tuple[Point, ...]) -> None:
+    for x, y, sign in points:
+        if not (np.isfinite(x) and np.isfinite(y)):
+            raise BadRequest(f"point ({x}, {y}): not a place in a picture")
+        if sign not in (0, 1):
+            raise BadRequest(f"point ({x}, {y}): its sign is 1 (this is it) or 0 (this is not), not {sign}")
+
+
+def _check_box(box: Box) -> None:
+    left, top, right, bottom = box
+    if not np.isfinite(box).all() or right <= left or bottom <= top:
+        raise BadRequest(f"box {tuple(box)}: want left, top, right, bottom with some area")

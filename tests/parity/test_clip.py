@@ -89,7 +89,7 @@ def pictures() -> list[NDArray[np.uint8]]:
 
 
 def logits(model: clip.Clip, images: list[NDArray[np.uint8]], ask: Classify) -> NDArray[np.float32]:
-    features = model.encode(np.stack([model.prepare(image) for image in images]))  # (B, F)
+    features = model.encode(np.stack([model.prepare(image).pixels for image in images]))["features"]  # (B, F)
     cosines = pairing.unit(features @ model.projection) @ model.text_vectors(ask).T  # (B, K)
     return np.asarray(model.temperature * cosines + model.bias, np.float32)
 
@@ -139,7 +139,10 @@ def test_logits_equal_transformers(published: Any, tokenizer: Tokenizer) -> None
     got = logits(model, pictures(), Classify(LABELS))
     assert np.ptp(wanted) > 1.0  # the weights do tell these pictures and texts apart
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
-    states = [Encoded("", row, {}) for row in model.encode(np.stack([model.prepare(one) for one in pictures()]))]
+    states = [
+        Encoded("", {"features": row})
+        for row in model.encode(np.stack([model.prepare(one).pixels for one in pictures()]))["features"]
+    ]
     scores = np.stack([one.scores for one in model.classify(states, Classify(LABELS))])
     np.testing.assert_allclose(scores, torch.tensor(wanted).softmax(1).numpy(), rtol=0, atol=1e-5)
 
@@ -147,10 +150,10 @@ def test_logits_equal_transformers(published: Any, tokenizer: Tokenizer) -> None
 def test_features_are_taken_before_the_projection(published: Any) -> None:
     net, folder = published
     model = clip.Clip.from_files(setup(folder))
-    batch = np.stack([model.prepare(one) for one in pictures()])
+    batch = np.stack([model.prepare(one).pixels for one in pictures()])
     with torch.inference_mode():
         wanted = net.vision_model(pixel_values=torch.from_numpy(batch)).pooler_output.numpy()
-    np.testing.assert_allclose(model.encode(batch), wanted, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model.encode(batch)["features"], wanted, rtol=0, atol=1e-6)
     assert model.projection.shape == (64, 48)
 
 
@@ -177,8 +180,8 @@ def test_a_long_text_keeps_its_end(published: Any, tokenizer: Tokenizer) -> None
 def test_bfloat16_stays_close(published: Any) -> None:
     exact = clip.Clip.from_files(setup(published[1]))
     half = clip.Clip.from_files(replace(setup(published[1]), dtype="bfloat16"))
-    batch = np.stack([exact.prepare(one) for one in pictures()])
-    cosines = (pairing.unit(exact.encode(batch)) * pairing.unit(half.encode(batch))).sum(1)
+    batch = np.stack([exact.prepare(one).pixels for one in pictures()])
+    cosines = (pairing.unit(exact.encode(batch)["features"]) * pairing.unit(half.encode(batch)["features"])).sum(1)
     assert 0.99 < cosines.min() < 1.0
     assert half.nbytes == exact.nbytes // 2
 
@@ -295,7 +298,7 @@ def test_openai_names_give_the_same_resnet(
     model = clip.Clip.from_files(setup(tmp_path, "resnet-tiny"))
     ids = [tokenizer.encode(label).ids for label in LABELS]
     with torch.inference_mode():
-        batch = torch.from_numpy(np.stack([model.prepare(one) for one in pictures()]))
+        batch = torch.from_numpy(np.stack([model.prepare(one).pixels for one in pictures()]))
         seen = nn.functional.normalize(vision(batch))  # (B, D)
         read = torch.cat([text(input_ids=torch.tensor([row])).text_embeds for row in ids])  # (K, D)
         wanted = scale.exp() * seen @ nn.functional.normalize(read).T  # (B, K)

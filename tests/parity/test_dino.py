@@ -85,7 +85,7 @@ def batch(model: dino.Dino) -> NDArray[np.float32]:
     rng = np.random.default_rng(3)
     sizes = ((112, 112), (61, 83), (200, 70), (1, 1))
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
-    return np.stack([model.prepare(image) for image in images])
+    return np.stack([model.prepare(image).pixels for image in images])
 
 
 @pytest.mark.parametrize("architecture", list(dino.NETS))
@@ -95,10 +95,10 @@ def test_features_equal_transformers(architecture: str, tmp_path: Path) -> None:
     seen = batch(model)
     with torch.inference_mode():
         wanted = net(pixel_values=torch.from_numpy(seen)).pooler_output.numpy()
-    got = model.encode(seen)
+    got = model.encode(seen)["features"]
     assert np.std(wanted, axis=0).max() > 0.05  # the weights do tell the pictures apart
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
-    states = [Encoded("", row, {}) for row in got]
+    states = [Encoded("", {"features": row}) for row in got]
     plain = np.stack([one.vector for one in model.embed(states, Embed("features"))])
     np.testing.assert_array_equal(plain, got)
     unit = np.stack([one.vector for one in model.embed(states, Embed())])
@@ -112,7 +112,7 @@ def test_features_are_the_normalised_class_token(architecture: str, tmp_path: Pa
     seen = batch(model)
     with torch.inference_mode():
         tokens = net(pixel_values=torch.from_numpy(seen)).last_hidden_state.numpy()
-    np.testing.assert_allclose(model.encode(seen), tokens[:, 0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(model.encode(seen)["features"], tokens[:, 0], rtol=0, atol=1e-5)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:

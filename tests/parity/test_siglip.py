@@ -101,8 +101,8 @@ def padded(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
 
 
 def answers(model: siglip.Siglip, images: list[NDArray[np.uint8]], ask: Classify) -> NDArray[np.float32]:
-    features = model.encode(np.stack([model.prepare(image) for image in images]))  # (B, F)
-    states = [Encoded("", row, {}) for row in features]
+    features = model.encode(np.stack([model.prepare(image).pixels for image in images]))["features"]  # (B, F)
+    states = [Encoded("", {"features": row}) for row in features]
     return np.stack([one.scores for one in model.classify(states, ask)])  # (B, K)
 
 
@@ -127,11 +127,11 @@ def test_scores_are_the_sigmoid_of_transformers_logits(
 def test_vectors_equal_transformers_embeddings(published: tuple[SiglipModel, Path], tokenizer: Tokenizer) -> None:
     net, folder = published
     model = siglip.Siglip.from_files(setup(folder))
-    batch = np.stack([model.prepare(one) for one in pictures()])
+    batch = np.stack([model.prepare(one).pixels for one in pictures()])
     with torch.inference_mode():
         images = net.get_image_features(pixel_values=torch.from_numpy(batch)).pooler_output.numpy()
         texts = net.get_text_features(input_ids=padded(tokenizer, ["two dogs sleeping"])).pooler_output
-    features = model.encode(batch)
+    features = model.encode(batch)["features"]
     np.testing.assert_allclose(features, images, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(features @ model.projection, features)
     got = model.embed([Text("Two dogs, sleeping!")], Embed())[0]

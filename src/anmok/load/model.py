@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
@@ -13,18 +13,48 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from anmok import media
+from anmok import clips, media
 from anmok.catalogue import Card
-from anmok.errors import AnmokError, BadRequest, Unsupported, WrongState
-from anmok.inputs import Encoded, Item, Source, Text
+from anmok.errors import AnmokError, BadMedia, BadRequest, Unsupported
+from anmok.inputs import Clip, Cue, Encoded, Item, Prompted, Source, Text
 from anmok.load.adapter import Adapter
-from anmok.results import Embedding, Failure, Result, Scores
-from anmok.tasks import Ask, Classify, Embed, Encoder, Projects, Setup
+from anmok.load.states import BATCH, DECODERS, Looker, Ready, State, check_inside
+from anmok.results import (
+    DepthMap,
+    Detections,
+    Embedding,
+    Failure,
+    Keypoints,
+    Masks,
+    Matte,
+    NormalMap,
+    PartMap,
+    Result,
+    Scores,
+    Tracked,
+    Tracks,
+)
+from anmok.tasks import (
+    Ask,
+    Classify,
+    Depth,
+    Detect,
+    Embed,
+    Follows,
+    Matting,
+    Normals,
+    Parse,
+    Pose,
+    Projects,
+    Segment,
+    Setup,
+    Track,
+)
 
 R = TypeVar("R", bound=Result)
+P = TypeVar("P")
 
-BATCH = 16  # beyond this a CPU gains nothing and memory grows
-_DECODERS = 2
+OnBroken = Callable[[int, BadMedia], None]  # frame, reason
 
 
 class Model:
@@ -38,6 +68,7 @@ class Model:
         self._lock = threading.Lock()
         pixels = hashlib.sha256(repr(setup.pixels).encode()).hexdigest()[:12]
         self.maker = f"{card.name}@{setup.revision}#{pixels}/{setup.dtype}"
+        self._looker = Looker(card.name, self.maker, kind, self._lock)
 
     def run(self, items: Sequence[Item], ask: Ask[R, Any]) -> list[R]:
         """One answer per item, in order, alone or in any batch the same within 1e-5.
@@ -52,18 +83,40 @@ class Model:
             WrongState: a state of another model.
         """
         self._check(ask)
+        if isinstance(ask, Track):
+            return cast("list[R]", [self._tracks(item, ask) for item in items])
         completed = self._complete(ask)
         answers: list[R] = []
         for start in range(0, len(items), BATCH):
-            states = self._states(items[start : start + BATCH])
+            states = self._looker.states(items[start : start + BATCH])
             answers += self._answer(states, completed)
         return answers
+
+    def stream(self, clip: Clip, ask: Ask[Any, P], *, on_broken: OnBroken | None = None) -> Iterator[P]:
+        """One piece per frame, as soon as it is there; memory does not grow with the clip.
+
+        Closing the iterator ends the work. Any ask works: what is no ``Track`` is asked of every frame by itself.
+
+        Args:
+            clip: the moving picture, with the cues that say what to follow.
+            ask: the question.
+            on_broken: is told the number of a frame that cannot be decoded, and why; the frame is left out.
+
+        Raises:
+            BadMedia: the file is no clip, or not one of its frames can be decoded.
+            BadRequest: a cue for a frame that the clip does not have, or outside its pictures.
+        """
+        self._check(ask)
+        if isinstance(ask, Track):
+            return cast("Iterator[P]", self._follow(clip, ask, on_broken))
+        stills = clips.frames(clip.source, fps=clip.fps, start=clip.start, end=clip.end, on_broken=on_broken)
+        return (cast(P, self.run([still.image], ask)[0]) for still in stills)
 
     def encode(self, images: Sequence[Source]) -> list[Encoded]:
         """Each picture once, for many asks."""
         states: list[Encoded] = []
         for start in range(0, len(images), BATCH):
-            states += cast("list[Encoded]", self._states(images[start : start + BATCH]))
+            states += cast("list[Encoded]", self._looker.states(images[start : start + BATCH]))
         return states
 
     def map(
@@ -78,16 +131,48 @@ class Model:
 
     def classify(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float = 0.0) -> Scores:
         """Which of the labels fits the picture?"""
-        ask = Classify(None if labels is None else tuple(labels), threshold=threshold)
+        ask = Classify(_tuple(labels), threshold=threshold)
         return self.run([image], ask)[0]
 
     def embed(self, item: Item, *, space: Literal["image", "features"] = "image") -> Embedding:
         """The vector of a picture or a ``Text``."""
         return self.run([item], Embed(space))[0]
 
+    def detect(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float | None = None) -> Detections:
+        """Boxes around what the labels name; without labels around all that a closed set of classes has."""
+        return self.run([image], Detect(_tuple(labels), threshold=threshold))[0]
+
+    def segment(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float | None = None) -> Masks:
+        """Masks of what a ``Prompted`` points at, of what the labels name, or of everything."""
+        return self.run([image], Segment(_tuple(labels), threshold=threshold))[0]
+
+    def track(self, clip: Clip, labels: Sequence[str] | None = None) -> Tracks:
+        """All frames of a clip at once; ``stream`` gives them one by one."""
+        return self.run([clip], Track(_tuple(labels)))[0]
+
+    def depth(self, image: Item, *, focal_px: float | None = None) -> DepthMap:
+        """How far everything is."""
+        return self.run([image], Depth(focal_px))[0]
+
+    def pose(self, image: Item) -> Keypoints:
+        """The joints of every person."""
+        return self.run([image], Pose())[0]
+
+    def parse(self, image: Item) -> PartMap:
+        """Which part every pixel belongs to."""
+        return self.run([image], Parse())[0]
+
+    def normals(self, image: Item) -> NormalMap:
+        """Which way every surface faces."""
+        return self.run([image], Normals())[0]
+
+    def matte(self, image: Item) -> Matte:
+        """What stands in front, and how opaque it is."""
+        return self.run([image], Matting())[0]
+
     def state(self, features: NDArray[np.float32]) -> Encoded:
         """A state from features (F,) that this very model made before, as the ladder's cache keeps them."""
-        return Encoded(self.maker, features, {})
+        return Encoded(self.maker, {"features": features})
 
     @property
     def towers(self) -> Projects:
@@ -112,7 +197,7 @@ class Model:
 
     def close(self) -> None:
         """Lets go of the weights; a later ``run`` raises ``BadRequest``."""
-        self.kind = cast(Any, None)
+        self.kind = self._looker = cast(Any, None)
 
     def __enter__(self) -> Model:
         return self
@@ -143,46 +228,18 @@ class Model:
             question = self.adapter.complete(ask)
         return cast("Ask[R, Any]", question)
 
-    def _prepare(self, item: Item) -> NDArray[np.float32] | Encoded | Text:
-        if isinstance(item, Text):
-            return item
-        if isinstance(item, Encoded):
-            if item.maker != self.maker:
-                raise WrongState(f"this state was made by {item.maker}, not by {self.maker}: encode it again")
-            return item
-        if not isinstance(self.kind, Encoder):
-            raise Unsupported(f"{self.card.name} reads text only: pass anmok.Text")
-        return self.kind.prepare(media.read(item))
+    def _tracks(self, clip: Item, ask: Track) -> Tracks:
+        if not isinstance(clip, Clip):
+            raise BadRequest("track takes a clip: anmok.Clip('clip.mp4', cues=(...))")
+        broken: list[int] = []
+        pieces = tuple(self._follow(clip, ask, lambda frame, _: broken.append(frame)))
+        return Tracks(pieces, tuple(broken))
 
-    def _states(self, items: Sequence[Item]) -> list[Encoded | Text]:
-        if len(items) == 1 or all(isinstance(item, Encoded | Text) for item in items):
-            return self._encoded([self._prepare(item) for item in items])
-        with ThreadPoolExecutor(_DECODERS) as pool:  # decoding and resizing let go of the interpreter's lock
-            return self._encoded(list(pool.map(self._prepare, items)))
-
-    def _encoded(self, ready: Sequence[NDArray[np.float32] | Encoded | Text]) -> list[Encoded | Text]:
-        """Arrays become states, in groups of equal shape; what is a state already passes through."""
-        states: list[Encoded | Text | None] = [None if isinstance(r, np.ndarray) else r for r in ready]
-        shapes: dict[tuple[int, ...], list[int]] = {}
-        for index, one in enumerate(ready):
-            if isinstance(one, np.ndarray):
-                shapes.setdefault(one.shape, []).append(index)
-        for indices in shapes.values():
-            batch = [cast("NDArray[np.float32]", ready[i]) for i in indices]
-            for i, state in zip(indices, self._encode(batch), strict=True):
-                states[i] = state
-        return cast("list[Encoded | Text]", states)
-
-    def _encode(self, inputs: Sequence[Any]) -> list[Encoded]:
-        batch = inputs[0][None] if len(inputs) == 1 else np.stack(inputs)  # (B, 3, h, w)
-        with self._lock:
-            features = cast(Encoder, self.kind).encode(batch)  # (B, F)
-        features.flags.writeable = False
-        return [Encoded(self.maker, row, {}) for row in features]
-
-    def _answer(self, states: Sequence[Encoded | Text], ask: Ask[R, Any]) -> list[R]:
-        if isinstance(ask, Classify) and any(isinstance(state, Text) for state in states):
-            raise BadRequest("classify takes pictures; a text can only be embedded")
+    def _answer(self, states: Sequence[State], ask: Ask[R, Any]) -> list[R]:
+        if not isinstance(ask, Embed) and any(isinstance(state, Text) for state in states):
+            raise BadRequest(f"{ask.task} takes pictures; a text can only be embedded")
+        if not isinstance(ask, Segment | Pose) and any(isinstance(state, Prompted) for state in states):
+            raise BadRequest(f"{ask.task} takes no points or boxes: pass the picture alone")
         if isinstance(ask, Classify) and self.adapter is not None and self.adapter.owns(ask):
             features = np.stack([cast(Encoded, state).features for state in states])  # (B, F)
             return cast("list[R]", self.adapter.classify(features, ask))
@@ -190,29 +247,30 @@ class Model:
             return cast("list[R]", getattr(self.kind, ask.task)(states, ask))
 
     def _answer_each(
-        self, items: Sequence[Item], ready: Sequence[Any], ask: Ask[R, Any], on_error: str
+        self, items: Sequence[Item], ready: Sequence[Ready | AnmokError], ask: Ask[R, Any], on_error: str
     ) -> Iterator[R | Failure]:
-        good = [one for one in ready if not isinstance(one, AnmokError)]
+        good = [one for one in ready if isinstance(one, Ready)]
         if on_error == "raise" and len(good) < len(ready):
             raise next(one for one in ready if isinstance(one, AnmokError))
-        answers = iter(self._answer(self._encoded(good), ask) if good else [])
+        answers = iter(self._answer(self._looker.encoded(good), ask) if good else [])
         for item, one in zip(items, ready, strict=True):
             if isinstance(one, AnmokError):
-                yield Failure(media.describe(cast(Source, item)), one)
+                image = item.image if isinstance(item, Prompted) else item
+                yield Failure(media.describe(cast(Source, image)), one)
             else:
                 yield next(answers)
 
-    def _ahead(self, items: Iterable[Item]) -> Iterator[tuple[list[Item], list[Any]]]:
+    def _ahead(self, items: Iterable[Item]) -> Iterator[tuple[list[Item], list[Ready | AnmokError]]]:
         """Batches of prepared items; the next batch is decoded while the net works on this one."""
 
-        def prepared(item: Item) -> Any:
+        def prepared(item: Item) -> Ready | AnmokError:
             try:
-                return self._prepare(item)
+                return self._looker.prepared(item)
             except AnmokError as error:
                 return error
 
         stream = iter(items)
-        with ThreadPoolExecutor(_DECODERS) as pool:
+        with ThreadPoolExecutor(DECODERS) as pool:
             batch = list(islice(stream, BATCH))
             waiting = [pool.submit(prepared, item) for item in batch]
             while batch:
@@ -221,3 +279,25 @@ class Model:
                 waiting = [pool.submit(prepared, item) for item in following]
                 yield batch, ready
                 batch = following
+
+    def _follow(self, clip: Clip, ask: Track, on_broken: OnBroken | None) -> Iterator[Tracked]:
+        """Frame by frame through a fresh session; a broken frame is told of and left out."""
+        cues: dict[int, list[Cue]] = {}
+        for cue in clip.cues:
+            cues.setdefault(cue.frame, []).append(cue)
+        session = cast(Follows, self.kind).follow(ask)
+        last = -1
+        for still in clips.frames(clip.source, fps=clip.fps, start=clip.start, end=clip.end, on_broken=on_broken):
+            here = cues.pop(still.index, [])
+            for cue in here:
+                check_inside(still.image.shape[:2], cue.points, () if cue.box is None else (cue.box,))
+            with self._lock:
+                piece = session.step(still.index, still.seconds, still.image, here)
+            yield piece
+            last = still.index
+        if cues:
+            raise BadRequest(f"cue at frame {min(cues)}: the clip was read up to frame {last}, and no such frame in it")
+
+
+def _tuple(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if labels is None else tuple(labels)

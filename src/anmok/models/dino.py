@@ -82,15 +82,15 @@ class Dino:
     def nbytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self._net.state_dict().values())
 
-    def prepare(self, image: NDArray[np.uint8]) -> Array:
-        return geometry.prepare(image, self._setup.pixels)
+    def prepare(self, image: NDArray[np.uint8]) -> geometry.View:
+        return geometry.view(image, self._setup.pixels)
 
-    def encode(self, batch: Array) -> Array:
+    def encode(self, batch: Array) -> dict[str, Array]:
         """(B, 3, H, W) to (B, F)."""
         with torch.inference_mode():
             pixels = torch.from_numpy(batch).to(self._device, self._dtype)
             features: Array = self._net(pixel_values=pixels).pooler_output.float().cpu().numpy()  # (B, F)
-        return features
+        return {"features": features}
 
     def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]:
         if any(isinstance(state, Text) for state in states):

@@ -51,15 +51,15 @@ class EfficientNet:
     def nbytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self._net.state_dict().values())
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return geometry.prepare(image, self._setup.pixels)
+    def prepare(self, image: NDArray[np.uint8]) -> geometry.View:
+        return geometry.view(image, self._setup.pixels)
 
-    def encode(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """(B, 3, H, W) to (B, F)."""
         with torch.inference_mode():
             pixels = torch.from_numpy(batch).to(self._device, self._dtype)
             features: NDArray[np.float32] = self._net.features(pixels).float().cpu().numpy()
-        return features
+        return {"features": features}
 
     def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]:
         if any(isinstance(state, Text) for state in states):

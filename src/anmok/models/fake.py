@@ -48,14 +48,14 @@ class Fake:
     def nbytes(self) -> int:
         return self.projection.nbytes
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return geometry.prepare(image, self._setup.pixels)
+    def prepare(self, image: NDArray[np.uint8]) -> geometry.View:
+        return geometry.view(image, self._setup.pixels)
 
-    def encode(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         size = batch.shape[-1] // _GRID
         cells = batch.reshape(-1, 3, _GRID, size, _GRID, size).mean((3, 5))  # (B, 3, 4, 4)
         features: NDArray[np.float32] = cells.transpose(0, 2, 3, 1).reshape(len(batch), -1)  # (B, 48)
-        return features
+        return {"features": features}
 
     def text_vectors(self, ask: Classify) -> NDArray[np.float32]:
         return pairing.text_vectors(ask, self._setup.text, self._setup.languages, _read)

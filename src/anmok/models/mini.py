@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anmok import pairing, words
+from anmok.geometry import View
 from anmok.inputs import Encoded, Text
 from anmok.results import Embedding, Scores
 from anmok.tasks import Classify, Embed, Setup
@@ -38,8 +39,8 @@ class _Eye(Protocol):
 
     @property
     def nbytes(self) -> int: ...
-    def prepare(self, image: NDArray[np.uint8]) -> Array: ...
-    def encode(self, batch: Array) -> Array: ...
+    def prepare(self, image: NDArray[np.uint8]) -> View: ...
+    def encode(self, batch: Array) -> dict[str, Array]: ...
     def probabilities(self, features: Array) -> Array: ...
 
 
@@ -74,10 +75,10 @@ class Mini:
     def nbytes(self) -> int:
         return self.eye.nbytes + self._tongue.nbytes + self.projection.nbytes
 
-    def prepare(self, image: NDArray[np.uint8]) -> Array:
+    def prepare(self, image: NDArray[np.uint8]) -> View:
         return self.eye.prepare(image)
 
-    def encode(self, batch: Array) -> Array:
+    def encode(self, batch: Array) -> dict[str, Array]:
         return self.eye.encode(batch)
 
     def text_vectors(self, ask: Classify) -> Array:

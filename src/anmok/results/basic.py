@@ -1,4 +1,4 @@
-"""Answers: frozen, numpy inside, shapes checked on construction. They know nobody who makes or draws them."""
+"""What all results are, and those of ``classify`` and ``embed``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anmok.errors import AnmokError, BadRequest
-
-__all__ = ["Embedding", "Failure", "Result", "Scores"]
 
 
 class Result:
@@ -26,7 +24,12 @@ class Result:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
-def _frozen(array: NDArray[np.generic], shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
+def frozen(array: NDArray[np.generic], shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
+    """A float32 copy that nobody can write to.
+
+    Raises:
+        BadRequest: another shape than wanted, or a value that is no finite number.
+    """
     if array.shape != shape:
         raise BadRequest(f"{what}: want shape {shape}, got {array.shape}")
     copy = np.array(array, dtype=np.float32)
@@ -53,7 +56,7 @@ class Scores(Result):
     read_as: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", _frozen(self.scores, (len(self.labels),), "Scores.scores"))
+        object.__setattr__(self, "scores", frozen(self.scores, (len(self.labels),), "Scores.scores"))
         if self.read_as and len(self.read_as) != len(self.labels):
             raise BadRequest("Scores.read_as: one reading per label, or none")
 
@@ -90,7 +93,7 @@ class Embedding(Result):
     space: Literal["image", "features", "text"]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "vector", _frozen(self.vector, (self.vector.size,), "Embedding.vector"))
+        object.__setattr__(self, "vector", frozen(self.vector, (self.vector.size,), "Embedding.vector"))
 
     def to_dict(self) -> dict[str, Any]:
         return {"space": self.space, "vector": self.vector.tolist()}

@@ -1,0 +1,141 @@
+"""From items to states: pictures are read and prepared beside each other, and encoded in groups of one shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anmok import media
+from anmok.errors import BadRequest, Unsupported, WrongState
+from anmok.geometry import View
+from anmok.inputs import Clip, Encoded, Item, Prompted, Text
+from anmok.tasks import Encoder
+
+State: TypeAlias = Encoded | Text | Prompted  # of a `Prompted` here the picture is a state
+
+BATCH = 16  # pictures; beyond this a CPU gains nothing and memory grows
+DECODERS = 2
+# Canvas pixels in one pass of the net: 16 of 384 x 384, but two of 1024 x 1024, whose attention is what fills memory.
+_PIXELS = 16 * 384 * 384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """An item that was read: a view waits for the net, a state does not. ``prompt`` is what it was wrapped in."""
+
+    seen: View | Encoded | Text
+    prompt: Prompted | None = None
+
+
+class Looker:
+    """Makes the states of one model. ``prepared`` is re-entrant; the net has one caller at a time."""
+
+    def __init__(self, name: str, maker: str, kind: Any, lock: threading.Lock) -> None:
+        self._name = name
+        self._maker = maker
+        self._kind = kind
+        self._lock = lock
+
+    def states(self, items: Sequence[Item]) -> list[State]:
+        """One state per item, in order."""
+        if len(items) == 1 or not any(_is_picture(item) for item in items):
+            return self.encoded([self.prepared(item) for item in items])
+        with ThreadPoolExecutor(DECODERS) as pool:  # decoding and resizing let go of the interpreter's lock
+            return self.encoded(list(pool.map(self.prepared, items)))
+
+    def prepared(self, item: Item) -> Ready:
+        """Reads and resizes.
+
+        Raises:
+            BadMedia: the picture cannot be read.
+            WrongState: a state of another model.
+            Unsupported: the model reads text only.
+        """
+        if isinstance(item, Prompted):
+            return Ready(self.prepared(item.image).seen, item)
+        if isinstance(item, Text):
+            return Ready(item)
+        if isinstance(item, Clip):
+            raise BadRequest("a clip is followed or streamed, not encoded: model.stream(clip, ask)")
+        if isinstance(item, Encoded):
+            if item.maker != self._maker:
+                raise WrongState(f"this state was made by {item.maker}, not by {self._maker}: encode it again")
+            return Ready(item)
+        if not isinstance(self._kind, Encoder):
+            raise Unsupported(f"{self._name} reads text only: pass anmok.Text")
+        return Ready(self._kind.prepare(media.read(item)))
+
+    def encoded(self, ready: Sequence[Ready]) -> list[State]:
+        """Views become states, in groups of equal shape; what is a state already passes through."""
+        states: dict[int, Encoded | Text] = {
+            i: one.seen for i, one in enumerate(ready) if not isinstance(one.seen, View)
+        }
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for index, one in enumerate(ready):
+            if isinstance(one.seen, View):
+                shapes.setdefault(one.seen.pixels.shape, []).append(index)
+        for shape, indices in shapes.items():
+            size = max(1, min(BATCH, _PIXELS // (shape[-1] * shape[-2])))
+            for start in range(0, len(indices), size):
+                chunk = indices[start : start + size]
+                views = [cast(View, ready[i].seen) for i in chunk]
+                states.update(zip(chunk, self._encode(views), strict=True))
+        return [_wrapped(states[index], one.prompt) for index, one in enumerate(ready)]
+
+    def _encode(self, views: Sequence[View]) -> list[Encoded]:
+        arrays = [view.pixels for view in views]
+        batch: NDArray[np.float32] = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)  # (B, 3, h, w)
+        with self._lock:
+            maps = cast(Encoder, self._kind).encode(batch)  # each (B, ...)
+        for array in maps.values():
+            array.flags.writeable = False
+        return [
+            Encoded(self._maker, {name: array[i] for name, array in maps.items()}, view.frame)
+            for i, view in enumerate(views)
+        ]
+
+
+def _is_picture(item: Item) -> bool:
+    return not isinstance(item.image if isinstance(item, Prompted) else item, Encoded | Text)
+
+
+def _wrapped(state: Encoded | Text, prompt: Prompted | None) -> State:
+    """The prompt around its picture's state, checked against the picture's size.
+
+    Raises:
+        BadRequest: a point or box lies outside the picture, or a mask has another size.
+    """
+    if prompt is None:
+        return state
+    if isinstance(state, Text):
+        raise BadRequest("a text cannot be pointed at")
+    check_inside(state.place.size_hw, prompt.points, (*prompt.boxes, *(box for box, _ in prompt.exemplars)))
+    if prompt.mask is not None and prompt.mask.size_hw != state.place.size_hw:
+        raise BadRequest(f"mask of size {prompt.mask.size_hw}: the picture has {state.place.size_hw}")
+    return dataclasses.replace(prompt, image=state)
+
+
+def check_inside(
+    size_hw: tuple[int, ...], points: Sequence[tuple[float, float, int]], boxes: Sequence[tuple[float, ...]]
+) -> None:
+    """Points lie in the picture, and boxes cover some of it.
+
+    Raises:
+        BadRequest: they do not.
+    """
+    height, width = size_hw
+    for x, y, _ in points:
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise BadRequest(f"point ({x:g}, {y:g}) lies outside the picture of {width} x {height} pixels")
+    for left, top, right, bottom in boxes:
+        if left >= width or top >= height or right <= 0 or bottom <= 0:
+            raise BadRequest(
+                f"box ({left:g}, {top:g}, {right:g}, {bottom:g}) lies outside the picture of {width} x {height} pixels"
+            )

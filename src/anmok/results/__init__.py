@@ -1,0 +1,25 @@
+"""Answers: frozen, numpy inside, shapes checked on construction. They know nobody who makes or draws them."""
+
+from __future__ import annotations
+
+from anmok.results.basic import Embedding, Failure, Result, Scores
+from anmok.results.maps import DepthMap, Matte, NormalMap, PartMap
+from anmok.results.people import Keypoints
+from anmok.results.places import Detections, Masks
+from anmok.results.tracks import Tracked, Tracks
+
+__all__ = [
+    "DepthMap",
+    "Detections",
+    "Embedding",
+    "Failure",
+    "Keypoints",
+    "Masks",
+    "Matte",
+    "NormalMap",
+    "PartMap",
+    "Result",
+    "Scores",
+    "Tracked",
+    "Tracks",
+]

@@ -1,0 +1,177 @@
+"""What a model file must offer for each task, and what it is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anmok.geometry import Pixels, View
+from anmok.inputs import Cue, Encoded, Prompted, Text
+from anmok.results import (
+    DepthMap,
+    Detections,
+    Embedding,
+    Keypoints,
+    Masks,
+    Matte,
+    NormalMap,
+    PartMap,
+    Scores,
+    Tracked,
+)
+from anmok.tasks.asks import Classify, Embed
+from anmok.tasks.seeing import Depth, Detect, Matting, Normals, Parse, Pose, Segment, Track
+
+
+@dataclass(frozen=True, slots=True)
+class TextRules:
+    """How a text tower wants its text."""
+
+    templates: tuple[str, ...] = ("{}",)
+    context: int = 77  # tokens
+    is_lowercased: bool = False
+    is_padded: bool = False  # to the whole context
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """All that ``load`` hands to a model file: the card's facts as plain values, and where the files are."""
+
+    name: str
+    kind: str  # which of the family's configurations
+    pixels: Pixels
+    text: TextRules
+    scoring: Literal["softmax", "sigmoid"]
+    languages: tuple[str, ...]
+    revision: str = ""
+    device: str = "cpu"
+    dtype: str = "float32"
+    files: Mapping[str, Path] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Pictures to what asks are answered from. ``prepare`` is re-entrant and runs outside the model's lock."""
+
+    def prepare(self, image: NDArray[np.uint8]) -> View:
+        """One picture uint8 (H, W, 3) to the net's input, float32 (3, h, w); equal shapes batch together."""
+        ...
+
+    def encode(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.generic]]:
+        """(B, 3, h, w) to named arrays (B, ...), from which ``Encoded`` is made row by row.
+
+        A model that embeds gives ``features`` float32 (B, F). One whose picture and question meet early may give
+        its ``pixels`` back and do the work when it is asked.
+        """
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    def classify(self, states: Sequence[Encoded], ask: Classify) -> list[Scores]: ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]: ...
+
+
+@runtime_checkable
+class Projects(Protocol):
+    """Two towers meeting in one space. What the upper rungs of the ladder start from.
+
+    ``projection`` is (F, D): features @ projection, normalised, is the image's vector. ``text_vectors`` gives one
+    unit row (C, D) per label, prompts averaged. ``temperature`` is the factor on the cosine (CLIP's
+    ``exp(logit_scale)``) and ``bias`` what is added to it (SigLIP's).
+    """
+
+    @property
+    def projection(self) -> NDArray[np.float32]: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def bias(self) -> float: ...
+
+    def text_vectors(self, ask: Classify) -> NDArray[np.float32]: ...
+
+
+@runtime_checkable
+class WordVectors(Protocol):
+    """A model that goes from features to the text space through class probabilities (ConSE), not by its projection.
+
+    ``classify`` and ``embed`` answer this way; the projection is there for what can only tune a matrix.
+    """
+
+    def word_vectors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, F) to unit rows (N, D)."""
+        ...
+
+
+@runtime_checkable
+class Detects(Protocol):
+    """``vocabulary`` are the classes of a closed set; empty where labels are read as text."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]: ...
+
+    def detect(self, states: Sequence[Encoded], ask: Detect) -> list[Detections]: ...
+
+
+@runtime_checkable
+class Segments(Protocol):
+    """A state alone asks for the labels, or for everything; in a ``Prompted`` the picture is a state."""
+
+    def segment(self, states: Sequence[Encoded | Prompted], ask: Segment) -> list[Masks]: ...
+
+
+@runtime_checkable
+class MeasuresDepth(Protocol):
+    def depth(self, states: Sequence[Encoded], ask: Depth) -> list[DepthMap]: ...
+
+
+@runtime_checkable
+class Poses(Protocol):
+    """In a ``Prompted`` the boxes are the people, and no detector is asked."""
+
+    def pose(self, states: Sequence[Encoded | Prompted], ask: Pose) -> list[Keypoints]: ...
+
+
+@runtime_checkable
+class Parses(Protocol):
+    def parse(self, states: Sequence[Encoded], ask: Parse) -> list[PartMap]: ...
+
+
+@runtime_checkable
+class FindsNormals(Protocol):
+    def normals(self, states: Sequence[Encoded], ask: Normals) -> list[NormalMap]: ...
+
+
+@runtime_checkable
+class Mattes(Protocol):
+    def matte(self, states: Sequence[Encoded], ask: Matting) -> list[Matte]: ...
+
+
+class Session(Protocol):
+    """What follows objects through one clip: the only thing here that changes, and it has one caller.
+
+    Its memory does not grow with the clip.
+    """
+
+    def step(self, frame: int, seconds: float, image: NDArray[np.uint8], cues: Sequence[Cue]) -> Tracked:
+        """The next frame, uint8 (H, W, 3), all of one size, with the cues that belong to it."""
+        ...
+
+
+@runtime_checkable
+class Follows(Protocol):
+    def follow(self, ask: Track) -> Session:
+        """A fresh session."""
+        ...
