@@ -65,7 +65,7 @@ class DepthAnything:
         content = json.loads(setup.files["config.json"].read_text(encoding="utf-8"))
         config = configured(DepthAnythingConfig, content, setup.name)
         if (config.depth_estimation_type == "metric") != setup.kind.startswith("metric"):
-            raise BadWeights(f"{setup.name}: config.json is of {config.depth_estimation_type} depth, not as the card says")
+            raise BadWeights(f"{setup.name}: config.json says {config.depth_estimation_type}, the card does not")
         state = load_file(setup.files["model.safetensors"])
         dtype = getattr(torch, setup.dtype)
         return cls(setup, filled(DepthAnythingForDepthEstimation, config, state, dtype, setup.name))

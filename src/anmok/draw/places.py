@@ -1,0 +1,118 @@
+"""Boxes, masks, tracks and joints drawn on their picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as pillow
+from PIL import ImageDraw
+
+from anmok.draw.colours import Colour, colour, ink_on
+from anmok.draw.fonts import font
+from anmok.geometry import Rle
+from anmok.media import Image
+from anmok.results import Detections, Keypoints, Masks, Tracked
+
+_OPACITY = 115  # of 255, of a mask's colour over its pixels
+Box = tuple[float, float, float, float]
+
+
+def detections(result: Detections, image: Image) -> pillow.Image:
+    """Each class in its own colour."""
+    picture = pillow.fromarray(image)
+    tags = [f"{name} {score:.2f}" for name, score in zip(result.names, result.scores.tolist(), strict=True)]
+    boxes(picture, result.xyxy, tags, [colour(i) for i in result.class_ids.tolist()])
+    return picture
+
+
+def masks(result: Masks, image: Image) -> pillow.Image:
+    """With names each class in its own colour, without each mask."""
+    has_names = bool(result.labels)
+    colours = [colour(i) for i in (result.class_ids.tolist() if has_names else range(len(result)))]
+    tags = [f"{name} {score:.2f}" if name else "" for name, score in zip(result.names, result.scores, strict=True)]
+    picture = filled(image, result.rles, colours)
+    if has_names:
+        boxes(picture, result.xyxy, tags, colours)
+    return picture
+
+
+def tracked(result: Tracked, image: Image) -> pillow.Image:
+    """Each object in the colour of its number, which it keeps through the clip."""
+    numbers = result.ids.tolist()
+    colours = [colour(number) for number in numbers]
+    tags = [f"{number} {name}".strip() for number, name in zip(numbers, result.masks.names, strict=True)]
+    picture = filled(image, result.masks.rles, colours)
+    is_seen = [bool(rle.counts) for rle in result.masks.rles]
+    seen = [i for i, shown in enumerate(is_seen) if shown]
+    boxes(picture, result.masks.xyxy[seen], [tags[i] for i in seen], [colours[i] for i in seen])
+    return picture
+
+
+def keypoints(result: Keypoints, image: Image) -> pillow.Image:
+    """Each person in one colour: the joints that the model is sure of, and what joins two such."""
+    picture = pillow.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    width = _line_width(picture)
+    for index in range(len(result)):
+        ink = colour(index)
+        points = [tuple(point) for point in result.xy[index].tolist()]
+        is_shown = result.is_visible[index]
+        for start, end in result.edges:
+            if is_shown[start] and is_shown[end]:
+                pen.line((*points[start], *points[end]), fill=ink, width=width)
+        for (x, y), shown in zip(points, is_shown.tolist(), strict=True):
+            if shown:
+                pen.ellipse((x - width, y - width, x + width, y + width), fill=ink, outline=ink_on(ink))
+    return picture
+
+
+def filled(image: Image, rles: Sequence[Rle], colours: Sequence[Colour]) -> pillow.Image:
+    """The picture with every mask's pixels coloured and its edge drawn, the large ones first."""
+    picture = pillow.fromarray(image)
+    for index in sorted(range(len(rles)), key=lambda i: -rles[i].area):
+        if not rles[index].counts:
+            continue
+        mask = rles[index].crop()  # (h, w)
+        opacity = mask.view(np.uint8) * np.uint8(_OPACITY)
+        opacity[_edge(mask)] = 255
+        left, top, _, _ = rles[index].box_xywh
+        picture.paste(colours[index], (left, top, left + mask.shape[1], top + mask.shape[0]), pillow.fromarray(opacity))
+    return picture
+
+
+def boxes(picture: pillow.Image, xyxy: NDArray[np.float32], tags: Sequence[str], colours: Sequence[Colour]) -> None:
+    """Outlines with a tag each, the last one at the bottom so that the best stays readable."""
+    pen = ImageDraw.Draw(picture)
+    width = _line_width(picture)
+    for box, tag, ink in reversed(list(zip(xyxy.tolist(), tags, colours, strict=True))):
+        left, top, right, bottom = box
+        pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=ink, width=width)
+        if tag:
+            _tag(pen, picture.size, (left, top), tag, ink)
+
+
+def _tag(pen: ImageDraw.ImageDraw, size: tuple[int, int], corner: tuple[float, float], text: str, ink: Colour) -> None:
+    """Above the corner, or below it where the picture ends; moved left where it would leave the picture."""
+    letters = font(max(11, max(size) // 60))
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=letters)
+    wide, high = right - left + 6, bottom - top + 4
+    x = max(0.0, min(corner[0], size[0] - wide))
+    y = corner[1] - high if corner[1] >= high else corner[1]
+    pen.rectangle((x, y, x + wide, y + high), fill=ink)
+    pen.text((x + 3 - left, y + 2 - top), text, fill=ink_on(ink), font=letters)
+
+
+def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask's pixels with a neighbour outside it (h, w)."""
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    return mask & ~inner
+
+
+def _line_width(picture: pillow.Image) -> int:
+    return max(1, round(max(picture.size) / 400))
