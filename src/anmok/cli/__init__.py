@@ -12,6 +12,15 @@ import typer
 from anmok import __version__
 from anmok.cli.catalogue import doctor_command, info_command, models_command, pull_command
 from anmok.cli.console import fail
+from anmok.cli.see import (
+    depth_command,
+    detect_command,
+    matte_command,
+    normals_command,
+    parse_command,
+    pose_command,
+    segment_command,
+)
 from anmok.cli.use import classify_command, embed_command
 from anmok.errors import AnmokError
 
@@ -45,10 +54,15 @@ def options(
 
 def _register() -> None:
     from anmok.cli.audit import audit_command
+    from anmok.cli.label import label_command
     from anmok.cli.ladder import ladder_command
+    from anmok.cli.track import track_command
 
-    commands = (models_command, info_command, doctor_command, pull_command, classify_command, embed_command)
-    for command in (*commands, ladder_command, audit_command):
+    catalogue = (models_command, info_command, doctor_command, pull_command)
+    places = (detect_command, segment_command, track_command, depth_command)
+    people = (pose_command, parse_command, normals_command, matte_command)
+    measured = (ladder_command, audit_command, label_command)
+    for command in (*catalogue, classify_command, embed_command, *places, *people, *measured):
         name = command.__name__.removesuffix("_command")
         example = (command.__doc__ or "").partition("Example:")[2].strip()
         help_text = (command.__doc__ or "").partition("Example:")[0].strip()

@@ -9,14 +9,11 @@ import typer
 from rich.text import Text
 
 from anmok.cli.console import note, out, plain, print_json, progress_bar, warn
+from anmok.cli.looking import AcceptLicence, AsJson, Device, Images, ModelName, expanded
 from anmok.errors import BadRequest
 from anmok.load import Model
 from anmok.results import Failure, Scores
 from anmok.tasks import Classify
-
-Images = Annotated[list[Path], typer.Argument(help="Images, or folders of images.")]
-ModelName = Annotated[str, typer.Option("--model", "-m", help="A name from `anmok models`.")]
-AcceptLicence = Annotated[list[str] | None, typer.Option("--accept-licence", help="A licence you accept, by name.")]
 
 
 def classify_command(
@@ -29,8 +26,8 @@ def classify_command(
     ] = None,
     threshold: Annotated[float, typer.Option(help="Below this score, answer nothing.")] = 0.0,
     top_k: Annotated[int | None, typer.Option(help="Show so many labels.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
     accept_licence: AcceptLicence = None,
 ) -> None:
     """Say which label fits each image: zero-shot, or with a head that `anmok ladder` trained.
@@ -47,7 +44,7 @@ def classify_command(
     source = head if not head or head.startswith((".", "/", "~")) else f"./{head}"
     loaded = load(source or model, device=device, accept_licences=accept_licence or ())
     ask = Classify(names or None, tuple(templates) if templates else None, None, threshold, top_k)
-    rows = _classified(loaded, _expanded(images), ask)
+    rows = _classified(loaded, expanded(images), ask)
     if as_json:
         print_json([{"image": str(path), **answer.to_dict()} for path, answer in rows])
     failures = [answer for _, answer in rows if isinstance(answer, Failure)]
@@ -89,7 +86,7 @@ def embed_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet file.")],
     model: ModelName = "mini",
     space: Annotated[str, typer.Option(help="image (unit vectors) or features (for your own heads).")] = "image",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    device: Device = "auto",
     accept_licence: AcceptLicence = None,
 ) -> None:
     """Write a vector per image to a Parquet file with the columns image and vector.
@@ -103,7 +100,7 @@ def embed_command(
     if space not in ("image", "features"):
         raise BadRequest(f"--space {space}: want image or features")
     check_file(output, "vectors.parquet")
-    paths = _expanded(images)
+    paths = expanded(images)
     loaded = load(model, device=device, accept_licences=accept_licence or ())
     with progress_bar("embed") as report:
         failures = embed_files(
@@ -112,15 +109,3 @@ def embed_command(
     for failure in failures:
         warn(failure.error)
     note(f"{len(paths) - len(failures)} vectors in {output}")
-
-
-def _expanded(images: list[Path]) -> list[Path]:
-    """Folders become the images below them."""
-    from anmok import media
-
-    found: list[Path] = []
-    for path in images:
-        found += list(media.find(path)) if path.is_dir() else [path]
-    if not found:
-        raise BadRequest(f"{images[0]}: no images there that anmok reads (JPEG, PNG, WEBP ...)")
-    return found

@@ -12,7 +12,7 @@ from PIL import ImageDraw
 
 from anmok.draw import maps, places
 from anmok.draw.fonts import font, hangul_font
-from anmok.draw.sheet import contact_sheet
+from anmok.draw.sheet import MOST, contact_sheet
 from anmok.errors import BadRequest, Unsupported
 from anmok.media import Image, Source, read
 from anmok.results import (
@@ -28,7 +28,7 @@ from anmok.results import (
     Tracked,
 )
 
-__all__ = ["contact_sheet", "hangul_font", "plot"]
+__all__ = ["MOST", "contact_sheet", "hangul_font", "plot"]
 
 _LINE = 1.35  # line height over font size
 _ROWS = 5

@@ -41,6 +41,25 @@ class Tracked(Result):
             one["id"] = number
         return {"frame": self.frame, "seconds": round(self.seconds, 6), **content, "objects": objects}
 
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], labels: tuple[str, ...] = ()) -> Tracked:
+        """The inverse of ``to_dict``; ``labels`` are those that were asked for.
+
+        Raises:
+            BadRequest: it is no such piece.
+        """
+        try:
+            objects = content["objects"]
+            height, width = content["size"]
+            rles = tuple(Rle.from_coco(one["rle"]) for one in objects)
+            scores = np.asarray([one["score"] for one in objects], np.float32)
+            class_ids = np.asarray([labels.index(one["label"]) if labels else -1 for one in objects], np.int64)
+            ids = np.asarray([one["id"] for one in objects], np.int64)
+            masks = Masks(rles, scores, class_ids, labels, (int(height), int(width)))
+            return cls(int(content["frame"]), float(content["seconds"]), ids, masks)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadRequest(f"this is no frame of a track ({type(error).__name__}: {error})") from None
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tracks(Result):

@@ -1,0 +1,58 @@
+"""``label``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anmok.cli.console import note, out, print_json, progress_bar, warn
+from anmok.cli.looking import AcceptLicence, AsJson, Device, Images, ModelName, Threshold, expanded, opened, words
+from anmok.errors import BadRequest
+
+
+def label_command(
+    images: Images,
+    classes: Annotated[str, typer.Option("--classes", "-l", help="With commas: cat,dog (고양이,개).")] = "",
+    to: Annotated[str, typer.Option(help="coco, yolo or voc.")] = "coco",
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("labels"),
+    masks: Annotated[bool, typer.Option("--masks", help="Masks instead of boxes (coco alone holds them).")] = False,
+    model: ModelName = "grounding-dino-tiny",
+    threshold: Threshold = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Label a folder by a model, with a sample of 50 pictures to check; given the checked table, say how good it is.
+
+    Example: anmok label photos/ --classes cat,dog --to yolo -o labels, then anmok label labels/audit/audit.csv
+    """
+    from anmok.gallery.labelling import TABLE, label_folder, precision
+    from anmok.tasks import Detect, Segment
+
+    if len(images) == 1 and images[0].suffix == ".csv":
+        found = precision(images[0])
+        if as_json:
+            print_json(
+                {"precision": found.value, "low": found.interval.low, "high": found.interval.high, "finds": found.n}
+            )
+        else:
+            low, high = found.interval.low, found.interval.high
+            out.print(f"{found.value:.1%} of the finds are right (95 % interval {low:.1%} to {high:.1%})")
+            note("what the model did not find is not in this table: precision, not recall")
+        return
+    labels = words(classes)
+    if labels is None:
+        raise BadRequest("say what to label: --classes cat,dog")
+    ask = Segment(labels, threshold=threshold) if masks else Detect(labels, threshold=threshold)
+    loaded = opened(model, device, accept_licence)
+    with progress_bar("label") as report:
+        done = label_folder(loaded, expanded(images), ask, output, to, progress=report)
+    for failure in done.failures:
+        warn(failure.error)
+    if as_json:
+        print_json({"pictures": done.pictures, "things": done.things, "empty": done.empty, "output": str(output)})
+    note(f"{done.things} things in {done.pictures} pictures ({done.empty} without any); labels in {output}")
+    note(f"how good are they? answer the column `correct` of {output / 'audit' / TABLE} by y or n, then run")
+    note(f"anmok label {output / 'audit' / TABLE}")

@@ -1,0 +1,203 @@
+"""``detect``, ``segment``, ``depth``, ``pose``, ``parse``, ``normals`` and ``matte``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anmok.cli.looking import (
+    AcceptLicence,
+    AsJson,
+    Crops,
+    Device,
+    Forms,
+    Images,
+    Labels,
+    ModelName,
+    Output,
+    Threshold,
+    expanded,
+    look,
+    opened,
+    show,
+    words,
+)
+
+Arrays = Annotated[bool, typer.Option("--save-arrays", help="Each map as a .npy file too.")]
+
+
+def detect_command(
+    images: Images,
+    labels: Labels = "",
+    model: ModelName = "grounding-dino-tiny",
+    output: Output = None,
+    threshold: Threshold = None,
+    nms: Annotated[float | None, typer.Option(help="Boxes of a class that overlap more (IoU) are one.")] = None,
+    save_crops: Crops = False,
+    to: Forms = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Draw a box around each thing that the labels name, or around all that a model with a closed set knows.
+
+    Example: anmok detect photos/ --labels "traffic light,bus" -o found --to coco
+    """
+    from anmok.gallery import Kept
+    from anmok.tasks import Detect
+
+    paths, kept = expanded(images), Kept(crops=save_crops, forms=tuple(to or ()))
+    ask = Detect(words(labels), threshold=threshold, nms=nms)
+    show(look(opened(model, device, accept_licence), paths, ask, output, kept, None), output, as_json=as_json)
+
+
+def segment_command(
+    images: Images,
+    labels: Labels = "",
+    point: Annotated[list[str] | None, typer.Option(help="x,y in pixels; x,y,0 for what it is not.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="left,top,right,bottom in pixels; one object each.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="A picture of a first guess: bright where the object is.")] = None,
+    candidates: Annotated[int, typer.Option(help="3 gives part, thing and whole of one prompt.")] = 1,
+    model: ModelName = "sam2.1-tiny",
+    output: Output = None,
+    threshold: Threshold = None,
+    save_crops: Crops = False,
+    to: Forms = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Cut out what points or boxes mean, what the labels name (models that read text), or everything.
+
+    Example: anmok segment cat.jpg --point 320,240 -o cut --save-crops
+    """
+    from anmok.cli.pointing import boxes_of, mask_of, points_of
+    from anmok.gallery import Kept
+    from anmok.inputs import Prompted
+    from anmok.tasks import Segment
+
+    prompt = None
+    if point or box or mask is not None:
+        guess = None if mask is None else mask_of(mask)
+        prompt = Prompted(images[0], points_of(point or []), boxes_of(box or []), guess)
+    paths, kept = expanded(images), Kept(crops=save_crops, forms=tuple(to or ()))
+    ask = Segment(words(labels), threshold=threshold, candidates=candidates)
+    show(look(opened(model, device, accept_licence), paths, ask, output, kept, prompt), output, as_json=as_json)
+
+
+def depth_command(
+    images: Images,
+    model: ModelName = "depth-anything-v2-s",
+    output: Output = None,
+    cloud: Annotated[str, typer.Option(help="ply or glb: the points in space too (metric models).")] = "",
+    focal: Annotated[float | None, typer.Option(help="The camera's focal length in pixels, where it is known.")] = None,
+    save_arrays: Arrays = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Say how far everything is: relative, or in metres where the model knows.
+
+    Example: anmok depth room.jpg --model depth-anything-v2-s-indoor -o depth --cloud glb
+    """
+    from anmok.errors import BadRequest
+    from anmok.gallery import Kept
+    from anmok.tasks import Depth
+
+    if cloud and output is None:
+        raise BadRequest("--cloud needs a folder to write to: -o depth")
+    paths, kept = expanded(images), Kept(cloud=f".{cloud}" if cloud else "", arrays=save_arrays)
+    rows = look(opened(model, device, accept_licence), paths, Depth(focal), output, kept, None)
+    show(rows, output, as_json=as_json)
+
+
+def pose_command(
+    images: Images,
+    box: Annotated[list[str] | None, typer.Option(help="left,top,right,bottom of a person.")] = None,
+    threshold: Annotated[float, typer.Option(help="How sure a joint must be to be drawn.")] = 0.3,
+    person: Annotated[float, typer.Option(help="How sure the detector must be of a person.")] = 0.5,
+    model: ModelName = "vitpose-b",
+    output: Output = None,
+    save_crops: Crops = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Find the joints of every person.
+
+    Example: anmok pose team.jpg -o poses
+    """
+    from anmok.cli.pointing import boxes_of
+    from anmok.gallery import Kept
+    from anmok.inputs import Prompted
+    from anmok.tasks import Pose
+
+    prompt = Prompted(images[0], boxes=boxes_of(box)) if box else None
+    paths, kept = expanded(images), Kept(crops=save_crops)
+    rows = look(opened(model, device, accept_licence), paths, Pose(threshold, person), output, kept, prompt)
+    show(rows, output, as_json=as_json)
+
+
+def parse_command(
+    images: Images,
+    model: ModelName = "sapiens2-seg-0.4b",
+    output: Output = None,
+    save_arrays: Arrays = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Say which part of a body or of clothing every pixel is.
+
+    Example: anmok parse person.jpg -o parts --accept-licence sapiens2
+    """
+    from anmok.gallery import Kept
+    from anmok.tasks import Parse
+
+    paths = expanded(images)
+    rows = look(opened(model, device, accept_licence), paths, Parse(), output, Kept(arrays=save_arrays), None)
+    show(rows, output, as_json=as_json)
+
+
+def normals_command(
+    images: Images,
+    model: ModelName = "sapiens2-normal-0.4b",
+    output: Output = None,
+    save_arrays: Arrays = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Say which way every surface faces.
+
+    Example: anmok normals person.jpg -o normals --accept-licence sapiens2
+    """
+    from anmok.gallery import Kept
+    from anmok.tasks import Normals
+
+    paths = expanded(images)
+    rows = look(opened(model, device, accept_licence), paths, Normals(), output, Kept(arrays=save_arrays), None)
+    show(rows, output, as_json=as_json)
+
+
+def matte_command(
+    images: Images,
+    model: ModelName = "sapiens2-matting-1b",
+    output: Output = None,
+    save_arrays: Arrays = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Cut out what stands in front, hair and all.
+
+    Example: anmok matte person.jpg -o cut --accept-licence sapiens2
+    """
+    from anmok.gallery import Kept
+    from anmok.tasks import Matting
+
+    paths = expanded(images)
+    rows = look(opened(model, device, accept_licence), paths, Matting(), output, Kept(arrays=save_arrays), None)
+    show(rows, output, as_json=as_json)

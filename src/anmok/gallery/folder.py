@@ -1,0 +1,162 @@
+"""Answers written as they come: a line of JSON each, and whatever else was asked for. A killed run keeps its lines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TextIO, get_args
+
+import numpy as np
+from PIL import Image as pillow
+
+from anmok import draw, media
+from anmok.clouds import cloud_of, save
+from anmok.errors import BadRequest
+from anmok.files import cannot_write, write_beside, write_text
+from anmok.gallery import label_studio
+from anmok.gallery.annotated import annotated
+from anmok.metrics.annotations import write_coco
+from anmok.results import DepthMap, Detections, Keypoints, Masks, Matte, NormalMap, PartMap, Result
+
+Form = Literal["coco", "label-studio"]
+FORMS: tuple[str, ...] = get_args(Form)
+LINES = "results.jsonl"
+_THUMBNAIL = 320  # pixels
+_DENSE: dict[type[Result], str] = {DepthMap: "depth", NormalMap: "normals", PartMap: "parts", Matte: "alpha"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept beside ``results.jsonl``."""
+
+    pictures: bool = True
+    crops: bool = False
+    forms: tuple[str, ...] = ()
+    cloud: str = ""  # a suffix, for depth
+    arrays: bool = False  # dense maps as .npy
+
+    def __post_init__(self) -> None:
+        unknown = [form for form in self.forms if form not in FORMS]
+        if unknown:
+            raise BadRequest(f"--to {unknown[0]}: want {' or '.join(FORMS)}")
+        if self.cloud not in ("", ".ply", ".glb"):
+            raise BadRequest(f"--cloud {self.cloud.removeprefix('.')}: want ply or glb")
+
+
+class Gallery:
+    """Use it in a ``with`` block; what has to wait for the last picture is written on the way out.
+
+    Args:
+        folder: made where it is not there; files of an earlier run are replaced one by one.
+        kept: what to write.
+        maker: who answered; stands in the exported predictions.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+
+    def __init__(self, folder: Path, kept: Kept, maker: str) -> None:
+        self.folder = folder
+        self.kept = kept
+        self._maker = maker
+        self._names: dict[str, int] = {}
+        self._sheet: list[tuple[str, pillow.Image]] = []
+        self._placed: list[tuple[str, Detections | Masks]] = []
+        self._lines: TextIO | None = None
+
+    def __enter__(self) -> Gallery:
+        with cannot_write(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lines = (self.folder / LINES).open("w", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lines is not None:
+            self._lines.close()
+        if kind is None:
+            self._finish()
+
+    def add(self, source: Path, result: Result) -> None:
+        """One answer. Reads the picture again only where something is drawn or cut out of it."""
+        assert self._lines is not None
+        name = self._name(source)
+        with cannot_write(self.folder):
+            line = json.dumps({"image": str(source), **result.to_dict()}, ensure_ascii=False)
+            print(line, file=self._lines, flush=True)
+        if isinstance(result, Detections | Masks) and self.kept.forms:
+            self._placed.append((str(source), result))
+        if self.kept.arrays:
+            self._array(name, result)
+        if not (self.kept.pictures or self.kept.crops or self.kept.cloud):
+            return
+        image = media.read(source)
+        if self.kept.pictures:
+            drawn = draw.plot(result, image)
+            self._save(drawn, self.folder / f"{name}.png")
+            self._thumb(source.name, drawn)
+        if self.kept.crops:
+            self._crop(name, image, result)
+        if self.kept.cloud and isinstance(result, DepthMap):
+            save(cloud_of(result, image), self.folder / f"{name}{self.kept.cloud}")
+
+    def _name(self, source: Path) -> str:
+        """The picture's stem, with a number where an earlier one had it too."""
+        count = self._names[source.stem] = self._names.get(source.stem, 0) + 1
+        return source.stem if count == 1 else f"{source.stem}-{count}"
+
+    def _thumb(self, caption: str, picture: pillow.Image) -> None:
+        if len(self._sheet) < draw.MOST:
+            small = picture.copy()
+            small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            self._sheet.append((caption, small))
+
+    def _crop(self, name: str, image: media.Image, result: Result) -> None:
+        """Each box as a picture of its own; of a mask only what it covers, on transparent ground."""
+        if not isinstance(result, Detections | Masks | Keypoints):
+            return
+        for index, box in enumerate(result.xyxy.tolist()):
+            left, top, right, bottom = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
+            part = image[top:bottom, left:right]
+            if not part.size:
+                continue
+            if isinstance(result, Masks):
+                alpha = result.rles[index].crop()[:, :, None].astype(np.uint8) * np.uint8(255)
+                part = np.concatenate([part, alpha], axis=2)  # (h, w, 4)
+            label = result.names[index] if isinstance(result, Detections | Masks) else "person"
+            safe = "".join(letter if letter.isalnum() else "-" for letter in label) or "object"
+            folder = self.folder / "crops" / safe
+            with cannot_write(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._save(pillow.fromarray(np.ascontiguousarray(part)), folder / f"{name}-{index}.png")
+
+    def _array(self, name: str, result: Result) -> None:
+        attribute = _DENSE.get(type(result))
+        if attribute is None:
+            return
+        with write_beside(self.folder / f"{name}.npy") as beside, beside.open("wb") as file:
+            np.save(file, getattr(result, attribute), allow_pickle=False)
+
+    def _save(self, picture: pillow.Image, path: Path) -> None:
+        with write_beside(path) as beside:
+            picture.save(beside, "PNG", compress_level=1)
+
+    def _finish(self) -> None:
+        if len(self._sheet) > 1:
+            with write_beside(self.folder / "sheet.jpg") as beside:
+                draw.contact_sheet(self._sheet).save(beside, "JPEG", quality=88)
+        for form in self.kept.forms:
+            if form == "coco":
+                write_coco(annotated(self._placed), self.folder / "coco.json")
+            else:
+                self._label_studio()
+
+    def _label_studio(self) -> None:
+        tasks = [label_studio.task(Path(file).resolve().as_uri(), result, self._maker) for file, result in self._placed]
+        write_text(self.folder / "label-studio.json", json.dumps(tasks, ensure_ascii=False))
+        labels = next((result.labels for _, result in self._placed if result.labels), ("object",))
+        has_masks = any(isinstance(result, Masks) for _, result in self._placed)
+        write_text(self.folder / "label-studio.xml", label_studio.config(labels, has_masks=has_masks))
