@@ -28,6 +28,7 @@ def load(
     runtime: str = "torch",
     revision: str | None = None,
     accept_licences: Collection[str] = (),
+    parts: Mapping[str, str] | None = None,
 ) -> Model:
     """A model by its card's name, or an adapted one by the path of its folder (with ``./``, ``/`` or ``~``).
 
@@ -38,6 +39,7 @@ def load(
         runtime: ``torch``.
         revision: of a hub repository, instead of the card's.
         accept_licences: names of licences that you accept, beside those in ``ANMOK_ACCEPT_LICENCES``.
+        parts: other models for the parts that a composed model is made of: ``{"detector": "owlv2-b16"}``.
 
     Raises:
         UnknownModel: no card of that name; the message offers the nearest.
@@ -61,21 +63,23 @@ def load(
         raise UnknownModel(f"{name} was withdrawn by its vendor; use {one.successor} instead")
     if revision is not None:
         one = _pinned(one, revision)
+    if parts:
+        one = _composed(one, parts)
     files = fetch(one.source, licence=one.licence, accept=accept_licences)
-    parts = {
+    loaded = {
         role: load(part, device=device, dtype=dtype, accept_licences=accept_licences)
         for role, part in one.parts.items()
     }
-    setup = _setup(one, device, dtype, parts)
+    setup = _setup(one, device, dtype, loaded)
     # A branch can move: what was computed is kept under the commit that it was computed with.
     commit = revision_of(one.source, files)
     setup = dataclasses.replace(setup, files=_readable(files), revision=commit or setup.revision)
     return Model(one, _kind(one).from_files(setup), setup)
 
 
-def tiny(name: str, seed: int = 0) -> Model:
+def tiny(name: str, seed: int = 0, parts: Mapping[str, str] | None = None) -> Model:
     """The card's architecture at toy size with random weights: offline, in well under a second. For tests."""
-    one = card(name)
+    one = _composed(card(name), parts) if parts else card(name)
     setup = _setup(one, "cpu", "float32", {role: tiny(part, seed) for role, part in one.parts.items()})
     return Model(one, _kind(one).tiny(setup, seed), setup)
 
@@ -144,6 +148,22 @@ def _pinned(one: Card, revision: str) -> Card:
     if not isinstance(one.source, HubSource):
         raise BadRequest(f"{one.name} does not come from a hub repository, so it has no revisions")
     return dataclasses.replace(one, source=dataclasses.replace(one.source, revision=revision))
+
+
+def _composed(one: Card, parts: Mapping[str, str]) -> Card:
+    """The card with other parts.
+
+    Raises:
+        BadRequest: it has no such part.
+        UnknownModel: no card of that name.
+    """
+    unknown = [role for role in parts if role not in one.parts]
+    if unknown:
+        has = f"its parts are {', '.join(one.parts)}" if one.parts else "it is not made of parts"
+        raise BadRequest(f"{one.name} has no part {unknown[0]!r}: {has}")
+    for name in parts.values():
+        card(name)
+    return dataclasses.replace(one, parts={**one.parts, **parts})
 
 
 def _is_path(name: str) -> bool:
