@@ -203,3 +203,17 @@ def test_embed_writes_vectors_that_are_python_s(here: Path, space: str, size: in
     np.testing.assert_allclose(vectors[3], own[0].vector, atol=1e-6)
     assert table.schema.metadata[b"anmok.maker"].decode() == model.maker
     assert list((here / "out").iterdir()) == [here / "out" / "v.parquet"]
+
+
+def test_doctor_names_a_torchvision_that_does_not_load(
+    tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PyPI's build does beside the CPU build of torch, and then transformers with it."""
+    facts = tmp_path / "torchvision-0.28.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.28.0\n")
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    checks = {check["what"]: check for check in answered("doctor")}
+    assert checks["torchvision"]["found"].startswith("0.28.0 does not load (operator torchvision::nms")
+    assert "pip uninstall torchvision" in checks["torchvision"]["remedy"]

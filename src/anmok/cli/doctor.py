@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import shutil
@@ -21,8 +22,10 @@ PACKAGES = {
     "torch": "pip install torch",
     "scikit-learn": "pip install scikit-learn",
     "tokenizers": "pip install tokenizers",
-    "transformers": "for clip, siglip and dino: pip install 'anmok[models]'",
+    "transformers": "for every model but mini: pip install 'anmok[models]'",
     "datasets": "for hf: data sets: pip install 'anmok[datasets]'",
+    "av": "for clips: pip install 'anmok[video]'",
+    "trimesh": "for clouds of points: pip install 'anmok[spatial]'",
 }
 _HUB_TIMEOUT = 3.0  # seconds
 _ROOM = 2 * 1024**3  # bytes that a few models need
@@ -40,7 +43,7 @@ def examine() -> list[Check]:
     """All checks, in the order in which they matter."""
     system = Check("system", f"Python {platform.python_version()} on {platform.platform()}")
     checks = [system, *(_package(name, remedy) for name, remedy in PACKAGES.items())]
-    return [*checks, _devices(), _cache(), _mini(), _hub(), _licences(), _font()]
+    return [*checks, *_torchvision(), _devices(), _cache(), _mini(), _hub(), _licences(), _font()]
 
 
 def _package(name: str, remedy: str) -> Check:
@@ -48,6 +51,21 @@ def _package(name: str, remedy: str) -> Check:
         return Check(name, metadata.version(name))
     except metadata.PackageNotFoundError:
         return Check(name, "not installed", False, remedy)
+
+
+def _torchvision() -> list[Check]:
+    """anmok does without it, but one that does not fit torch breaks transformers, whose models import it."""
+    try:
+        version = metadata.version("torchvision")
+    except metadata.PackageNotFoundError:
+        return []
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:  # noqa: BLE001  # whatever a library of another build raises
+        reason = " ".join(str(error).split())[:120]
+        remedy = "not needed here: pip uninstall torchvision; or install the build that fits your torch"
+        return [Check("torchvision", f"{version} does not load ({reason})", False, remedy)]
+    return [Check("torchvision", version)]
 
 
 def _devices() -> Check:
