@@ -27,6 +27,18 @@ from __future__ import annotations
 from anmok.clips.opening import CONTAINERS
 from anmok.clips.probing import ClipFacts, probe
 from anmok.clips.stills import ClipSource, OnBroken, Still, frames, max_frames
-from anmok.clips.writing import Writer
+from anmok.clips.writing import CODECS, SUFFIXES, Writer
 
-__all__ = ["CONTAINERS", "ClipFacts", "ClipSource", "OnBroken", "Still", "Writer", "frames", "max_frames", "probe"]
+__all__ = [
+    "CODECS",
+    "CONTAINERS",
+    "SUFFIXES",
+    "ClipFacts",
+    "ClipSource",
+    "OnBroken",
+    "Still",
+    "Writer",
+    "frames",
+    "max_frames",
+    "probe",
+]

@@ -61,9 +61,12 @@ class _Reader:
         self._opened, self._walk = opened, walk
         self._promised: list[int] = []  # a heap of timestamps
         self._tainted: set[int] = set()  # packets that the demultiplexer calls damaged
+        self._given_up: set[int] = set()  # timestamps that were told of as damaged
         self._errors = 0  # how often the decoder refused
         self._last = -math.inf  # time of the newest frame seen
         self._newest = -math.inf  # highest timestamp in any packet
+        self._decoded_at = -math.inf  # decoding timestamp of the last packet
+        self._shift = 0  # added to timestamps, see _joined
         self._reason = ""
         self._is_interlaced = False
 
@@ -71,6 +74,8 @@ class _Reader:
         """Yield the moments of this walk; the walk to take next, or None at the end."""
         is_checked = not self._seek()
         for frame in self._frames():
+            if frame.pts in self._given_up:  # after damage H.264 comes out of order: too late, its place is gone
+                continue
             seconds, ends = self._times(frame)
             if not is_checked and seconds > self._walk.wanted + EPSILON:
                 return self._from_earlier()
@@ -88,13 +93,13 @@ class _Reader:
         return None
 
     def _seek(self) -> bool:
-        import av
+        from av.error import FFmpegError
 
         if self._walk.seek <= 0:
             return False
         try:
             self._opened.container.seek(self._opened.timestamp(self._walk.seek), stream=self._opened.stream)
-        except av.FFmpegError:  # no index: the frames before are decoded and dropped
+        except FFmpegError:  # no index: the frames before are decoded and dropped
             return False
         return True
 
@@ -105,24 +110,38 @@ class _Reader:
 
     def _once_more(self) -> _Walk:
         last = max(self._last, self._walk.after)
-        return replace(self._walk, wanted=max(last, 0.0), seek=max(last, 0.0), after=last, threads="SLICE")
+        seek = 0.0 if self._shift else max(last, 0.0)  # strung together, only the way from the start is known
+        return replace(self._walk, wanted=max(last, 0.0), seek=seek, after=last, threads="SLICE")
 
     def _has_bare_fields(self) -> bool:
         """Fields may come in packets of their own: then only a refusal of the decoder is evidence of damage."""
         return self._is_interlaced and self._errors == 0
 
     def _frames(self) -> Iterator[VideoFrame]:
-        import av
+        from av.error import FFmpegError
 
         stream = self._opened.stream
         try:
             for packet in self._opened.container.demux(stream):
                 if packet.size:  # an empty one says "as before" in Ogg, and would end the decoding
+                    self._joined(packet)
                     self._note(packet)
                     yield from self._decode(packet)
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             self._fail(error)
         yield from self._decode(None)
+
+    def _joined(self, packet: Packet[VideoStream]) -> None:
+        """Where recordings were strung together (MPEG-TS), time starts anew: what follows is moved to the end."""
+        if packet.pts is None or packet.dts is None:
+            return
+        pts, dts = packet.pts + self._shift, packet.dts + self._shift
+        if packet.is_keyframe and dts < self._decoded_at and pts <= self._newest:
+            usual = round(self._opened.frame_seconds / self._opened.tick)
+            more = int(self._newest) + usual - pts
+            self._shift, pts, dts = self._shift + more, pts + more, dts + more
+        packet.pts, packet.dts = pts, dts
+        self._decoded_at = dts
 
     def _note(self, packet: Packet[VideoStream]) -> None:
         self._newest = max(self._newest, packet.pts or 0, packet.dts or 0)
@@ -133,11 +152,11 @@ class _Reader:
             self._tainted.add(packet.pts)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        import av
+        from av.error import FFmpegError
 
         try:
             return self._opened.stream.decode(packet)
-        except (av.FFmpegError, MemoryError) as error:
+        except (FFmpegError, MemoryError) as error:
             self._fail(error)
             return []
 
@@ -162,9 +181,11 @@ class _Reader:
             if frame.pts is None:
                 return
         while self._promised and self._promised[0] < until:
-            seconds = self._opened.seconds(heapq.heappop(self._promised))
+            stamp = heapq.heappop(self._promised)
             if self._has_bare_fields():
                 continue
+            seconds = self._opened.seconds(stamp)
+            self._given_up.add(stamp)
             self._errors = max(self._errors - 1, 0)
             if seconds > self._walk.after + EPSILON:
                 yield Moment(seconds, seconds + self._opened.frame_seconds, None, self._reason)
@@ -173,7 +194,7 @@ class _Reader:
 
     def _moment(self, frame: VideoFrame, seconds: float, ends: float) -> Moment:
         if frame.is_corrupt or frame.pts in self._tainted:
-            return Moment(seconds, ends, None, self._reason)
+            return Moment(seconds, ends, None, "the file or its decoder marks it as damaged")
         return Moment(seconds, ends, frame)
 
     def _cut_off(self) -> Iterator[Moment]:

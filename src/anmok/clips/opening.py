@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi", "gif", "mpeg", "ts", "ogg")
 # The same in libavformat's words. Not there: hls, dash, concat, sdp, image2 and all else that names other files.
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,ogg"
+_NO_PROTOCOL = "none"  # for what a demultiplexer opens without asking `io_open`, as that of concat lists does
 _DEFAULT_RATE = Fraction(25)  # where a stream says nothing at all about its rate
 _MICROSECONDS = 1_000_000
 
@@ -101,7 +102,7 @@ class ClipFile:
             container = stack.enter_context(self._container(file))
             stream = self._stream(container)
             self._check_size(stream.codec_context.width, stream.codec_context.height)
-            stream.thread_type = threads  # type: ignore[assignment]  # the stubs leave out the names that it takes
+            stream.thread_type = threads
             stream.codec_context.options = {"max_pixels": str(_decoder_limit())}
             yield Opened(self.name, container, stream)
 
@@ -129,19 +130,20 @@ class ClipFile:
 
     def _container(self, file: BinaryIO) -> InputContainer:
         import av
+        from av.error import ArgumentError, FFmpegError
 
         try:
             return av.open(
                 _Nameless(file),
                 "r",
                 options={"max_pixels": str(_decoder_limit())},  # the header is found by decoding, in some formats
-                container_options={"format_whitelist": _DEMUXERS},
+                container_options={"format_whitelist": _DEMUXERS, "protocol_whitelist": _NO_PROTOCOL},
                 metadata_errors="replace",
                 io_open=_refuse_other_files,
             )
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             kinds = ", ".join(CONTAINERS)
-            reason = "some other format" if isinstance(error, av.ArgumentError) else reason_of(error)
+            reason = "some other format" if isinstance(error, ArgumentError) else reason_of(error)
             raise BadMedia(f"{self.name}: not a clip that anmok reads ({kinds}), or cut short: {reason}") from None
 
     def _stream(self, container: InputContainer) -> VideoStream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from anmok.errors import BadMedia
 from anmok.media import Image, max_pixels
 
 if TYPE_CHECKING:
+    from av.buffer import Buffer
     from av.video.frame import VideoFrame
 
 _HALF_TURN = 180
@@ -26,6 +27,7 @@ class Painter:
         self._scaler = VideoReformatter()  # kept: making one for every frame costs more than the conversion
         self._size: tuple[int, int] | None = None  # width, height as stored
         self._translucent: dict[str, bool] = {}  # pixel format -> has it an alpha channel
+        self._matrices: dict[int, tuple[int, int, int, int]] = {}  # rotation -> display matrix
 
     def picture(self, frame: VideoFrame) -> Image:
         """uint8 (H, W, 3), RGB, upright, not writeable.
@@ -33,7 +35,7 @@ class Painter:
         Raises:
             BadMedia: the frame alone is over the pixel limit, or libswscale cannot convert it.
         """
-        import av
+        from av.error import FFmpegError
 
         if frame.width * frame.height > max_pixels():
             raise BadMedia(f"{frame.width} x {frame.height} is over the limit of {max_pixels():,} pixels")
@@ -41,14 +43,21 @@ class Painter:
         form = "rgba" if self._has_alpha(frame) else "rgb24"
         try:
             converted = self._scaler.reformat(frame, width=self._size[0], height=self._size[1], format=form)
-            pixels = np.asarray(converted.to_ndarray(), dtype=np.uint8)  # (h, w, 3 | 4), as stored
-        except (av.FFmpegError, ValueError) as error:
+            pixels = unpacked(converted, len(form.removesuffix("24")))  # (h, w, 3 | 4), as stored
+        except (FFmpegError, ValueError) as error:
             raise BadMedia(f"pixels of kind {frame.format.name} cannot be converted ({error})") from None
         if form == "rgba":
             pixels = over_white(pixels)  # (h, w, 3)
-        image = np.ascontiguousarray(turned(pixels, display_matrix(frame)))  # (H, W, 3)
+        image = np.ascontiguousarray(turned(pixels, self._matrix(frame)))  # (H, W, 3)
         image.setflags(write=False)
         return image
+
+    def _matrix(self, frame: VideoFrame) -> tuple[int, int, int, int]:
+        # Looking at the side data ties a frame into a cycle that lives on until the garbage collector comes by,
+        # with all its pixels. The number of degrees alone does not; mirrored or not, a stream stays as it began.
+        if frame.rotation not in self._matrices:
+            self._matrices[frame.rotation] = display_matrix(frame)
+        return self._matrices[frame.rotation]
 
     def _has_alpha(self, frame: VideoFrame) -> bool:
         name = frame.format.name
@@ -56,6 +65,13 @@ class Painter:
             parts = frame.format.components
             self._translucent[name] = frame.format.has_palette or any(part.is_alpha for part in parts)
         return self._translucent[name]
+
+
+def unpacked(frame: VideoFrame, channels: int) -> NDArray[np.uint8]:
+    """A packed frame as uint8 (h, w, channels): a view that keeps the frame alive, a copy where rows are padded."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
 
 
 def over_white(pixels: NDArray[np.uint8]) -> Image:
@@ -70,7 +86,7 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     found = frame.side_data.get("DISPLAYMATRIX") if len(frame.side_data) else None
     if found is None:
         return 1, 0, 0, 1
-    numbers = np.frombuffer(bytes(found), dtype=np.int32)  # (9,), native byte order
+    numbers = np.frombuffer(bytes(cast("Buffer", found)), dtype=np.int32)  # (9,), native byte order
     a, b, c, d = (int(numbers[place]) for place in (0, 1, 3, 4))
     return a, b, c, d
 

@@ -79,6 +79,7 @@ class _Scan:
         header_seconds = self._header_seconds()
         self._read(None if header_seconds is None else _LOOK)
         stream = self._opened.stream
+        frames: int | None
         if self._is_whole and self._stamps:  # then the packets are the better witness: headers estimate
             frames, seconds = self._count, max(self._opened.seconds(self._ends), 0.0)
         else:
@@ -103,7 +104,7 @@ class _Scan:
         return None
 
     def _read(self, limit: int | None) -> None:
-        import av
+        from av.error import FFmpegError
 
         stream = self._opened.stream
         try:
@@ -115,7 +116,7 @@ class _Scan:
                     self._frame = self._decoded(packet)
                 if self._count == limit:
                     return
-        except (av.FFmpegError, OSError):
+        except (FFmpegError, OSError):
             return  # damage behind what was read so far: `frames` tells of it
         self._is_whole = True
         if self._frame is None:
@@ -128,11 +129,11 @@ class _Scan:
             self._ends = max(self._ends, packet.pts + (packet.duration or 0))
 
     def _decoded(self, packet: Packet[VideoStream] | None) -> VideoFrame | None:
-        import av
+        from av.error import FFmpegError
 
         try:
             return next(iter(self._opened.stream.decode(packet)), None)
-        except (av.FFmpegError, MemoryError):
+        except (FFmpegError, MemoryError):
             return None  # the next one, then
 
     def _is_uneven(self) -> bool:
@@ -141,7 +142,7 @@ class _Scan:
             stamps = [entry.timestamp for entry in entries]
         else:
             stamps = self._stamps if self._is_whole else sorted(self._stamps)[:-_REORDERED]
-        steps = [later - earlier for earlier, later in pairwise(sorted(stamps))]
+        steps = [later - earlier for earlier, later in pairwise(sorted(set(stamps)))]
         if not steps:
             return False
         usual = statistics.median(steps)

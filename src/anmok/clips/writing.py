@@ -7,7 +7,7 @@ import math
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-_CODECS = {"h264": "libx264", "mpeg4": "mpeg4"}  # our word -> libavcodec's encoder
-_OPTIONS = {"h264": {"preset": "veryfast", "crf": "20"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
+_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+SUFFIXES = tuple(_FORMATS)
+CODECS = {"vp9": "libvpx-vp9", "mpeg4": "mpeg4", "h264": "libx264"}  # our word -> libavcodec's encoder
+_OPTIONS = {
+    # As fast as libx264's "veryfast" at about its size and error; "b": quality decides, not a bit rate.
+    "vp9": {"deadline": "realtime", "cpu-used": "7", "crf": "28", "b": "0", "row-mt": "1"},
+    "mpeg4": {"qmin": "2", "qmax": "5"},
+    "h264": {"preset": "veryfast", "crf": "20"},
+}
+_HOLDS = {".mov": ("mpeg4", "h264"), ".webm": ("vp9",)}  # the other containers hold all
+_GPL = "h264"
 _MAX_FPS = 1000
 _MAX_CLOCK = 65_535  # ticks a second; MPEG-4 part 2 has 16 bits for them
 _BT709 = 1  # AVCOL_SPC_BT709, AVCOL_PRI_BT709 and AVCOL_TRC_BT709 alike
@@ -39,11 +47,13 @@ class Writer:
     height or width is odd, the last row or column is stored twice (``stored_hw``), and coordinates stay as they are.
 
     Args:
-        path: its suffix decides the container: .mp4, .m4v, .mov or .mkv.
+        path: its suffix decides the container: .mp4, .m4v, .mov, .mkv or .webm.
         size_hw: height and width of every picture.
         fps: frames a second.
-        codec: "h264" or "mpeg4"; None takes the first of them that this build of PyAV can write. The wheels of
-            PyAV write H.264 by libx264, which is under the GPL; mpeg4 is libavcodec's own, under the LGPL.
+        codec: "vp9", "mpeg4" or "h264"; None takes the first that the container holds and this build of PyAV
+            writes, but never "h264". VP9 (libvpx, BSD) plays in browsers; MPEG-4 part 2 (libavcodec's own, LGPL)
+            does not, and is what .mov gets; H.264 plays everywhere, but the wheels of PyAV write it by libx264,
+            which is under the GPL: it is for those who ask for it.
 
     Raises:
         BadRequest: a suffix, size, rate or codec that cannot be written; a picture of another size; no picture.
@@ -62,9 +72,9 @@ class Writer:
         if self.path.suffix.lower() not in _FORMATS:
             raise BadRequest(f"{self.path}: clips are written as {', '.join(_FORMATS)}")
         self.stored_hw = (height + height % 2, width + width % 2)
-        self.codec = _codec(codec)
+        self.codec = _codec(codec, self.path.suffix.lower())
         self.frames = 0
-        self._rate = Fraction(fps).limit_denominator(1001)  # 29.97 is 30000 / 1001
+        self._rate = Fraction(fps).limit_denominator(1001)  # 29.97003 is 30000 / 1001
         self._clock = self._rate.numerator * max(1, _MAX_CLOCK // self._rate.numerator)
         self._last_tick = -1
         self._stack = contextlib.ExitStack()
@@ -77,7 +87,7 @@ class Writer:
 
         file = self._stack.enter_context(self.path.open("w+b"))  # opened here: libav would read addresses into names
         self._container = av.open(file, "w", format=_FORMATS[self.path.suffix.lower()])
-        stream = self._container.add_stream(_CODECS[self.codec], rate=self._rate, options=dict(_OPTIONS[self.codec]))
+        stream = self._container.add_stream(CODECS[self.codec], rate=self._rate, options=dict(_OPTIONS[self.codec]))
         if not isinstance(stream, VideoStream):  # cannot be: both encoders are of video
             raise BadRequest(f"{self.path}: {self.codec} is no codec for video")
         stream.height, stream.width = self.stored_hw
@@ -126,7 +136,7 @@ class Writer:
             if not self.frames:
                 raise BadRequest(f"{self.path}: no picture was written to this clip")
 
-    def _mux(self, packets: list[Packet]) -> None:
+    def _mux(self, packets: list[Packet[Any]]) -> None:
         if self._container is not None:
             self._container.mux(packets)
 
@@ -144,16 +154,20 @@ class Writer:
         return tick
 
 
-def _codec(wanted: str | None) -> str:
+def _codec(wanted: str | None, suffix: str) -> str:
     try:
-        import av
+        import av  # noqa: F401
         from av.codec import Codec
+        from av.codec.codec import UnknownCodecError
     except ImportError:
         raise MissingDependency("video needs a package: pip install 'anmok[video]'") from None
-    for name in [wanted] if wanted is not None else list(_CODECS):
-        if name not in _CODECS:
-            raise BadRequest(f"{name} is no codec that anmok writes; there are {', '.join(_CODECS)}")
-        with contextlib.suppress(av.codec.codec.UnknownCodecError):
-            Codec(_CODECS[name], "w")
+    held = _HOLDS.get(suffix, tuple(CODECS))
+    if wanted is not None and wanted not in CODECS:
+        raise BadRequest(f"{wanted} is no codec that anmok writes; there are {', '.join(CODECS)}")
+    if wanted is not None and wanted not in held:
+        raise BadRequest(f"{wanted} does not go into a {suffix} file; take .mp4, or {' or '.join(held)}")
+    for name in [wanted] if wanted is not None else [name for name in held if name != _GPL]:
+        with contextlib.suppress(UnknownCodecError):
+            Codec(CODECS[name], "w")
             return name
     raise BadRequest(f"this build of PyAV cannot write {wanted or 'video'}; choose another codec")
