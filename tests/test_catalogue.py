@@ -214,6 +214,72 @@ def depth_anything3(kind: str) -> nn.Module:
     return AnyView(config) if isinstance(config, AnyViewConfig) else OneView(config)
 
 
+def sapiens_v1(kind: str) -> nn.Module:
+    from anmok.nets import sapiens
+
+    return sapiens.Sapiens(sapiens.published(*kind.split("-")))
+
+
+def sapiens2(kind: str) -> nn.Module:
+    """The configurations of facebookresearch/sapiens2 at 3098c14, sapiens/{dense,pose}/configs."""
+    from transformers import Sapiens2Config
+
+    from anmok.models.sapiens2 import NETS
+
+    head, size = kind.split("-")
+    width, depth, heads = {"0.4b": (1024, 24, 16), "0.8b": (1280, 32, 16), "1b": (1536, 40, 24)}[size]
+    large = size == "1b"
+    shuffled = {
+        "use_pixel_shuffle": True,
+        "upsample_kernel_size": 3,
+        "conv_out_channels": [64, 32, 16],
+        "conv_kernel_size": 3,
+    }
+    scaled = {"scale_conv_out_channels": [1536, 512, 128], "scale_final_hidden_sizes": [512, 128]}
+    plain = {"upsample_out_channels": [768, 512, 256, 128], **shuffled}
+    heads_of: dict[str, tuple[int, dict[str, Any]]] = {
+        "pose": (
+            308,
+            {
+                "upsample_out_channels": [1536, 1024] if large else [1024, 768],
+                "conv_out_channels": [768, 512, 256] if large else [512, 512, 256],
+            },
+        ),
+        "parts": (29, {"upsample_out_channels": [512, 256, 128, 64], "conv_out_channels": [64, 64]}),
+        "normals": (3, plain),
+        "pointmap": (3, {"upsample_out_channels": [1536, 768, 512, 256], **shuffled, **scaled}),
+        "matting": (4, plain),  # not in that repository: taken to be as the head for normals
+    }
+    labels, content = heads_of[head]
+    sizes = {**transformer(width, depth, heads), "num_key_value_attention_heads": heads // 2, "image_size": [1024, 768]}
+    return NETS[head](Sapiens2Config(**sizes, num_labels=labels, head_config=content))
+
+
+def vitpose(kind: str) -> nn.Module:
+    from transformers import VitPoseConfig, VitPoseForPoseEstimation
+
+    decoder, size = kind.split("-")
+    width, depth, heads, part = {
+        "s": (384, 12, 12, 96),
+        "b": (768, 12, 12, 192),
+        "l": (1024, 24, 16, 256),
+        "h": (1280, 32, 16, 320),
+    }[size]
+    backbone = {
+        "model_type": "vitpose_backbone",
+        "image_size": [256, 192],
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "out_indices": [depth],
+        "num_experts": 6 if decoder == "plus" else 1,
+        "part_features": part,
+    }
+    return VitPoseForPoseEstimation(
+        VitPoseConfig(num_labels=17, use_simple_decoder=decoder == "simple", backbone_config=backbone)
+    )
+
+
 def dinov3(kind: str) -> nn.Module:
     from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel, DINOv3ViTConfig, DINOv3ViTModel
 
@@ -242,6 +308,9 @@ NETS: Mapping[str, Callable[[str], nn.Module]] = {
     "dinov3": dinov3,
     "depth-anything-v2": depth_anything,
     "depth-anything-3": depth_anything3,
+    "sapiens": sapiens_v1,
+    "sapiens2": sapiens2,
+    "vitpose": vitpose,
 }
 
 
@@ -284,6 +353,18 @@ PARITY = {
     ("depth-anything-3", "anyview"): ("test_depth_anything3", "test_answers_equal_the_reference"),
     ("depth-anything-3", "mono"): ("test_depth_anything3", "test_answers_equal_the_reference"),
     ("depth-anything-3", "metric"): ("test_depth_anything3", "test_answers_equal_the_reference"),
+    **{
+        ("sapiens", head): ("test_sapiens", "test_transformer_and_head_equal_the_published_code")
+        for head in ("pose17", "pose133", "pose308", "parts", "depth", "normals")
+    },
+    ("sapiens2", "pose"): ("test_sapiens2", "test_published_names_fill_the_net"),
+    ("sapiens2", "parts"): ("test_sapiens2", "test_published_names_fill_the_net"),
+    ("sapiens2", "normals"): ("test_sapiens2", "test_published_names_fill_the_net"),
+    ("sapiens2", "pointmap"): ("test_sapiens2", "test_names_of_the_library_fill_the_net"),
+    ("sapiens2", "matting"): ("test_sapiens2", "test_names_of_the_library_fill_the_net"),
+    ("vitpose", "simple"): ("test_vitpose", "test_points_equal_those_of_transformers"),
+    ("vitpose", "classic"): ("test_vitpose", "test_points_equal_those_of_transformers"),
+    ("vitpose", "plus"): ("test_vitpose", "test_points_equal_those_of_transformers"),
     ("mini", "lite2"): ("test_efficientnet_lite", "test_equals_the_reference_at_every_parity_of_the_sides"),
     ("mini", "l6"): ("test_bert", "test_states_equal_transformers"),
 }

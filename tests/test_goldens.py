@@ -25,7 +25,8 @@ from golden.make import HERE, measured, pictures
 # thread and two. Forty times that leaves room for processors that nobody here has; a wrong filter or a missing
 # layer moves values by 1e-2 and more.
 ATOL = 1e-4
-FILES = sorted(HERE.glob("*.json"))
+# What a reference implementation answered lies beside the script that recorded it, and belongs to a parity test.
+FILES = sorted(file for file in HERE.glob("*.json") if not (HERE / f"record_{file.stem}.py").is_file())
 DATA = Path(os.environ.get("ANMOK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 

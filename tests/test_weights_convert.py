@@ -85,15 +85,22 @@ def test_a_damaged_conversion_is_made_again(tmp_path: Path) -> None:
     assert load_file(to_safetensors(path))["weight"].tolist() == [1, 1, 1]
 
 
+def test_the_only_table_of_tensors_is_taken(tmp_path: Path) -> None:
+    """As OpenMMLab saves it: the tensors beside facts of the run."""
+    content = {"meta": {"epoch": 3, "name": "toy"}, "state_dict": {"weight": torch.ones(2)}}
+    assert load_file(to_safetensors(save(tmp_path / "net.pth", content)))["weight"].tolist() == [1, 1]
+
+
 def test_a_nested_state_dict_is_named_by_its_key(tmp_path: Path) -> None:
-    path = save(tmp_path / "net.pth", {"epoch": 3, "model": {"weight": torch.ones(2)}, "ema": {}})
+    ema = {"weight": torch.zeros(2)}
+    path = save(tmp_path / "net.pth", {"epoch": 3, "model": {"weight": torch.ones(2)}, "ema": ema, "log": {}})
     assert load_file(to_safetensors(path, key="model"))["weight"].tolist() == [1, 1]
-    with pytest.raises(BadWeights, match="nested under one of epoch, model, ema"):
+    with pytest.raises(BadWeights, match="nested under one of epoch, model, ema, log"):
         to_safetensors(path)
     with pytest.raises(BadWeights, match="has no 'state_dict' in it"):
         to_safetensors(path, key="state_dict")
     with pytest.raises(BadWeights, match="holds a dict, not a table of named tensors"):
-        to_safetensors(path, key="ema")
+        to_safetensors(path, key="log")
 
 
 class Evil:

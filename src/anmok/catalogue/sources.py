@@ -227,6 +227,13 @@ _ASKED = (
         "its makers' own terms; access is granted on the hub",
     ),
     Licence(
+        "sapiens2",
+        "Sapiens2 License",
+        "https://github.com/facebookresearch/sapiens2/blob/main/LICENSE.md",
+        False,
+        "its makers' own terms: no surveillance, biometric processing, deepfakes or health inference; audits",
+    ),
+    Licence(
         "gemma",
         "Gemma Terms of Use",
         "https://ai.google.dev/gemma/terms",

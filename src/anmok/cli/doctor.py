@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import shutil
@@ -60,8 +59,8 @@ def _torchvision() -> list[Check]:
     except metadata.PackageNotFoundError:
         return []
     try:
-        importlib.import_module("torchvision")
-    except Exception as error:  # noqa: BLE001  # whatever a library of another build raises
+        import torchvision  # type: ignore[import-not-found]  # noqa: F401
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:  # what a build for another torch raises
         reason = " ".join(str(error).split())[:120]
         remedy = "not needed here: pip uninstall torchvision; or install the build that fits your torch"
         return [Check("torchvision", f"{version} does not load ({reason})", False, remedy)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +75,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A picture as a net takes it, float32 (3, h, w), with the frame that leads back to the caller's pixels."""
+    """A picture as a net takes it, float32 (3, h, w), with the frame that leads back to the caller's pixels.
 
-    pixels: NDArray[np.float32]
+    A model that cuts what it needs out of the picture later keeps the levels as they are, uint8 (3, H, W).
+    """
+
+    pixels: NDArray[Any]
     frame: Frame
 
 

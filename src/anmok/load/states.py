@@ -91,7 +91,7 @@ class Looker:
 
     def _encode(self, views: Sequence[View]) -> list[Encoded]:
         arrays = [view.pixels for view in views]
-        batch: NDArray[np.float32] = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)  # (B, 3, h, w)
+        batch: NDArray[Any] = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)  # (B, 3, h, w)
         with self._lock:
             maps = cast(Encoder, self._kind).encode(batch)  # each (B, ...)
         for array in maps.values():

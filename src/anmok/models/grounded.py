@@ -66,11 +66,11 @@ class Grounded:
     def prepare(self, image: Picture) -> View:
         """The picture as it is: each part has a canvas of its own, made in ``encode``."""
         frame = Frame((1.0, 1.0), (0.0, 0.0), (int(image.shape[0]), int(image.shape[1])))
-        return View(np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32), frame)  # (3, H, W)
+        return View(np.ascontiguousarray(image.transpose(2, 0, 1)), frame)  # uint8 (3, H, W)
 
-    def encode(self, batch: Array) -> dict[str, NDArray[np.generic]]:
-        """(B, 3, H, W), levels 0 to 255, to the maps of both parts under ``detector.`` and ``segmenter.``."""
-        rows = [self._maps(np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.uint8)) for image in batch]
+    def encode(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+        """uint8 (B, 3, H, W) to the maps of both parts under ``detector.`` and ``segmenter.``."""
+        rows = [self._maps(np.ascontiguousarray(image.transpose(1, 2, 0))) for image in batch]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def detect(self, states: Sequence[Encoded], ask: Detect) -> list[Detections]:

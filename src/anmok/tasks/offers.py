@@ -60,10 +60,10 @@ class Encoder(Protocol):
     """Pictures to what asks are answered from. ``prepare`` is re-entrant and runs outside the model's lock."""
 
     def prepare(self, image: NDArray[np.uint8]) -> View:
-        """One picture uint8 (H, W, 3) to the net's input, float32 (3, h, w); equal shapes batch together."""
+        """One picture uint8 (H, W, 3) to the net's input (3, h, w); equal shapes batch together."""
         ...
 
-    def encode(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.generic]]:
+    def encode(self, batch: NDArray[Any]) -> Mapping[str, NDArray[np.generic]]:
         """(B, 3, h, w) to named arrays (B, ...), from which ``Encoded`` is made row by row.
 
         A model that embeds gives ``features`` float32 (B, F). One whose picture and question meet early may give

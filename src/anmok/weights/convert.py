@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anmok.errors import BadWeights, MissingDependency
 from anmok.files import cannot_write, discard, write_beside
@@ -38,7 +38,8 @@ def to_safetensors(path: Path, *, key: str = "") -> Path:
 
     Args:
         path: a checkpoint that ``torch.save`` wrote.
-        key: where the state dict is nested, under which key: ``"state_dict"``, ``"model"``.
+        key: where the state dict is nested, under which key: ``"state_dict"``, ``"model"``. Without it the only
+            table of tensors among the values is taken.
 
     Raises:
         BadWeights: it holds anything but named dense tensors, is TorchScript, or is damaged.
@@ -103,6 +104,10 @@ def _tensors(content: object, path: Path, key: str) -> dict[str, torch.Tensor]:
         if not isinstance(content, Mapping) or key not in content:
             raise BadWeights(f"{path} has no {key!r} in it")
         content = content[key]
+    elif isinstance(content, Mapping):
+        # Training code saves the tensors beside its own state. One table of tensors is the one; of two nobody knows.
+        tables = [value for value in content.values() if isinstance(value, Mapping) and _is_table(value)]
+        content = tables[0] if len(tables) == 1 else content
     if not isinstance(content, Mapping) or not content:
         raise BadWeights(f"{path} holds a {type(content).__name__}, not a table of named tensors")
     for name, value in content.items():
@@ -114,6 +119,13 @@ def _tensors(content: object, path: Path, key: str) -> dict[str, torch.Tensor]:
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise BadWeights(f"{path}: {name!r} is a sparse, quantised or empty tensor; want a dense one")
     return dict(content)
+
+
+def _is_table(content: Mapping[Any, Any]) -> bool:
+    """Named tensors and nothing else."""
+    import torch
+
+    return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
 
 
 def _save(tensors: dict[str, torch.Tensor], target: Path, path: Path) -> None:
