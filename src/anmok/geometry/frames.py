@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +46,14 @@ class Pixels:
             raise BadRequest(f"pixels: unknown fit {self.fit!r} or filter {self.filter!r}")
         if self.size < 1 or not 0 < self.crop <= 1 or min(self.std) <= 0:
             raise BadRequest("pixels: size must be positive, crop in (0, 1], std above 0")
+
+    @property
+    def key(self) -> str:
+        """Twelve letters that tell one preprocessing from another. What a card does not use does not count, so that
+        features computed before a field was added stay good."""
+        used = [f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if one.name != "longest"]
+        used += [f"longest={self.longest}"] if self.longest else []
+        return hashlib.sha256(f"Pixels({', '.join(used)})".encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

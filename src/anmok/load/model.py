@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,8 +65,7 @@ class Model:
         self.kind: Any = kind  # what the model file made; for models made of this one
         self._setup = setup
         self._lock = threading.Lock()
-        pixels = hashlib.sha256(repr(setup.pixels).encode()).hexdigest()[:12]
-        self.maker = f"{card.name}@{setup.revision}#{pixels}/{setup.dtype}"
+        self.maker = f"{card.name}@{setup.revision}#{setup.pixels.key}/{setup.dtype}"
         self._looker = Looker(card.name, self.maker, kind, self._lock)
 
     def run(self, items: Sequence[Item], ask: Ask[R, Any]) -> list[R]:
