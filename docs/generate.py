@@ -160,7 +160,9 @@ def _family_row(name: str, cards: Sequence[Card], more: str, many: str) -> tuple
     span = "–".join(f"{size:,}" for size in dict.fromkeys((*sizes[:1], *sizes[-1:]))) + (" M" if sizes else "")
     shared = [grade for grade in str(first.verified).split() if all(grade in str(one.verified) for one in cards)]
     page = f"[{name}](docs/models/{name}.md)"
-    return (page, models, ", ".join(first.tasks), span, _reads(first, many), first.licence.id, " ".join(shared))
+    does = ", ".join(dict.fromkeys(task for one in cards for task in one.tasks))
+    licences = ", ".join(dict.fromkeys(one.licence.id for one in cards))
+    return (page, models, does, span, _reads(first, many), licences, " ".join(shared))
 
 
 def _model_row(one: Card) -> tuple[str, ...]:
