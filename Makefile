@@ -40,7 +40,7 @@ demo: .venv/base          ## real photos to a verdict; the photos are for non-co
 	$(BIN)/anmok pull mini
 	$(BIN)/anmok ladder --demo solar --accept-licence elpv --out report
 
-mutants: .venv/dev        ## twenty planted faults: how many does the suite catch?
+mutants: .venv/dev        ## thirty planted faults: how many does the suite catch?
 	$(BIN)/python tests/mutants.py
 
 docs: .venv/dev           ## the documentation site, in site/
