@@ -18,6 +18,7 @@ from anmok.catalogue import Card, card, cards
 from anmok.catalogue.sources import LICENCES, HubSource, NoSource, PackageSource, suffix
 from anmok.errors import UnknownModel
 from anmok.tasks import Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track
+from published_detectors import published_detector
 
 TESTS = Path(__file__).parent
 ALL = cards(is_hidden=True)
@@ -55,11 +56,12 @@ def test_a_row_is_whole(one: Card) -> None:
 @pytest.mark.parametrize("one", HUB, **BY_NAME)
 def test_a_hub_row_names_its_files(one: Card) -> None:
     assert isinstance(one.source, HubSource)
-    assert one.name.startswith(f"{one.family}-")
+    assert one.name.startswith(one.family)
     weights = [file for file in one.source.files if suffix(file) in (".safetensors", ".pth")]
     assert len(weights) == 1
     assert ("config.json" in one.source.files) == (weights == ["model.safetensors"])
-    assert ("tokenizer.json" in one.source.files) == bool(one.languages)
+    reads = "tokenizer.json" in one.source.files or {"vocab.json", "merges.txt"} <= set(one.source.files)
+    assert reads == bool(one.languages)
     assert one.source.revision == "" or one.source.is_commit, "a branch or a tag may move"
 
 
@@ -115,7 +117,7 @@ def test_korean_is_claimed_by_siglip2_alone() -> None:
 
 def test_what_wants_a_licence_says_so() -> None:
     asked = {one.family for one in cards() if not one.licence.is_accepted_by_default}
-    assert asked == {"dinov3"}
+    assert asked == {"dinov3", "depth-anything-v2", "depth-anything-3", "sam3", "sapiens", "sapiens2"}
 
 
 # The published sizes: config.json of each repository, and the tables of the papers.
@@ -311,6 +313,7 @@ NETS: Mapping[str, Callable[[str], nn.Module]] = {
     "sapiens": sapiens_v1,
     "sapiens2": sapiens2,
     "vitpose": vitpose,
+    **dict.fromkeys(("grounding-dino", "mm-grounding-dino", "owlv2", "rtdetr", "dfine", "rfdetr"), published_detector),
 }
 
 
@@ -365,6 +368,15 @@ PARITY = {
     ("vitpose", "simple"): ("test_vitpose", "test_points_equal_those_of_transformers"),
     ("vitpose", "classic"): ("test_vitpose", "test_points_equal_those_of_transformers"),
     ("vitpose", "plus"): ("test_vitpose", "test_points_equal_those_of_transformers"),
+    ("grounding-dino", "grounding_dino"): ("test_grounding_dino", "test_the_net_is_that_of_the_authors"),
+    ("mm-grounding-dino", "mm_grounding_dino"): (
+        "test_grounding_dino",
+        "test_boxes_and_scores_equal_transformers",
+    ),
+    ("owlv2", "vit"): ("test_owlv2", "test_boxes_scores_and_labels_equal_transformers"),
+    ("rtdetr", "rt_detr_v2"): ("test_detr", "test_boxes_scores_and_names_equal_transformers"),
+    ("dfine", "d_fine"): ("test_detr", "test_boxes_scores_and_names_equal_transformers"),
+    ("rfdetr", "rf_detr"): ("test_detr", "test_boxes_scores_and_names_equal_transformers"),
     ("mini", "lite2"): ("test_efficientnet_lite", "test_equals_the_reference_at_every_parity_of_the_sides"),
     ("mini", "l6"): ("test_bert", "test_states_equal_transformers"),
 }
