@@ -12,6 +12,7 @@ from PIL import Image as pillow
 
 import anmok
 from anmok.errors import BadData, BadRequest, WrongState
+from anmok.evidence.metadata import collect
 from anmok.ladder import Plan, climb
 from anmok.ladder.climb import Climbed
 from anmok.ladder.dataset import Dataset, read
@@ -189,6 +190,32 @@ def test_runs_of_numbers_that_give_the_label_away_are_found_and_grouped(tmp_path
     assert outcome.leak.control_grouped.value < outcome.leak.control_random.value - 0.05
     assert outcome.leak.group_split.value < outcome.leak.random_split.value
     assert outcome.data.groups <= 121
+
+
+def test_a_folder_that_is_the_label_is_no_control(photos: Path) -> None:
+    """One folder per class, under whatever name, is how the labels came about: guessing by it says nothing."""
+    renamed = dataclasses.replace(read(photos), classes=("rouge", "vert", "bleu"))
+    names = [control.name for control in climb(renamed, anmok.load("fake"), PLAN).outcome.controls]
+    assert "metadata: number" in names
+    assert "metadata: folder" not in names
+    assert renamed.labels is not None
+    classes = [renamed.classes[label] for label in renamed.labels]
+    assert collect(renamed.names, classes).column("folder") is None
+    mixed = [classes[-1], *classes[1:]]  # now one folder holds two classes, and may have a say
+    assert collect(renamed.names, mixed).column("folder") is not None
+
+
+def test_near_duplicates_know_their_labels(tmp_path: Path) -> None:
+    root = write(tmp_path / "pairs", 40, 25, seed=7)
+    source = next((root / "red").iterdir())
+    pixels = np.asarray(pillow.open(source)).copy()
+    pixels[0, 0] ^= 1  # other bytes, the same picture
+    pillow.fromarray(pixels).save(root / "blue" / "99999.png")
+    outcome = climb(read(root), anmok.load("fake"), PLAN).outcome
+    [pair] = [pair for pair in outcome.duplicates if pair.is_conflict]
+    labels = {outcome.data.names[pair.first]: pair.first_label, outcome.data.names[pair.second]: pair.second_label}
+    classes = {name: outcome.data.classes[label] for name, label in labels.items() if label is not None}
+    assert classes == {f"red/{source.name}": "red", "blue/99999.png": "blue"}
 
 
 def shuffled(dataset: Dataset, seed: int) -> Dataset:

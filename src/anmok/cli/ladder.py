@@ -118,9 +118,15 @@ def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...], best: Path
     from anmok.load import load
 
     model = load(plan.model, accept_licences=accepted)
-    commands = _command(), shlex.join(["anmok", "classify", "new.jpg", "--head", str(best)])
+    commands = _command(), shlex.join(["anmok", "classify", "new.jpg", "--head", _near(best)])
     with _stages() as progress:
         return climb(dataset, model, plan, commands=commands, progress=progress)
+
+
+def _near(path: Path) -> str:
+    """Relative to where we stand, where it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
 
 
 @contextmanager

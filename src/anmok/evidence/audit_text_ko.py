@@ -16,11 +16,11 @@ __all__ = ["percent", "points"]
 COLUMNS = {
     "number": "파일 이름의 번호",
     "first_number": "파일 이름의 첫 번호",
-    "order": "목록에서의 순서",
+    "order": "목록 순서",
     "time": "촬영 시각",
     "folder": "폴더",
     "camera": "카메라",
-    "bytes": "파일 용량",
+    "bytes": "파일 크기",
     "dimensions": "가로세로 크기",
     "wording": "파일 이름의 낱말",
     "label_in_name": "파일 이름에 든 클래스 이름",

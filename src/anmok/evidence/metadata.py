@@ -89,6 +89,7 @@ def collect(names: Sequence[str], labels: Sequence[str], facts: Sequence[Facts] 
         raise BadData(f"{n} names, {len(labels)} labels, {len(facts or ())} facts: give one of each per image")
     stems = [stem(name) for name in names]
     folder = [_folder(name, label) for name, label in zip(names, labels, strict=True)]
+    is_sorted = len(set(folder)) == len(set(labels)) == len(set(zip(folder, labels, strict=True)))
     taken = np.array([_taken(s, facts[i] if facts else None) for i, s in enumerate(stems)], dtype=np.float64)
     known = [(f.bytes, f.width, f.height) for f in facts] if facts else [(np.nan,) * 3] * n
     size, width, height = np.array(known, dtype=np.float64).reshape(n, 3).T  # (n,) each
@@ -98,7 +99,8 @@ def collect(names: Sequence[str], labels: Sequence[str], facts: Sequence[Facts] 
         _ranked("first_number", "sequence", _parsed(numbers, 0)),
         _ranked("order", "sequence", _order(stems, labels)),
         _ranked("time", "sequence", taken),
-        _coded("folder", "category", folder),
+        # A folder per class, whatever it is called, is how the labels were given and no sign of how images were made.
+        None if is_sorted else _coded("folder", "category", folder),
         _coded("camera", "category", [f.camera for f in facts] if facts else [""] * n),
         _ranked("bytes", "measure", size),
         _ranked("dimensions", "measure", width, height),

@@ -12,7 +12,7 @@ from anmok.evidence.groups import DuplicateGroups
 from anmok.evidence.intervals import accuracy
 from anmok.evidence.splits import folds
 from anmok.ladder.evaluate import Evaluated, Held
-from anmok.ladder.outcome import ClassRow, Confusion, Control, DuplicatePair, Suspect
+from anmok.ladder.outcome import LISTED, ClassRow, Confusion, Control, DuplicatePair, Suspect
 from anmok.ladder.rungs.fitting import Material, fit, predict
 from anmok.load import Head
 
@@ -20,8 +20,7 @@ Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 _CONFUSIONS, _EXAMPLES = 8, 4
-_SUSPECTS, _SURE = 24, 0.9  # doubtful labels shown; how sure the other folds must be
-_PAIRS = 24
+_SURE = 0.9  # how sure the other folds must be of a doubtful label
 _FOLDS = 5
 
 
@@ -97,13 +96,16 @@ def suspects(key: str, material: Material, pool: Labels, names: Sequence[str]) -
             if guess != material.labels[row] and chance[guess] >= _SURE:
                 given = names[int(material.labels[row])]
                 found.append(Suspect(int(pool[row]), given, names[int(guess)], float(chance[guess])))
-    return tuple(sorted(found, key=lambda one: (-one.confidence, one.index))[:_SUSPECTS])
+    return tuple(sorted(found, key=lambda one: (-one.confidence, one.index))[:LISTED])
 
 
 def pairs(duplicates: DuplicateGroups, labels: Labels) -> tuple[DuplicatePair, ...]:
     """The nearest pairs, those under two labels first."""
-    rows = [DuplicatePair(i, j, cosine, bool(labels[i] != labels[j])) for i, j, cosine, _ in duplicates.pairs]
-    return tuple(sorted(rows, key=lambda pair: (not pair.is_conflict, -pair.cosine))[:_PAIRS])
+    rows = [
+        DuplicatePair(i, j, cosine, bool(labels[i] != labels[j]), int(labels[i]), int(labels[j]))
+        for i, j, cosine, _ in duplicates.pairs
+    ]
+    return tuple(sorted(rows, key=lambda pair: (not pair.is_conflict, -pair.cosine))[:LISTED])
 
 
 def _softmax(logits: Array) -> Array:

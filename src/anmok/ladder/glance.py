@@ -137,7 +137,7 @@ def glance(
     names = [dataset.names[index] for index in looked.indices]
     answers = model.run([model.state(row) for row in looked.features], ask)
     predictions = tuple(_prediction(name, answer) for name, answer in zip(names, answers, strict=True))
-    duplicates, copies = _duplicates(looked, predictions)
+    duplicates, copies = _duplicates(looked, predictions, dataset.classes)
     order = drawn(names, plan.seed)
     return Glance(
         model=model.card.name,
@@ -225,9 +225,12 @@ def _shares(predictions: Sequence[Prediction], classes: Sequence[str], read_as: 
     return tuple(sorted(rows, key=lambda row: -row.images))
 
 
-def _duplicates(looked: Looked, predictions: Sequence[Prediction]) -> tuple[tuple[DuplicatePair, ...], int]:
+def _duplicates(
+    looked: Looked, predictions: Sequence[Prediction], classes: Sequence[str]
+) -> tuple[tuple[DuplicatePair, ...], int]:
     found = near_duplicates(looked)
-    answers = np.unique([prediction.best for prediction in predictions], return_inverse=True)[1]  # (n,)
+    places = {name: index for index, name in enumerate(classes)}
+    answers = np.asarray([places[prediction.best] for prediction in predictions])  # (n,)
     sizes = np.bincount(found.group)  # (G,)
     return pairs(found, answers.astype(np.int64)), int((sizes[found.group] > 1).sum())
 

@@ -11,6 +11,7 @@ from typing import Any
 from anmok.evidence.intervals import Estimate, Interval
 
 FORMAT = "anmok.ladder/1"
+LISTED = 200  # at most, of doubtful labels and of near-duplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class DuplicatePair:
     second: int
     cosine: float
     is_conflict: bool  # under two labels
+    first_label: int | None = None  # which: indices into the classes
+    second_label: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

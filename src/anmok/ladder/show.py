@@ -10,6 +10,7 @@ from PIL import Image as pillow
 
 from anmok import media
 from anmok.ladder.climb import Climbed
+from anmok.ladder.report.facts import SHOWN_PAIRS, SHOWN_SUSPECTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,11 +19,11 @@ _SIDE, _QUALITY = 160, 80
 
 
 def thumbnails(climbed: Climbed) -> dict[int, bytes]:
-    """JPEG bytes, at most 160 pixels a side, of the images that the outcome points at."""
+    """JPEG bytes, at most 160 pixels a side, of the images that the page shows."""
     outcome = climbed.outcome
     wanted = {index for confusion in outcome.confusions for index in confusion.examples}
-    wanted |= {suspect.index for suspect in outcome.suspects}
-    wanted |= {index for pair in outcome.duplicates for index in (pair.first, pair.second)}
+    wanted |= {suspect.index for suspect in outcome.suspects[:SHOWN_SUSPECTS]}
+    wanted |= {index for pair in outcome.duplicates[:SHOWN_PAIRS] for index in (pair.first, pair.second)}
     return {index: thumbnail(media.read(climbed.scene.dataset.paths[index])) for index in sorted(wanted)}
 
 

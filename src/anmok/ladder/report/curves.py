@@ -106,13 +106,10 @@ def _level(frame: _Frame, step: Step) -> _Label:
 
 
 def _majority(frame: _Frame, share: float) -> list[_Label]:
-    """Its name stands at the right end, or on the line itself where the margin is for keys only."""
+    """Its name stands at the right end; where the margin is for keys only, the legend below has it."""
     y, words = frame.up(share), frame.look.words["majority"]
     frame.drawing.line((frame.across.start, y), (frame.across.end, y), "mark")
-    if frame.is_wide:
-        return [_Label(words, y, "name muted")]
-    frame.drawing.text((frame.across.start + 2, y - 5), words, "tick")
-    return []
+    return [_Label(words, y, "name muted")] if frame.is_wide else []
 
 
 def _series(frame: _Frame, points: Sequence[Step], everything: Step | None, end: float) -> _Label:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from anmok.ladder.outcome import ClassRow, Comparison, Control, Outcome, Step
+from anmok.ladder.report.figures import difference
 
 Strength = Literal["firm", "fair", "weak"]
 Standing = Literal["decided", "open", "useless", "development"]
+Cause = Literal["series", "making", "name", "none"]
 
 # Half-widths of the 95 % interval: firm up to the first, weak beyond the second.
 FIRM, WEAK = 0.03, 0.08
 CANNOT_TELL = "CANNOT TELL"
 MAJORITY, METADATA = "majority", "metadata: "  # what the ladder calls the one control, and how it begins the others
 WARNINGS = 2  # of the data, told in the answers; all of them stand in the report
+SHOWN_SUSPECTS, SHOWN_PAIRS = 24, 12  # with their pictures
 # Below this share of the images, it is said how many independent ones they are worth.
 _WORTH_SAYING = 0.8
+_CAUSES: Mapping[str, Cause] = {
+    **dict.fromkeys(("number", "first_number", "order", "time", "folder", "camera"), "series"),
+    **dict.fromkeys(("wording", "label_in_name"), "name"),
+}  # everything else, such as the size of the file, may come from how the images were made
+_WEAK_CLASS = 0.5  # recall below which a class is named beside the verdict
+_UNGROUPED = ("near-duplicates", "none, as asked")  # groupings of the ladder that hold no series together
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,7 @@ class Facts:
     """``standing``: which of four verdicts this is. ``strength``: how loudly it may be said.
 
     ``images_needed``: test images that would settle what is open; None where nothing is, or nobody can say.
+    ``rival``: the rung against which they would settle it; None where they are for all the others at once.
     ``unbeaten``: a cheaper rung than the recommended one that may be as good, for all that these images say.
     """
 
@@ -34,6 +45,7 @@ class Facts:
     standing: Standing
     strength: Strength
     images_needed: int | None
+    rival: Step | None
     unbeaten: Comparison | None
     majority: Control | None
     majority_class: str
@@ -62,9 +74,57 @@ class Facts:
         return max(round(estimate.effective_n), 1)
 
     @property
+    def labels(self) -> int:
+        """All that somebody had to write: to learn from, and to test."""
+        return self.chosen.labels + self.outcome.data.test
+
+    @property
+    def lead(self) -> float:
+        """Of the recommended rung over the largest class, as the two are printed; NaN without that control."""
+        return (
+            math.nan if self.majority is None else difference(self.chosen.accuracy.value, self.majority.accuracy.value)
+        )
+
+    @property
+    def weak_spot(self) -> ClassRow | None:
+        """A class that is missed so often that the accuracy alone would mislead: more often than found, or surely
+        found more rarely than always giving the largest class is right."""
+        row = self.weakest
+        if row is None:
+            return None
+        floor = 0.0 if self.majority is None else self.majority.accuracy.value
+        return row if row.recall.value < _WEAK_CLASS or row.recall.interval.high < floor else None
+
+    @property
+    def more_balanced(self) -> Step | None:
+        """The rung that is ahead of the recommended one by more than the margin where every class counts the same."""
+        steps = [step for step in self.outcome.steps if math.isfinite(step.balanced_accuracy)]
+        top = max(steps, key=lambda step: step.balanced_accuracy, default=self.chosen)
+        ahead = difference(top.balanced_accuracy, self.chosen.balanced_accuracy)
+        return top if ahead > self.outcome.margin + 1e-9 else None
+
+    @property
+    def keeps_groups(self) -> bool:
+        """The metadata controls were asked with groups kept together, not under a random split."""
+        return self.outcome.leak is not None or self.outcome.data.grouping not in _UNGROUPED
+
+    @property
+    def mistakes(self) -> int:
+        """Of the recommended rung on the test images."""
+        rows = (row for row in self.outcome.per_class if row.tested)
+        return round(sum(row.tested * (1 - row.recall.value) for row in rows))
+
+    @property
     def suspicious(self) -> tuple[Control, ...]:
-        """The controls that reach more than they should."""
-        return tuple(control for control in self.outcome.controls if control.is_suspicious)
+        """The controls that reach more than they should, but for what the leak tells and for sums of the others."""
+        told = () if self.outcome.leak is None else (METADATA + self.outcome.leak.control,)
+        found = [one for one in self.outcome.controls if one.is_suspicious and one.name not in told]
+        alone = [one for one in found if one.name != METADATA + "together"]
+        return tuple(alone or found)
+
+    def cause(self, control: Control) -> Cause:
+        """What a control that works points at."""
+        return _CAUSES.get(column(control), "making") if control.name.startswith(METADATA) else "none"
 
 
 def facts(outcome: Outcome) -> Facts:
@@ -72,6 +132,7 @@ def facts(outcome: Outcome) -> Facts:
     advice = outcome.recommendation
     chosen, best = outcome.step(advice.key), outcome.step(advice.best)
     standing = _standing(outcome)
+    needed, rival = _settling(outcome) if standing == "open" else (None, None)
     majority = next((control for control in outcome.controls if control.name == MAJORITY), None)
     tested = [row for row in outcome.per_class if row.tested]
     counts = outcome.data.counts
@@ -81,13 +142,19 @@ def facts(outcome: Outcome) -> Facts:
         best=best,
         standing=standing,
         strength=_strength(outcome, chosen, standing),
-        images_needed=_images_needed(outcome) if standing == "open" else None,
+        images_needed=needed,
+        rival=rival,
         unbeaten=_unbeaten(outcome, standing),
         majority=majority,
         majority_class=outcome.data.classes[counts.index(max(counts))] if counts else "",
         weakest=min(tested, key=lambda row: row.recall.value, default=None),
         conflicts=sum(pair.is_conflict for pair in outcome.duplicates),
     )
+
+
+def column(control: Control) -> str:
+    """What a control goes by: ``bytes``; its name where it is none of the metadata."""
+    return control.name.removeprefix(METADATA)
 
 
 def claim(outcome: Outcome, comparison: Comparison) -> str:
@@ -98,6 +165,14 @@ def claim(outcome: Outcome, comparison: Comparison) -> str:
 def contrast(outcome: Outcome, key: str) -> Comparison | None:
     """The planned comparison of the rung ``key`` with the cheapest one that nothing had beaten before it."""
     return next((comparison for comparison in outcome.comparisons if comparison.key == key), None)
+
+
+def gain(outcome: Outcome, comparison: Comparison) -> float:
+    """Of a comparison, as the two accuracies are printed."""
+    values = {step.key: step.accuracy.value for step in outcome.steps}
+    if comparison.key not in values or comparison.against not in values:
+        return comparison.gain
+    return difference(values[comparison.key], values[comparison.against])
 
 
 def _standing(outcome: Outcome) -> Standing:
@@ -122,14 +197,12 @@ def _unbeaten(outcome: Outcome, standing: Standing) -> Comparison | None:
     return found if standing == "decided" and found is not None and found.word == CANNOT_TELL else None
 
 
-def _images_needed(outcome: Outcome) -> int | None:
-    """Of the contrast with the best rung where one was planned, else the most that an open one asks for."""
+def _settling(outcome: Outcome) -> tuple[int | None, Step | None]:
+    """Of the contrast with the highest rung where that was planned; else those that would show the recommended rung
+    good enough against all the others."""
     advice = outcome.recommendation
     pair = {advice.key, advice.best}
-    needed = {
-        frozenset((found.key, found.against)): found.images_needed
-        for found in outcome.comparisons
-        if found.word == CANNOT_TELL and advice.key in (found.key, found.against)
-    }
-    direct = needed.get(frozenset(pair))
-    return direct if direct is not None else max((n for n in needed.values() if n is not None), default=None)
+    for found in outcome.comparisons:
+        if found.word == CANNOT_TELL and {found.key, found.against} == pair:
+            return found.images_needed, outcome.step(advice.best)
+    return advice.images_needed, None

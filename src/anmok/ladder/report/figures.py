@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anmok.evidence.intervals import Estimate, Interval
+from anmok.ladder.outcome import LISTED
 
 Lang = Literal["en", "ko"]
 
@@ -16,6 +17,8 @@ ABSENT = "–"  # stands for a figure that does not exist, such as the precision
 _NO_BREAK = "\u00a0"
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|s|min|h|MB|kB|points?)(?![\w]))")
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\d)")
+_PARTICLE = re.compile("(?<=[%)’”])(?=[가-힣])")
+_JOINER = "\u2060"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,19 @@ class Figures:
         """``1,556``; shares of an image are rounded away."""
         return f"{round(number):,}" if math.isfinite(number) else ABSENT
 
+    def found(self, number: int) -> str:
+        """``91``; ``200+`` where the ladder lists no more than that."""
+        return self.count(number) + "+" * (number >= LISTED)
+
     def percent(self, share: float, digits: int = 1) -> str:
         """``80.3 %`` of 0.803; never 100.0 where something is missing, never 0.0 where there is something."""
         if not math.isfinite(share):
             return ABSENT
         return self._with_unit(_share(share, digits), "%", "%")
+
+    def confidence(self, share: float) -> str:
+        """``93.0 %``; from 99 % up only ``> 99 %``: no model is as sure as its softmax says."""
+        return f"> {self.percent(0.99, 0)}" if share > 0.99 else self.percent(share)
 
     def span(self, interval: Interval) -> str:
         """``74.1 to 85.4 %``."""
@@ -51,13 +62,13 @@ class Figures:
         return self._with_unit(_signed(gain), "points", "%p")
 
     def points_span(self, low: float, high: float, *, is_signed: bool = True) -> str:
-        """``-1.0 to +7.4`` points, without the unit; signs may go where both are positive."""
+        """``-1.0 to +7.4`` without the unit, in Korean ``-1.0 ~ +7.4%p``; signs may go where both are positive."""
         if not (math.isfinite(low) and math.isfinite(high)):
             return ABSENT
         first, last = _signed(low), _signed(high)
         if not is_signed:
             first, last = first.removeprefix("+"), last.removeprefix("+")
-        return f"{first} to {last}" if self.lang == "en" else f"{first}~{last}"
+        return f"{first} to {last}" if self.lang == "en" else f"{first} ~ {last}%p"
 
     def width(self, gain: float) -> str:
         """``1 point``, ``2.5 points``: an unsigned difference, such as the margin."""
@@ -110,9 +121,17 @@ class Figures:
         return f"{first} {self._with_unit(str(small), small_en, small_ko)}" if small else first
 
 
+def difference(share: float, other: float) -> float:
+    """``share`` less ``other`` as they are printed: a reader who subtracts one figure from the other gets this."""
+    if not (math.isfinite(share) and math.isfinite(other)):
+        return float("nan")
+    return round(float(_share(share, 1)) - float(_share(other, 1)), 1) / 100
+
+
 def tied(text: str) -> str:
-    """For the page: a number never parts from its unit at the end of a line, and a minus is a minus sign."""
-    return _MINUS.sub("−", _UNIT.sub(_NO_BREAK, text))
+    """For the page: a number never parts from its unit or its particle at the end of a line, and a minus is a minus
+    sign."""
+    return _MINUS.sub("−", _PARTICLE.sub(_JOINER, _UNIT.sub(_NO_BREAK, text)))
 
 
 def _share(share: float, digits: int) -> str:

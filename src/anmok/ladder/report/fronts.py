@@ -47,30 +47,22 @@ class Prices:
         return self.log(math.log10(price)) if price > 0 else self.zero or self.log.start
 
 
-def fronts(outcome: Outcome, look: Look) -> list[Markup]:
-    """The four charts, in the order labels, seconds, milliseconds, megabytes."""
+def fronts(outcome: Outcome, look: Look) -> dict[str, Markup]:
+    """The charts by what they count: labels, seconds, milliseconds, megabytes. A price that is the same for every
+    rung has no chart: it would show a single column."""
     curve = [Dot(step.key, step.labels, step.accuracy.value, is_small=True) for step in outcome.curve]
     seconds = [
         Dot(step.key, step.cold_seconds, step.accuracy.value, step.seconds if step.seconds else None)
         for step in outcome.steps
     ]
-    by_labels = [*curve, *_dots(outcome.steps, lambda step: step.labels)]
-    return [
-        scatter(by_labels, look, look.words["labels_title"], look.words["labels"]),
-        scatter(seconds, look, look.words["seconds_title"], look.words["seconds"]),
-        scatter(
-            _dots(outcome.steps, lambda step: step.ms_per_image),
-            look,
-            look.words["milliseconds_title"],
-            look.words["milliseconds"],
-        ),
-        scatter(
-            _dots(outcome.steps, lambda step: step.megabytes),
-            look,
-            look.words["megabytes_title"],
-            look.words["megabytes"],
-        ),
-    ]
+    dots = {
+        "labels": [*curve, *_dots(outcome.steps, lambda step: step.labels)],
+        "seconds": seconds,
+        "milliseconds": _dots(outcome.steps, lambda step: step.ms_per_image),
+        "megabytes": _dots(outcome.steps, lambda step: step.megabytes),
+    }
+    charts = {key: scatter(them, look, look.words[f"{key}_title"], look.words[key]) for key, them in dots.items()}
+    return {key: chart for key, chart in charts.items() if chart}
 
 
 def front(dots: Sequence[Dot]) -> list[Dot]:
@@ -83,9 +75,9 @@ def front(dots: Sequence[Dot]) -> list[Dot]:
 
 
 def scatter(dots: Sequence[Dot], look: Look, title: str, price: str) -> Markup:
-    """Accuracy (up) against a price (across, logarithmic); nothing where no price is known."""
+    """Accuracy (up) against a price (across, logarithmic); nothing where no two prices differ as they are written."""
     dots = [dot for dot in dots if math.isfinite(dot.price)]
-    if not dots:
+    if len({_short(dot.price) for dot in dots}) < 2:
         return Markup("")
     named = [dot for dot in dots if not dot.is_small]
     about = "; ".join(f"{dot.key}: {_short(dot.price)}, {look.figures.percent(dot.accuracy)}" for dot in named)

@@ -14,20 +14,29 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from anmok.errors import BadMedia
-from anmok.ladder.outcome import ClassRow, Comparison, Outcome, Step
+from anmok.ladder.outcome import ClassRow, Comparison, Control, Outcome, Step
 from anmok.ladder.report.bars import Claim, axis, interval_bar, leak_bars
 from anmok.ladder.report.curves import Look, learning_curves
-from anmok.ladder.report.facts import Facts, claim, contrast, facts
+from anmok.ladder.report.facts import (
+    MAJORITY,
+    METADATA,
+    SHOWN_PAIRS,
+    SHOWN_SUSPECTS,
+    Facts,
+    claim,
+    contrast,
+    facts,
+    gain,
+)
 from anmok.ladder.report.figures import Figures, Lang, tied
 from anmok.ladder.report.fronts import fronts
 from anmok.ladder.report.josa import with_particle
 from anmok.ladder.report.phrases import phrase, rung_called, rung_name, texts
-from anmok.ladder.report.sentences import answers, doubling, verdict
+from anmok.ladder.report.sentences import answers, doubling, next_steps, verdict, weak_spot
 from anmok.ladder.report.svg import MARKERS, Drawing
 
 SHOWN_CLASSES = 25
 SHOWN_CONFUSIONS, EXAMPLES = 12, 6
-SHOWN_SUSPECTS, SHOWN_PAIRS = 24, 12
 SECTIONS = ("verdict", "ladder", "curves", "fronts", "classes", "images", "controls", "honesty", "reproduce")
 
 _MAGIC = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"RIFF", "webp"))
@@ -49,7 +58,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A verdict of a comparison: never told by colour alone."""
+    """A verdict of a comparison or of a control: never told by colour alone."""
 
     text: str
     glyph: str
@@ -69,12 +78,22 @@ def render_page(
         "sections": SECTIONS,
         "style": Markup(files("anmok.ladder.report").joinpath("style.css").read_text(encoding="utf-8")),
         "verdict": verdict(outcome, lang),
+        "weak_spot": weak_spot(outcome, lang),
         "answers": answers(outcome, lang),
+        "next_steps": next_steps(outcome, lang),
         "has_predictions": has_predictions,
         "doubling": doubling(outcome, lang),
         "majority_label": _majority_label(known, lang),
+        "choice": texts(lang)["choice"][known.standing],
         "rungs": _rungs(known, lang),
         "word": lambda found: _word(outcome, found, lang),
+        "gain": lambda found: gain(outcome, found),
+        "finding": lambda control: _finding(control, lang),
+        "labelled": lambda index: "" if index is None else outcome.data.classes[index],
+        "grouped": lambda control: known.keeps_groups and control.name.startswith(METADATA),
+        "leaking": _leaking(outcome),
+        "draws": max((step.draws for step in outcome.curve), default=1),
+        "unlisted": known.mistakes - sum(one.count for one in outcome.confusions[:SHOWN_CONFUSIONS]),
         "called": lambda key: rung_called(outcome, key, lang),
         "thumbnail": {index: data_uri(index, picture) for index, picture in thumbnails.items()},
         "shots": sorted({step.shots for step in outcome.curve if step.shots}),
@@ -103,7 +122,9 @@ def environment(lang: Lang) -> Environment:
     figures = Figures(lang)
     numbers: dict[str, Callable[..., str]] = {
         "count": figures.count,
+        "found": figures.found,
         "percent": figures.percent,
+        "confidence": figures.confidence,
         "span": figures.span,
         "estimate": figures.estimate,
         "points": figures.points,
@@ -119,6 +140,7 @@ def environment(lang: Lang) -> Environment:
         "tied": tied,
         "said": lambda text: _said(text, lang),
         "name": lambda text: Markup("<bdi>{}</bdi>").format(text),
+        "file_name": lambda text: Markup("<bdi>{}</bdi>").format(_breakable(text)),
         "gain_span": lambda found: tied(figures.points_span(found.low, found.high)),
     }
     return made
@@ -132,6 +154,11 @@ def _said(text: str, lang: Lang) -> Markup:
     found = phrase(text, lang)
     is_plain = found.is_translated or re.search("[가-힣]", text) is not None
     return escape(found.text) if is_plain else Markup('<span lang="en">{}</span>').format(found.text)
+
+
+def _breakable(name: str) -> Markup:
+    """A file name that may go on in the next line after a slash or an underscore, before it is cut anywhere else."""
+    return Markup(re.sub("(?<=[/_])(?=.)", "<wbr>", str(escape(name))))
 
 
 def _rungs(known: Facts, lang: Lang) -> list[Rung]:
@@ -163,13 +190,31 @@ def _word(outcome: Outcome, found: Comparison, lang: Lang) -> Word:
     return Word(texts(lang)["words"][word], _GLYPHS[word], word.lower().replace(" ", "-"))
 
 
+def _finding(control: Control, lang: Lang) -> Word:
+    """Whether a control beats the largest class. One that is far below it knows nothing, which is no merit."""
+    words = texts(lang)["controls"]
+    if control.is_suspicious:
+        return Word(words["suspicious"], "!", "worse")
+    if control.name == MAJORITY:
+        return Word(words["reference"], "·", "same")
+    if control.accuracy.interval.high < control.expected:
+        return Word(words["below"], "·", "same")
+    return Word(words["fine"], "✓", "same")
+
+
+def _leaking(outcome: Outcome) -> Step | None:
+    """The rung that shows what the leak does, on the sealed test."""
+    rung = None if outcome.leak is None else outcome.leak.rung
+    return next((step for step in outcome.steps if rung in (step.key, step.rung)), None)
+
+
 def _classes(known: Facts) -> dict[str, Any]:
     rows = sorted(known.outcome.per_class, key=lambda row: row.recall.value if row.tested else 2.0)
     scale = axis([row.recall for row in rows if row.tested], [])
     drawn: Sequence[tuple[ClassRow, Markup]] = [
         (row, interval_bar(row.recall, scale, None) if row.tested else Markup("")) for row in rows
     ]
-    return {"class_rows": drawn[:SHOWN_CLASSES], "class_rest": drawn[SHOWN_CLASSES:]}
+    return {"class_rows": drawn[:SHOWN_CLASSES], "class_rest": drawn[SHOWN_CLASSES:], "class_ends": scale}
 
 
 def _charts(known: Facts, lang: Lang) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from anmok.ladder.report.figures import Lang
 Table = dict[str, dict[str, str]]
 
 _COLUMNS = {
-    "en": {**audit_text_en.COLUMNS, "together": "metadata"},
-    "ko": {**audit_text_ko.COLUMNS, "together": "메타데이터"},
+    "en": {**audit_text_en.COLUMNS, "together": "all metadata together"},
+    "ko": {**audit_text_ko.COLUMNS, "bytes": "파일 크기", "order": "목록 순서", "together": "메타데이터 전체"},
 }
 _NESTED = re.compile("<<(.+?)>>", re.DOTALL)  # marks a part of a phrase that is a phrase itself
 

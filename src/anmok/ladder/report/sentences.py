@@ -6,8 +6,11 @@ Every branch is chosen by the facts: a verdict that rests on little says so in i
 from __future__ import annotations
 
 from anmok.ladder.outcome import Outcome
+from anmok.ladder.report.commands import Action
 from anmok.ladder.report.facts import facts
 from anmok.ladder.report.figures import Lang
+from anmok.ladder.report.remedies_en import EnglishRemedies
+from anmok.ladder.report.remedies_ko import KoreanRemedies
 from anmok.ladder.report.sentences_en import English
 from anmok.ladder.report.sentences_ko import Korean
 
@@ -20,28 +23,44 @@ def verdict(outcome: Outcome, lang: Lang = "en") -> tuple[str, str]:
     return voice.advice(), voice.certainty()
 
 
+def weak_spot(outcome: Outcome, lang: Lang = "en") -> str:
+    """The class that the accuracy of the verdict hides; empty where there is none."""
+    return _voice(outcome, lang).weak_spot()
+
+
 def answers(outcome: Outcome, lang: Lang = "en") -> Answers:
     """Five (question, answer): good enough? how sure? what did it cost? what is wrong with my data? next?"""
     voice = _voice(outcome, lang)
+    following = " ".join(f"{step.words} {step.command}".strip() for step in next_steps(outcome, lang))
     return tuple(
         zip(
             voice.questions,
-            (voice.enough(), voice.sure(), voice.cost(), voice.wrong(), voice.next_steps()),
+            (voice.enough(), voice.sure(), voice.cost(), _remedies(outcome, lang).wrong(), following),
             strict=True,
         )
     )
 
 
+def next_steps(outcome: Outcome, lang: Lang = "en") -> tuple[Action, ...]:
+    """The last of the five answers, one thing to do at a time."""
+    return _remedies(outcome, lang).next_steps()
+
+
 def leak(outcome: Outcome, lang: Lang = "en") -> str:
     """What gives the label away, and both accuracies; empty where nothing does."""
-    return _voice(outcome, lang).leak()
+    return _remedies(outcome, lang).leak()
 
 
 def doubling(outcome: Outcome, lang: Lang = "en") -> str:
     """What twice the labels would buy; empty where the curve does not tell."""
-    return _voice(outcome, lang).doubling()
+    return _remedies(outcome, lang).doubling()
 
 
 def _voice(outcome: Outcome, lang: Lang) -> English | Korean:
     known = facts(outcome)
     return English(known) if lang == "en" else Korean(known)
+
+
+def _remedies(outcome: Outcome, lang: Lang) -> EnglishRemedies | KoreanRemedies:
+    known = facts(outcome)
+    return EnglishRemedies(known) if lang == "en" else KoreanRemedies(known)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anmok.ladder.outcome import Comparison, Control, Step
-from anmok.ladder.report.facts import METADATA, WARNINGS, Facts, contrast
-from anmok.ladder.report.figures import Figures
+from anmok.ladder.outcome import Comparison, Step
+from anmok.ladder.report.facts import Facts, contrast, gain
+from anmok.ladder.report.figures import Figures, difference
 from anmok.ladder.report.josa import with_particle
-from anmok.ladder.report.phrases import rung_called, rung_name, spoken
+from anmok.ladder.report.phrases import rung_called, rung_name
 
 _FIGURES = Figures("ko")
 _count = _FIGURES.count
@@ -50,8 +50,7 @@ class Korean:
                 f"(이미지의 {right}를 맞힌 개발 단계 추정치이며, 시험 결과가 아닙니다)."
             )
         if known.standing == "useless":
-            best = f"그나마 고를 만한 {rung}도 {right}를 맞히는 데 그쳐"
-            return f"아직 믿고 쓸 수 없습니다: {best} {self._no_better()}."
+            return f"아직 믿고 쓸 수 없습니다: 가장 나은 선택인 {rung}도 정확도 {right}로, {self._no_better()}."
         if known.standing == "open":
             return self._start(rung, right)
         if known.is_zero_shot:
@@ -60,7 +59,7 @@ class Korean:
         labels = _count(known.chosen.labels)
         use = with_particle(rung, "을")
         use = f"우선은 {use} 쓸 만합니다" if known.strength == "weak" else f"{use} 쓰면 됩니다"
-        return f"{use}: 라벨 {labels}개로 테스트 이미지의 {right}를 맞{self._gained()}{self._fewer()}."
+        return f"{use}: 라벨 {labels}개로 학습해 테스트 이미지의 {right}를 맞{self._gained()}{self._fewer()}."
 
     def certainty(self) -> str:
         """Second sentence of the verdict: how sure that is."""
@@ -82,20 +81,25 @@ class Korean:
         known, share = self.facts, self.facts.chosen.accuracy.value
         of_hundred = min(max(round(share * 100), 0), 100)
         if known.standing == "useless":
-            first = f"아직 아닙니다. 정확도 {with_particle(_percent(share), '은')} {self._no_better()}."
+            first = f"아직 아닙니다. {self._why_open()}."
         elif known.standing == "development":
             first = f"아직 말하기 이릅니다. 개발 단계 추정으로는 이미지 100장 가운데 {of_hundred}장을 맞힙니다."
         else:
             first = f"이미지 100장 가운데 {of_hundred}장쯤 맞히고 {100 - of_hundred}장쯤 틀립니다."
         if known.standing != "useless" and known.majority is not None:
             floor = _percent(known.majority.accuracy.value)
-            first += f" 늘 {self._majority_class()}고만 답해도 {floor}는 맞습니다."
+            name = with_particle(_quoted(known.majority_class), "이라")
+            first += f" 항상 {name}고만 답해도 {floor}는 맞습니다."
         weakest = known.weakest
         if weakest is not None:
             name, found = with_particle(_quoted(weakest.name), "으로"), _estimate(weakest.recall)
             first += f" 가장 약한 클래스는 {name}, 찾아낸 비율은 {found}입니다."
+        if known.more_balanced is not None:
+            other, ahead = with_particle(_rung(known.more_balanced), "이"), known.more_balanced.balanced_accuracy
+            own = with_particle(_percent(known.chosen.balanced_accuracy), "으로")
+            first += f" 모든 클래스를 같은 비중으로 본 균형 정확도는 {own}, {other} 더 높습니다({_percent(ahead)})."
         if known.standing in ("decided", "open"):
-            first += " 이만하면 되는지는 한 번 틀릴 때 치르는 대가에 달려 있습니다."
+            first += " 이 정도로 충분한지는 오판 한 건의 손실에 따라 다릅니다."
         return first
 
     def sure(self) -> str:
@@ -106,8 +110,8 @@ class Korean:
         parts = [f"{what}의 95% 신뢰구간은 {_span(accuracy.interval)}입니다."]
         if known.worth is not None:
             parts.append(
-                f"근거는 {images}이지만, 같은 묶음의 이미지는 서로 닮아서 독립된 이미지 "
-                f"{_count(known.worth)}장쯤의 값어치만 있습니다."
+                f"근거는 {images}이지만, 같은 묶음의 이미지는 서로 닮아서 독립 이미지 약 "
+                f"{_count(known.worth)}장 분량의 정보만 있습니다."
             )
         else:
             parts.append(f"근거는 {images}입니다.")
@@ -115,7 +119,7 @@ class Korean:
         openings = known.outcome.honesty.openings
         if openings > 1:
             parts.append(
-                f"이 데이터는 모델·설정·분할이 서로 다른 계획으로 {openings}번 시험에 쓰였습니다. 열어 볼수록 수치는 "
+                f"이 데이터로 모델·설정·분할이 서로 다른 시험을 {openings}회 했습니다. 거듭할수록 수치는 "
                 "실제보다 조금씩 좋게 나옵니다."
             )
         return " ".join(parts)
@@ -123,138 +127,77 @@ class Korean:
     def cost(self) -> str:
         """비용은 얼마나 들었나?"""
         step, honesty = self.facts.chosen, self.facts.outcome.honesty
-        labels = "학습에 쓴 라벨은 없고" if step.labels == 0 else f"라벨 {_count(step.labels)}개"
-        if honesty.labels_to_choose:
-            chosen = f"방법을 고르는 데 쓴 라벨 {_count(honesty.labels_to_choose)}개"
-            labels = f"{labels} {chosen}가 들었으며" if step.labels == 0 else f"{labels}({chosen} 포함)"
+        labels = "학습에 쓴 라벨은 없음" if step.labels == 0 else f"학습에 쓴 라벨 {_count(step.labels)}개"
+        if chosen := honesty.labels_to_choose:
+            labels += "(방법 선정에도 사용)" if chosen == step.labels else f"(방법 선정에 쓴 라벨 {_count(chosen)}개)"
         if tested := self.facts.outcome.data.test:
-            labels += f", 테스트용 라벨 {_count(tested)}개"
-        joint = "," if step.labels == 0 and not tested else "와"
-        time = f"계산 시간 {_duration(step.cold_seconds)}"
+            labels += f", 테스트에 쓴 라벨 {_count(tested)}개, 모두 {_count(self.facts.labels)}개"
+        time = f"이 방법의 학습 시간은 {_duration(step.cold_seconds)}" if step.cold_seconds else "학습 시간은 0초"
         if step.cold_seconds > step.seconds:
+            look = f"이미지를 장당 {_milliseconds(step.ms_per_image)}에 살펴보는 시간까지"
+            time = f"이 방법의 학습 시간은 {look} 약 {_duration(step.cold_seconds)}"
             time += f"(특징을 저장해 둔 뒤에는 {_duration(step.seconds)})"
         ms, size = _milliseconds(step.ms_per_image), _megabytes(step.megabytes)
-        return (
-            f"{labels}{joint} {with_particle(time, '이')} 들었습니다. 쓸 때는 이 컴퓨터에서 이미지 한 장에 "
-            f"{ms}, 배포 용량은 {size}입니다."
-        )
+        return f"{labels}. {time}입니다. 쓸 때는 이 컴퓨터에서 장당 {ms}, 배포 용량은 {size}입니다."
 
-    def wrong(self) -> str:
-        """내 데이터에 무슨 문제가 있나?"""
-        known, outcome = self.facts, self.facts.outcome
-        parts = []
-        if outcome.leak is not None:
-            parts.append(self.leak())
-        else:
-            parts.extend(self._suspicions())
-        if outcome.suspects:
-            parts.append(
-                f"라벨이 가장 의심스러운 이미지 {_count(len(outcome.suspects))}장을 아래에 실었습니다. 모델이 약한 "
-                "클래스에서는 라벨이 아니라 모델이 틀렸을 수도 있습니다."
-            )
-        if outcome.duplicates:
-            conflicts = f"실었고, 그중 {known.conflicts}쌍은 라벨이 서로 다릅니다."
-            pairs = f"거의 같은 이미지 {_count(len(outcome.duplicates))}쌍도 아래에 "
-            parts.append(pairs + (conflicts if known.conflicts else "실었습니다."))
-        warnings = outcome.data.warnings
-        parts.extend(spoken(warning, "ko").rstrip(".") + "." for warning in warnings[:WARNINGS])
-        if len(warnings) > WARNINGS:
-            parts.append(f"아래에 경고가 {len(warnings) - WARNINGS}건 더 있습니다.")
-        return " ".join(parts) or "데이터 누수, 중복, 잘못된 라벨을 찾아보았으나 발견하지 못했습니다."
-
-    def next_steps(self) -> str:
-        """다음에는 무엇을 하나?"""
-        known, outcome = self.facts, self.facts.outcome
-        parts = [*self._measures()]
-        if known.conflicts or outcome.suspects:
-            doubtful = "라벨과, 라벨이 엇갈리는 중복 이미지를" if known.conflicts else "라벨을"
-            parts.append(f"아래의 의심스러운 {doubtful} 살펴보고, 정말 잘못된 것만 고쳐 다시 실행하십시오.")
-        if outcome.leak is not None:
-            parts.append("어떤 이미지들이 한 묶음인지 적어 group 열로 넘겨주면, 추측 대신 그 묶음을 씁니다.")
-        if doubling := self.doubling():
-            parts.append(doubling)
-        if known.standing in ("decided", "open") and outcome.follow_up:
-            parts.append(f"새 이미지에 써 보십시오: {outcome.follow_up}")
-        return " ".join(parts)
-
-    def doubling(self) -> str:
-        """What twice the labels would buy; empty where the curve does not tell."""
-        gain = self.facts.outcome.recommendation.next_gain
-        if gain is None:
-            return ""
-        if gain <= 0:
-            return "학습 곡선으로 보아 라벨을 두 배로 늘려도 정확도는 더 오르지 않습니다."
-        only = "밖에 오르지 않습니다" if gain < self.facts.outcome.margin else "쯤 오릅니다"
-        return f"학습 곡선으로 보아 라벨을 두 배로 늘리면 정확도가 {_width(gain)}{only}."
-
-    def leak(self) -> str:
-        """What gives the label away, and what that does to a model; empty where nothing does."""
-        leak = self.facts.outcome.leak
-        if leak is None:
-            return ""
-        rung, control = rung_called(self.facts.outcome, leak.rung, "ko"), spoken(leak.control, "ko")
-        return (
-            f"사진을 보지 않고 {control}만으로도 라벨을 {_percent(leak.control_random.value)} 맞힐 수 "
-            f"있습니다. 무작위로 나눴다면 {rung}의 정확도가 {_percent(leak.random_split.value)}라고 "
-            f"했겠지만, 서로 관련된 이미지를 한쪽에 모아 나누면 {_percent(leak.group_split.value)}만 "
-            "남습니다."
-        )
-
-    def _suspicions(self) -> list[str]:
-        by_metadata = [control for control in self.facts.suspicious if control.name.startswith(METADATA)]
-        found = []
-        if by_metadata:
-            listed = ", ".join(_reached(one.name.removeprefix(METADATA), one) for one in by_metadata)
-            expected = _percent(by_metadata[0].expected)
-            found.append(f"사진을 보지 않고도 라벨이 드러납니다: {listed}. 정상이라면 {expected}입니다.")
-        for control in self.facts.suspicious:
-            if control not in by_metadata:
-                reached, expected = _reached(control.name, control), _percent(control.expected)
-                found.append(f"맞히면 안 되는 대조군이 맞혔습니다: {reached}. 정상이라면 {expected}입니다.")
-        return found
-
-    def _measures(self) -> tuple[str, ...]:
-        known = self.facts
-        if known.standing == "development":
-            return ("일부를 테스트용으로 봉인해 둘 수 있을 만큼 라벨을 더 다십시오.",)
-        if known.standing == "useless":
-            return ("이 결과 위에 무엇을 만들기 전에, 다른 모델이나 더 또렷한 이미지와 라벨로 다시 해 보십시오.",)
-        if known.standing == "open" and known.images_needed is not None:
-            needed = _count(known.images_needed)
-            return (f"판가름하려면 테스트 이미지가 약 {needed}장이 되도록 라벨을 더 다십시오.",)
-        return ()
+    def weak_spot(self) -> str:
+        """The class that the accuracy hides; empty where there is none."""
+        row = self.facts.weak_spot
+        return "" if row is None else f"다만 {_quoted(row.name)} 이미지는 {_estimate(row.recall)}만 찾아냅니다."
 
     def _start(self, rung: str, right: str) -> str:
-        best = _rung(self.facts.best)
-        if self.facts.best.key == self.facts.chosen.key:
+        known = self.facts
+        if known.best.key == known.chosen.key:
             leading = f"{with_particle(rung, '이')} 정확도 {right}로 가장 높지만"
             return f"지금까지는 {leading}, 정말 앞서는지는 이 이미지들로는 판단 불가입니다."
+        best = with_particle(f"{_rung(known.best)}({_percent(known.best.accuracy.value)})", "이")
+        use = f"{with_particle(rung, '을')} 먼저 써 볼 만하지만(정확도 {right})"
         return (
-            f"가장 저렴한 후보인 {with_particle(rung, '을')} 먼저 써 볼 만하지만(정확도 {right}), "
-            f"{with_particle(best, '이')} 더 나은지는 이 이미지들로는 판단 불가입니다."
+            f"사다리에서 처음으로 최고점과의 차이가 {self._margin()} 이내에 든 {use}, "
+            f"{best} 더 나은지는 이 이미지들로는 판단 불가입니다."
         )
 
-    def _majority_class(self) -> str:
-        return with_particle(_quoted(self.facts.majority_class), "이라")
+    def _largest(self) -> str:
+        return f"항상 {with_particle(_quoted(self.facts.majority_class), '이라')}고 답할 때"
 
     def _no_better(self) -> str:
-        majority = self.facts.majority
-        if majority is None:
+        known = self.facts
+        if known.majority is None:
             return "찍는 것보다 낫다고 할 수 없습니다"
-        share = _percent(majority.accuracy.value)
-        lead = self.facts.outcome.recommendation.lead
-        span = "" if lead is None else f". 둘의 차이는 95% 구간으로 {_points_span(lead.low, lead.high)}%p입니다"
-        return f"늘 {self._majority_class()}고 답할 때({share})보다 낫다고 할 수 없습니다{span}"
+        share, lead = _percent(known.majority.accuracy.value), known.outcome.recommendation.lead
+        if known.lead <= 0:
+            return f"{self._largest()}({share})보다 높지 않습니다"
+        span = "" if lead is None else f"(95% 신뢰구간 {_points_span(lead.low, lead.high)})"
+        return (
+            f"{self._largest()}({share})보다 {_width(known.lead)} 높지만 이 차이가 실제인지는 입증되지 않았습니다{span}"
+        )
+
+    def _why_open(self) -> str:
+        """Why an interval above the largest class's share is no proof: that share is uncertain as well."""
+        known = self.facts
+        if known.majority is None or known.lead <= 0:
+            return f"정확도는 {with_particle(_percent(known.chosen.accuracy.value), '으로')}, {self._no_better()}"
+        own, other = known.chosen.accuracy.interval, known.majority.accuracy.interval
+        chance = f"{self._largest()}보다 {_width(known.lead)} 높은 것은 우연일 수 있습니다: "
+        few = f"독립 이미지 약 {_count(known.worth)}장 분량의 정보뿐이어서 " if known.worth else ""
+        return f"{chance}{few}두 수치가 모두 불확실합니다({_span(own)}, {_span(other)})"
 
     def _gained(self) -> str:
-        found = contrast(self.facts.outcome, self.facts.chosen.key)
-        fewer = self.facts.shots_enough is not None
-        if found is None or found.word != "BETTER":
-            return "히며" if fewer else "힙니다"
-        other = rung_called(self.facts.outcome, found.against, "ko")
-        span = _points_span(found.low, found.high, is_signed=False)
+        """Over the rung before, where that had labels too; else over the largest class."""
+        known = self.facts
+        fewer = known.shots_enough is not None
+        found, lead = contrast(known.outcome, known.chosen.key), known.outcome.recommendation.lead
+        is_shown = found is not None and found.word == "BETTER"
+        against = None if found is None else next((s for s in known.outcome.steps if s.key == found.against), None)
         ending = "높고" if fewer else "높습니다"
-        return f"혀 {other}보다 {_width(found.gain)}({span}) {ending}"
+        if lead is not None and known.majority is not None and not (is_shown and against and against.labels):
+            span = _points_span(lead.low, lead.high, is_signed=False)
+            return f"혀 {self._largest()}보다 {_width(known.lead)}({span}) {ending}"
+        if found is None or not is_shown:
+            return "히며" if fewer else "힙니다"
+        other = rung_called(known.outcome, found.against, "ko")
+        span = _points_span(found.low, found.high, is_signed=False)
+        return f"혀 {other}보다 {_width(gain(known.outcome, found))}({span}) {ending}"
 
     def _fewer(self) -> str:
         shots = self.facts.shots_enough
@@ -263,11 +206,15 @@ class Korean:
     def _caveat(self) -> str:
         known, leak = self.facts, self.facts.outcome.leak
         found = ""
-        if leak is not None and leak.random_split.value > leak.group_split.value:
-            flattery = _width(leak.random_split.value - leak.group_split.value)
-            found = f"이며, 무작위로 나눴다면 정확도가 {flattery} 부풀려졌을 것입니다"
+        if known.standing == "useless" and known.majority is not None:
+            share, span = known.majority.accuracy.value, known.majority.accuracy.interval
+            found = f"이지만, 가장 많은 클래스의 비율 {_percent(share)}도 {_span(span)}로 불확실합니다"
+        if leak is not None and (flattery := difference(leak.random_split.value, leak.group_split.value)) > 0:
+            rung = rung_called(known.outcome, leak.rung, "ko")
+            joint = found.replace("불확실합니다", "불확실하며") or "이며"
+            found = f"{joint}, 무작위로 나누면 {rung}의 정확도가 {_width(flattery)} 부풀려집니다"
         if known.unbeaten is not None:
-            joint = found.replace("것입니다", "것이고") if found else "이며"
+            joint = found.replace("부풀려집니다", "부풀려지고") or "이며"
             return f"{joint}, 더 저렴한 {self._unbeaten(known.unbeaten)}보다 나은지는 판단 불가입니다"
         if not found and known.standing == "decided" and known.best.key != known.chosen.key:
             return f"이며, 점수가 가장 높은 {_rung(known.best)}도 {self._margin()} 넘게 앞서지는 않습니다"
@@ -276,7 +223,7 @@ class Korean:
     def _decision(self) -> list[str]:
         known = self.facts
         if known.standing == "development":
-            return ["봉인한 이미지로 시험하지 않았으므로 어느 방법이 더 낫다고 말하지 않습니다."]
+            return ["따로 떼어 둔 이미지로 시험하지 않았으므로 어느 방법이 더 낫다고 말하지 않습니다."]
         if known.standing == "open":
             return [f"어느 방법이 더 나은지는 판단 불가이며, {self._settling()}."]
         found = []
@@ -293,18 +240,20 @@ class Korean:
         return rung_called(self.facts.outcome, comparison.against, "ko")
 
     def _settling(self) -> str:
-        needed, now = self.facts.images_needed, self.facts.chosen.accuracy.n
+        known = self.facts
+        needed, now = known.images_needed, known.chosen.accuracy.n
         if needed is None:
             return "몇 장이 더 있어야 판가름 날지도 말할 수 없습니다"
-        today = f"(지금은 {_count(now)}장)" if needed > now else ""
-        return f"테스트 이미지가 약 {_count(needed)}장{today} 있어야 판가름 납니다"
+        size = f"테스트 이미지가 약 {_count(needed)}장{f'(지금은 {_count(now)}장)' * (needed > now)}"
+        own = rung_called(known.outcome, known.chosen.key, "ko")
+        if known.rival is not None:
+            pair = f"{with_particle(own, '과')} {_rung(known.rival)}"
+            return f"{pair} 가운데 어느 쪽이 나은지 판가름하려면 {size} 있어야 합니다"
+        ahead = f"{own}보다 {self._margin()} 넘게 앞서는 방법이 없음을 보이려면"
+        return f"{ahead} {size} 있어야 합니다(차이가 지금 보이는 대로일 때)"
 
     def _margin(self) -> str:
         return _width(self.facts.outcome.margin)
-
-
-def _reached(name: str, control: Control) -> str:
-    return f"{spoken(name, 'ko')} {_percent(control.accuracy.value)}"
 
 
 def _rung(step: Step) -> str:

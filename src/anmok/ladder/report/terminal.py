@@ -13,7 +13,7 @@ from anmok.ladder.outcome import Comparison, Outcome, Step
 from anmok.ladder.report.facts import CANNOT_TELL, claim, contrast, facts
 from anmok.ladder.report.figures import ABSENT, Figures, Lang
 from anmok.ladder.report.phrases import rung_name, texts
-from anmok.ladder.report.sentences import leak, verdict
+from anmok.ladder.report.sentences import leak, verdict, weak_spot
 
 _WIDTH = 80
 _STYLES = {"BETTER": "green", "WORSE": "red", "SAME": "default", CANNOT_TELL: "yellow"}
@@ -26,8 +26,11 @@ def render(outcome: Outcome, console: Console, lang: Lang = "en") -> None:
     words = texts(lang)["terminal"]
     console.print(_plain(first, "bold"), width=width)
     console.print(_plain(second), width=width)
+    if hidden := weak_spot(outcome, lang):
+        console.print(_plain(hidden, "yellow"), width=width)
     console.print(_table(outcome, lang), width=width)
-    console.print(Text(words["recommended"], "dim"), width=width)
+    choice = texts(lang)["choice"][facts(outcome).standing]
+    console.print(Text(words["choice"].format(choice=choice), "dim"), width=width)
     if given_away := leak(outcome, lang):
         console.print(_plain(given_away, "yellow"), width=width)
     asked = (outcome.recommendation.key, outcome.recommendation.best)
