@@ -282,6 +282,20 @@ def vitpose(kind: str) -> nn.Module:
     )
 
 
+def sam2(kind: str) -> nn.Module:
+    from transformers import Sam2VideoModel
+
+    from anmok.models.sam2 import authored
+
+    return Sam2VideoModel(authored(kind))
+
+
+def edgetam(kind: str) -> nn.Module:
+    from anmok.nets import edgetam as net
+
+    return net.EdgeTam(net.configured({}, kind))
+
+
 def dinov3(kind: str) -> nn.Module:
     from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel, DINOv3ViTConfig, DINOv3ViTModel
 
@@ -313,6 +327,8 @@ NETS: Mapping[str, Callable[[str], nn.Module]] = {
     "sapiens": sapiens_v1,
     "sapiens2": sapiens2,
     "vitpose": vitpose,
+    "sam2": sam2,
+    "edgetam": edgetam,
     **dict.fromkeys(("grounding-dino", "mm-grounding-dino", "owlv2", "rtdetr", "dfine", "rfdetr"), published_detector),
 }
 
@@ -377,6 +393,9 @@ PARITY = {
     ("rtdetr", "rt_detr_v2"): ("test_detr", "test_boxes_scores_and_names_equal_transformers"),
     ("dfine", "d_fine"): ("test_detr", "test_boxes_scores_and_names_equal_transformers"),
     ("rfdetr", "rf_detr"): ("test_detr", "test_boxes_scores_and_names_equal_transformers"),
+    ("sam2", "sam2.1"): ("test_sam2_stream", "test_a_clip_is_followed_as_by_the_authors"),
+    ("edgetam", "edgetam"): ("test_edgetam", "test_a_clip_is_followed_as_by_the_authors"),
+    ("samurai", "motion"): ("test_samurai", "test_masks_are_chosen_as_theirs_are"),
     ("mini", "lite2"): ("test_efficientnet_lite", "test_equals_the_reference_at_every_parity_of_the_sides"),
     ("mini", "l6"): ("test_bert", "test_states_equal_transformers"),
 }
