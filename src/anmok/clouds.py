@@ -37,9 +37,13 @@ def guessed_intrinsics(size_hw: tuple[int, int], fov: float = DEFAULT_FOV) -> ND
     """float32 (3, 3), pixels: a camera that sees ``fov`` degrees across the longer side, centred, square pixels."""
     if not 1.0 <= fov <= 179.0:
         raise BadRequest(f"fov {fov}: want degrees from 1 to 179")
+    return pinhole(size_hw, max(size_hw) / 2 / math.tan(math.radians(fov) / 2))
+
+
+def pinhole(size_hw: tuple[int, int], focal_px: float) -> NDArray[np.float32]:
+    """float32 (3, 3), pixels: centred, with square pixels and a focal length that is known."""
     height, width = size_hw
-    focal = max(height, width) / 2 / math.tan(math.radians(fov) / 2)
-    return np.asarray([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32)
+    return np.asarray([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]], np.float32)
 
 
 def unprojected(depth: NDArray[np.floating], intrinsics: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from anmok.errors import BadRequest
 
 def label_command(
     images: Images,
-    classes: Annotated[str, typer.Option("--classes", "-l", help="With commas: cat,dog (고양이,개).")] = "",
+    classes: Annotated[str | None, typer.Option("--classes", "-l", help="With commas: cat,dog (고양이,개).")] = None,
     to: Annotated[str, typer.Option(help="coco, yolo or voc.")] = "coco",
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("labels"),
     masks: Annotated[bool, typer.Option("--masks", help="Masks instead of boxes (coco alone holds them).")] = False,
@@ -28,6 +28,7 @@ def label_command(
 
     Example: anmok label photos/ --classes cat,dog --to yolo -o labels, then anmok label labels/audit/audit.csv
     """
+    from anmok.cli.outputs import check_folder
     from anmok.gallery.labelling import TABLE, label_folder, precision
     from anmok.tasks import Detect, Segment
 
@@ -42,13 +43,15 @@ def label_command(
             out.print(f"{found.value:.1%} of the finds are right (95 % interval {low:.1%} to {high:.1%})")
             note("what the model did not find is not in this table: precision, not recall")
         return
-    labels = words(classes)
+    labels = words(classes, "--classes")
     if labels is None:
         raise BadRequest("say what to label: --classes cat,dog")
     ask = Segment(labels, threshold=threshold) if masks else Detect(labels, threshold=threshold)
+    check_folder(output)
+    paths = expanded(images, output)
     loaded = opened(model, device, accept_licence)
     with progress_bar("label") as report:
-        done = label_folder(loaded, expanded(images), ask, output, to, progress=report)
+        done = label_folder(loaded, paths, ask, output, to, progress=report)
     for failure in done.failures:
         warn(failure.error)
     if as_json:

@@ -9,7 +9,7 @@ import numpy as np
 
 from anmok.errors import BadRequest
 from anmok.geometry import Rle
-from anmok.inputs import Box, Cue, Point
+from anmok.inputs import Box, Cue, Point, Prompted
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _POINT = re.compile(rf"(?:(\d+):)?({_NUMBER}),({_NUMBER})(?:,([01]))?(?:@(\d+))?")
@@ -18,14 +18,21 @@ _MASK = re.compile(r"(?:(\d+):)?(.+?)(?:@(\d+))?")
 _HALF = 128  # of 255: from here on a pixel of a mask's picture counts
 
 
+def prompt_of(image: Path, points: list[str], boxes: list[str], mask: Path | None) -> Prompted | None:
+    """Everything that was pointed at in one picture; None where nothing was."""
+    if not points and not boxes and mask is None:
+        return None
+    return Prompted(image, points_of(points), boxes_of(boxes), None if mask is None else mask_of(mask))
+
+
 def points_of(texts: list[str]) -> tuple[Point, ...]:
     """``x,y`` (this is it) or ``x,y,0`` (this is not), pixels of the picture."""
-    return tuple(_point(text)[1] for text in texts)
+    return tuple(_point(_still("--point", text))[1] for text in texts)
 
 
 def boxes_of(texts: list[str]) -> tuple[Box, ...]:
     """``left,top,right,bottom``, pixels of the picture."""
-    return tuple(_box(text)[1] for text in texts)
+    return tuple(_box(_still("--box", text))[1] for text in texts)
 
 
 def mask_of(path: Path) -> Rle:
@@ -52,9 +59,18 @@ def cues_of(points: list[str], boxes: list[str], masks: list[str]) -> tuple[Cue,
         for one, frame in dict.fromkeys((*gathered, *boxed))
     ]
     for text in masks:
-        one, path, frame = _MASK.fullmatch(text).groups()  # type: ignore[union-attr]  # every text fits
+        found = _MASK.fullmatch(text)
+        if found is None:
+            raise BadRequest(f"--mask {text!r}: want a picture, such as cat.png (2:cat.png@30 in a clip)")
+        one, path, frame = found.groups()
         cues.append(Cue(int(frame or 0), int(one or 1), mask=mask_of(Path(path))))
     return tuple(cues)
+
+
+def _still(option: str, text: str) -> str:
+    if ":" in text or "@" in text:
+        raise BadRequest(f"{option} {text}: objects and frames (2:...@30) are for clips, and this is a picture")
+    return text
 
 
 def _point(text: str) -> tuple[tuple[int, int], Point]:

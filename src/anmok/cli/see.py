@@ -18,10 +18,10 @@ from anmok.cli.looking import (
     ModelName,
     Output,
     Threshold,
+    Wanted,
     expanded,
     look,
     opened,
-    show,
     words,
 )
 
@@ -30,7 +30,7 @@ Arrays = Annotated[bool, typer.Option("--save-arrays", help="Each map as a .npy 
 
 def detect_command(
     images: Images,
-    labels: Labels = "",
+    labels: Labels = None,
     model: ModelName = "grounding-dino-tiny",
     output: Output = None,
     threshold: Threshold = None,
@@ -48,14 +48,15 @@ def detect_command(
     from anmok.gallery import Kept
     from anmok.tasks import Detect
 
-    paths, kept = expanded(images), Kept(crops=save_crops, forms=tuple(to or ()))
+    paths, kept = expanded(images, output), Kept(crops=save_crops, forms=tuple(to or ()))
     ask = Detect(words(labels), threshold=threshold, nms=nms)
-    show(look(opened(model, device, accept_licence), paths, ask, output, kept, None), output, as_json=as_json)
+    _check_kept(output, {"--to": to, "--save-crops": save_crops})
+    look(opened(model, device, accept_licence), paths, ask, Wanted(output, kept, as_json))
 
 
 def segment_command(
     images: Images,
-    labels: Labels = "",
+    labels: Labels = None,
     point: Annotated[list[str] | None, typer.Option(help="x,y in pixels; x,y,0 for what it is not.")] = None,
     box: Annotated[list[str] | None, typer.Option(help="left,top,right,bottom in pixels; one object each.")] = None,
     mask: Annotated[Path | None, typer.Option(help="A picture of a first guess: bright where the object is.")] = None,
@@ -73,18 +74,18 @@ def segment_command(
 
     Example: anmok segment cat.jpg --point 320,240 -o cut --save-crops
     """
-    from anmok.cli.pointing import boxes_of, mask_of, points_of
+    from anmok.cli.pointing import prompt_of
+    from anmok.errors import BadRequest
     from anmok.gallery import Kept
-    from anmok.inputs import Prompted
     from anmok.tasks import Segment
 
-    prompt = None
-    if point or box or mask is not None:
-        guess = None if mask is None else mask_of(mask)
-        prompt = Prompted(images[0], points_of(point or []), boxes_of(box or []), guess)
-    paths, kept = expanded(images), Kept(crops=save_crops, forms=tuple(to or ()))
+    paths, kept = expanded(images, output), Kept(crops=save_crops, forms=tuple(to or ()))
+    prompt = prompt_of(paths[0], point or [], box or [], mask)
+    if prompt is not None and labels is not None:
+        raise BadRequest("--labels says what to look for, --point, --box and --mask say where it is: give one of them")
     ask = Segment(words(labels), threshold=threshold, candidates=candidates)
-    show(look(opened(model, device, accept_licence), paths, ask, output, kept, prompt), output, as_json=as_json)
+    _check_kept(output, {"--to": to, "--save-crops": save_crops})
+    look(opened(model, device, accept_licence), paths, ask, Wanted(output, kept, as_json, prompt))
 
 
 def depth_command(
@@ -102,15 +103,13 @@ def depth_command(
 
     Example: anmok depth room.jpg --model depth-anything-v2-s-indoor -o depth --cloud glb
     """
-    from anmok.errors import BadRequest
     from anmok.gallery import Kept
     from anmok.tasks import Depth
 
-    if cloud and output is None:
-        raise BadRequest("--cloud needs a folder to write to: -o depth")
-    paths, kept = expanded(images), Kept(cloud=f".{cloud}" if cloud else "", arrays=save_arrays)
-    rows = look(opened(model, device, accept_licence), paths, Depth(focal), output, kept, None)
-    show(rows, output, as_json=as_json)
+    ask, kept = Depth(focal), Kept(cloud=f".{cloud}" if cloud else "", focal_px=focal, arrays=save_arrays)
+    _check_kept(output, {"--cloud": cloud, "--save-arrays": save_arrays})
+    paths = expanded(images, output)
+    look(opened(model, device, accept_licence), paths, ask, Wanted(output, kept, as_json))
 
 
 def pose_command(
@@ -129,15 +128,14 @@ def pose_command(
 
     Example: anmok pose team.jpg -o poses
     """
-    from anmok.cli.pointing import boxes_of
+    from anmok.cli.pointing import prompt_of
     from anmok.gallery import Kept
-    from anmok.inputs import Prompted
     from anmok.tasks import Pose
 
-    prompt = Prompted(images[0], boxes=boxes_of(box)) if box else None
-    paths, kept = expanded(images), Kept(crops=save_crops)
-    rows = look(opened(model, device, accept_licence), paths, Pose(threshold, person), output, kept, prompt)
-    show(rows, output, as_json=as_json)
+    paths, kept = expanded(images, output), Kept(crops=save_crops)
+    ask, prompt = Pose(threshold, person), prompt_of(paths[0], [], box or [], None)
+    _check_kept(output, {"--save-crops": save_crops})
+    look(opened(model, device, accept_licence), paths, ask, Wanted(output, kept, as_json, prompt))
 
 
 def parse_command(
@@ -156,9 +154,9 @@ def parse_command(
     from anmok.gallery import Kept
     from anmok.tasks import Parse
 
-    paths = expanded(images)
-    rows = look(opened(model, device, accept_licence), paths, Parse(), output, Kept(arrays=save_arrays), None)
-    show(rows, output, as_json=as_json)
+    paths, kept = expanded(images, output), Kept(arrays=save_arrays)
+    _check_kept(output, {"--save-arrays": save_arrays})
+    look(opened(model, device, accept_licence), paths, Parse(), Wanted(output, kept, as_json))
 
 
 def normals_command(
@@ -177,9 +175,9 @@ def normals_command(
     from anmok.gallery import Kept
     from anmok.tasks import Normals
 
-    paths = expanded(images)
-    rows = look(opened(model, device, accept_licence), paths, Normals(), output, Kept(arrays=save_arrays), None)
-    show(rows, output, as_json=as_json)
+    paths, kept = expanded(images, output), Kept(arrays=save_arrays)
+    _check_kept(output, {"--save-arrays": save_arrays})
+    look(opened(model, device, accept_licence), paths, Normals(), Wanted(output, kept, as_json))
 
 
 def matte_command(
@@ -198,6 +196,15 @@ def matte_command(
     from anmok.gallery import Kept
     from anmok.tasks import Matting
 
-    paths = expanded(images)
-    rows = look(opened(model, device, accept_licence), paths, Matting(), output, Kept(arrays=save_arrays), None)
-    show(rows, output, as_json=as_json)
+    paths, kept = expanded(images, output), Kept(arrays=save_arrays)
+    _check_kept(output, {"--save-arrays": save_arrays})
+    look(opened(model, device, accept_licence), paths, Matting(), Wanted(output, kept, as_json))
+
+
+def _check_kept(output: Path | None, options: dict[str, object]) -> None:
+    """What is to be kept needs a place."""
+    from anmok.errors import BadRequest
+
+    asked = [name for name, value in options.items() if value]
+    if asked and output is None:
+        raise BadRequest(f"{asked[0]} needs a folder to write to: -o found")

@@ -28,7 +28,7 @@ from anmok.results import (
     Tracked,
 )
 
-__all__ = ["MOST", "contact_sheet", "hangul_font", "plot"]
+__all__ = ["MOST", "contact_sheet", "hangul_font", "numbered", "plot"]
 
 _LINE = 1.35  # line height over font size
 _ROWS = 5
@@ -44,11 +44,28 @@ def plot(result: Result, source: Source) -> pillow.Image:
     pen = _PENS.get(type(result))
     if pen is None:
         raise Unsupported(f"{type(result).__name__} has no picture; use to_dict()")
+    return pen(result, _fitting(result, source))
+
+
+def numbered(result: Detections | Masks, source: Source) -> pillow.Image:
+    """As ``plot``, with each find's place in the result before its label: what a table of finds refers to.
+
+    Raises:
+        BadRequest: the result is of a picture of another size.
+    """
+    image = _fitting(result, source)
+    if isinstance(result, Masks):
+        return places.masks(result, image, is_numbered=True)
+    return places.detections(result, image, is_numbered=True)
+
+
+def _fitting(result: Result, source: Source) -> Image:
     image = read(source)
     size = getattr(result.masks if isinstance(result, Tracked) else result, "size_hw", image.shape[:2])
     if tuple(size) != image.shape[:2]:
-        raise BadRequest(f"this result is of a picture of {size} (hw), not of {image.shape[:2]}")
-    return pen(result, image)
+        wanted, given = (f"{width} x {height}" for height, width in (size, image.shape[:2]))
+        raise BadRequest(f"this result is of a picture of {wanted} pixels, not of {given}")
+    return image
 
 
 def _scores(result: Scores, image: Image) -> pillow.Image:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from anmok.errors import BadRequest
+
 _FOLDERS = (
     "/usr/share/fonts",
     "/usr/local/share/fonts",
@@ -47,6 +49,15 @@ def hangul_font() -> Path | None:
 
 @lru_cache(16)
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Of that height in pixels; without Hangul where no such font is installed."""
+    """Of that height in pixels; without Hangul where no such font is installed.
+
+    Raises:
+        BadRequest: the font cannot be read.
+    """
     path = hangul_font()
-    return ImageFont.load_default(size) if path is None else ImageFont.truetype(str(path), size)
+    if path is None:
+        return ImageFont.load_default(size)
+    try:
+        return ImageFont.truetype(str(path), size)
+    except OSError as error:
+        raise BadRequest(f"{path}: no font that can be read ({error}); set ANMOK_FONT to a .ttf or .otf") from None

@@ -19,22 +19,21 @@ _OPACITY = 115  # of 255, of a mask's colour over its pixels
 Box = tuple[float, float, float, float]
 
 
-def detections(result: Detections, image: Image) -> pillow.Image:
+def detections(result: Detections, image: Image, *, is_numbered: bool = False) -> pillow.Image:
     """Each class in its own colour."""
     picture = pillow.fromarray(image)
-    tags = [f"{name} {score:.2f}" for name, score in zip(result.names, result.scores.tolist(), strict=True)]
-    boxes(picture, result.xyxy, tags, [colour(i) for i in result.class_ids.tolist()])
+    boxes(picture, result.xyxy, _tags(result, is_numbered), [colour(i) for i in result.class_ids.tolist()])
     return picture
 
 
-def masks(result: Masks, image: Image) -> pillow.Image:
-    """With names each class in its own colour, without each mask."""
+def masks(result: Masks, image: Image, *, is_numbered: bool = False) -> pillow.Image:
+    """With names each class in its own colour, without each mask. What is empty has no box."""
     has_names = bool(result.labels)
     colours = [colour(i) for i in (result.class_ids.tolist() if has_names else range(len(result)))]
-    tags = [f"{name} {score:.2f}" if name else "" for name, score in zip(result.names, result.scores, strict=True)]
     picture = filled(image, result.rles, colours)
-    if has_names:
-        boxes(picture, result.xyxy, tags, colours)
+    if has_names or is_numbered:
+        tags, shown = _tags(result, is_numbered), [i for i, rle in enumerate(result.rles) if rle.counts]
+        boxes(picture, result.xyxy[shown], [tags[i] for i in shown], [colours[i] for i in shown])
     return picture
 
 
@@ -45,7 +44,7 @@ def tracked(result: Tracked, image: Image) -> pillow.Image:
     tags = [f"{number} {name}".strip() for number, name in zip(numbers, result.masks.names, strict=True)]
     picture = filled(image, result.masks.rles, colours)
     is_seen = [bool(rle.counts) for rle in result.masks.rles]
-    seen = [i for i, shown in enumerate(is_seen) if shown]
+    seen = np.flatnonzero(is_seen)
     boxes(picture, result.masks.xyxy[seen], [tags[i] for i in seen], [colours[i] for i in seen])
     return picture
 
@@ -93,24 +92,27 @@ def boxes(picture: pillow.Image, xyxy: NDArray[np.float32], tags: Sequence[str],
             _tag(pen, picture.size, (left, top), tag, ink)
 
 
+def _tags(result: Detections | Masks, is_numbered: bool) -> list[str]:
+    rows = zip(result.names, result.scores.tolist(), strict=True)
+    plain = [f"{name} {score:.2f}".strip() for name, score in rows]
+    return [f"{i}: {tag}" for i, tag in enumerate(plain)] if is_numbered else plain
+
+
 def _tag(pen: ImageDraw.ImageDraw, size: tuple[int, int], corner: tuple[float, float], text: str, ink: Colour) -> None:
-    """Above the corner, or below it where the picture ends; moved left where it would leave the picture."""
+    """Above the corner, or below it where the picture ends; moved where it would leave the picture."""
     letters = font(max(11, max(size) // 60))
     left, top, right, bottom = pen.textbbox((0, 0), text, font=letters)
     wide, high = right - left + 6, bottom - top + 4
-    x = max(0.0, min(corner[0], size[0] - wide))
-    y = corner[1] - high if corner[1] >= high else corner[1]
+    x = max(0.0, min(corner[0], size[0] - wide - 1))
+    y = corner[1] - high if corner[1] >= high else max(0.0, min(corner[1], size[1] - high - 1))
     pen.rectangle((x, y, x + wide, y + high), fill=ink)
     pen.text((x + 3 - left, y + 2 - top), text, fill=ink_on(ink), font=letters)
 
 
 def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask's pixels with a neighbour outside it (h, w)."""
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
+    """The mask's pixels with a neighbour outside it (h, w); beyond the crop all is outside."""
+    inner = np.zeros_like(mask)
+    inner[1:-1, 1:-1] = mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
     return mask & ~inner
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,11 @@ import numpy as np
 from PIL import Image as pillow
 
 from anmok import draw, media
-from anmok.clouds import cloud_of, save
+from anmok.clouds import cloud_of, pinhole, save
 from anmok.errors import BadRequest
 from anmok.files import cannot_write, write_beside, write_text
 from anmok.gallery import label_studio
-from anmok.gallery.annotated import annotated
-from anmok.metrics.annotations import write_coco
+from anmok.metrics.annotations import from_results, write_coco
 from anmok.results import DepthMap, Detections, Keypoints, Masks, Matte, NormalMap, PartMap, Result
 
 Form = Literal["coco", "label-studio"]
@@ -35,6 +35,7 @@ class Kept:
     crops: bool = False
     forms: tuple[str, ...] = ()
     cloud: str = ""  # a suffix, for depth
+    focal_px: float | None = None  # of the camera, for the cloud; None: as the model says, or a guess
     arrays: bool = False  # dense maps as .npy
 
     def __post_init__(self) -> None:
@@ -49,7 +50,8 @@ class Gallery:
     """Use it in a ``with`` block; what has to wait for the last picture is written on the way out.
 
     Args:
-        folder: made where it is not there; files of an earlier run are replaced one by one.
+        folder: made where it is not there; files of an earlier run are replaced one by one. No picture that is
+            added may lie in it.
         kept: what to write.
         maker: who answered; stands in the exported predictions.
 
@@ -61,7 +63,7 @@ class Gallery:
         self.folder = folder
         self.kept = kept
         self._maker = maker
-        self._names: dict[str, int] = {}
+        self._names: set[str] = set()
         self._sheet: list[tuple[str, pillow.Image]] = []
         self._placed: list[tuple[str, Detections | Masks]] = []
         self._lines: TextIO | None = None
@@ -81,7 +83,13 @@ class Gallery:
             self._finish()
 
     def add(self, source: Path, result: Result) -> None:
-        """One answer. Reads the picture again only where something is drawn or cut out of it."""
+        """One answer. Reads the picture again only where something is drawn or cut out of it.
+
+        Raises:
+            BadRequest: the picture lies in the folder itself, where it might be written over.
+        """
+        if source.absolute().parent == self.folder.absolute():
+            raise BadRequest(f"{self.folder} holds the pictures themselves; give another folder")
         assert self._lines is not None
         name = self._name(source)
         with cannot_write(self.folder):
@@ -101,12 +109,15 @@ class Gallery:
         if self.kept.crops:
             self._crop(name, image, result)
         if self.kept.cloud and isinstance(result, DepthMap):
-            save(cloud_of(result, image), self.folder / f"{name}{self.kept.cloud}")
+            given = None if self.kept.focal_px is None else pinhole(result.size_hw, self.kept.focal_px)
+            save(cloud_of(result, image, given), self.folder / f"{name}{self.kept.cloud}")
 
     def _name(self, source: Path) -> str:
-        """The picture's stem, with a number where an earlier one had it too."""
-        count = self._names[source.stem] = self._names.get(source.stem, 0) + 1
-        return source.stem if count == 1 else f"{source.stem}-{count}"
+        """The picture's stem, with a number where an earlier one had it too; some disks ignore capitals."""
+        numbers = itertools.chain([""], (f"-{count}" for count in itertools.count(2)))
+        name = next(name for name in (source.stem + number for number in numbers) if name.lower() not in self._names)
+        self._names.add(name.lower())
+        return name
 
     def _thumb(self, caption: str, picture: pillow.Image) -> None:
         if len(self._sheet) < draw.MOST:
@@ -150,12 +161,13 @@ class Gallery:
                 draw.contact_sheet(self._sheet).save(beside, "JPEG", quality=88)
         for form in self.kept.forms:
             if form == "coco":
-                write_coco(annotated(self._placed), self.folder / "coco.json")
+                files, results = [file for file, _ in self._placed], [result for _, result in self._placed]
+                write_coco(from_results(files, results), self.folder / "coco.json")
             else:
                 self._label_studio()
 
     def _label_studio(self) -> None:
-        tasks = [label_studio.task(Path(file).resolve().as_uri(), result, self._maker) for file, result in self._placed]
+        tasks = [label_studio.task(Path(file), result, self._maker) for file, result in self._placed]
         write_text(self.folder / "label-studio.json", json.dumps(tasks, ensure_ascii=False))
         labels = next((result.labels for _, result in self._placed if result.labels), ("object",))
         has_masks = any(isinstance(result, Masks) for _, result in self._placed)

@@ -1,12 +1,16 @@
 """Answers as pre-annotations for Label Studio.
 
 Source: the JSON format of labelstud.io ("Import pre-annotated data"): ``rectanglelabels`` in percent of the picture,
-``brushlabels`` as the run-length code that ``label-studio-converter`` (brush.py) defines.
+``brushlabels`` as the run-length code that ``label-studio-converter`` (brush.py) defines. Pictures are named as
+Label Studio serves files of its own machine: with ``LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true``,
+``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/`` and their folder added as a local storage.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +34,13 @@ def config(labels: tuple[str, ...], *, has_masks: bool) -> str:
     )
 
 
-def task(url: str, result: Detections | Masks, maker: str) -> dict[str, Any]:
-    """One picture with its prediction. ``url`` is where Label Studio finds the picture."""
+def task(picture: Path, result: Detections | Masks, maker: str) -> dict[str, Any]:
+    """One picture with its prediction. Empty masks are left out."""
     height, width = result.size_hw
     whole = {"original_width": width, "original_height": height, "image_rotation": 0, "to_name": IMAGE_NAME}
     rows = _boxes(result) if isinstance(result, Detections) else _brushes(result)
     return {
-        "data": {"image": url},
+        "data": {IMAGE_NAME: f"/data/local-files/?d={quote(picture.absolute().as_posix().lstrip('/'))}"},
         "predictions": [
             {
                 "model_version": maker,
@@ -63,6 +67,8 @@ def _boxes(result: Detections) -> list[dict[str, Any]]:
 def _brushes(result: Masks) -> list[dict[str, Any]]:
     rows = []
     for rle, label, score in zip(result.rles, result.names, result.scores.tolist(), strict=True):
+        if not rle.counts:
+            continue
         value = {"format": "rle", "rle": brush(rle), "brushlabels": [label or "object"]}
         rows.append({"type": "brushlabels", "from_name": MASK_NAME, "score": score, "value": value})
     return rows

@@ -151,6 +151,7 @@ class _Session:
     model: FakePlaces
     ask: Track
     colours: dict[int, int] = field(default_factory=dict)  # by object
+    classes: dict[int, int] = field(default_factory=dict)  # by object, of those that were found by name
     places: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def step(self, frame: int, seconds: float, image: NDArray[np.uint8], cues: Sequence[Cue]) -> Tracked:
@@ -164,8 +165,11 @@ class _Session:
         masks = {one: self._patch(state, one) for one in self.colours}
         scores = np.asarray([mask.any() for mask in masks.values()], np.float32)
         rles = tuple(Rle.of(mask) for mask in masks.values())
-        none = np.full(len(rles), -1)
-        return Tracked(frame, seconds, np.asarray(list(masks)), Masks(rles, scores, none, (), view.frame.size_hw))
+        labels = self.ask.labels or ()
+        # What was pointed at has no class; it stands under the first, where there are any.
+        kinds = np.asarray([self.classes.get(one, 0) if labels else -1 for one in masks], np.int64)
+        ids = np.asarray(list(masks), np.int64)
+        return Tracked(frame, seconds, ids, Masks(rles, scores, kinds, labels, view.frame.size_hw))
 
     def _take(self, one: int, mask: Mask, state: Encoded) -> None:
         if mask.any():
@@ -174,9 +178,12 @@ class _Session:
 
     def _find(self, state: Encoded, labels: tuple[str, ...]) -> None:
         known = [self._patch(state, one) for one in self.colours]
-        for patch in (patch for label in labels for patch in self.model.things(state, label)):
-            if not any((patch & mask).any() for mask in known):
-                self._take(max(self.colours, default=0) + 1, patch, state)
+        for kind, label in enumerate(labels):
+            for patch in self.model.things(state, label):
+                if not any((patch & mask).any() for mask in known):
+                    number = max(self.colours, default=0) + 1
+                    self.classes[number] = kind
+                    self._take(number, patch, state)
 
     def _patch(self, state: Encoded, one: int) -> Mask:
         patches = _patches(np.asarray(state.maps["colours"]) == self.colours[one])
