@@ -39,7 +39,7 @@ def main() -> None:
         pairs = []
         for _ in range(ROUNDS):
             bare = seconds(lambda ready=ready: model.kind.encode(ready))
-            pairs.append((seconds(lambda pictures=pictures: model.run(pictures, ask)), bare))
+            pairs.append((seconds(lambda pictures=pictures, ask=ask: model.run(pictures, ask)), bare))
         ratios = np.array([whole / bare - 1 for whole, bare in pairs[3:]])
         low, middle, high = np.percentile(ratios, [25, 50, 75])
         bare_ms = 1000 * float(np.median([bare for _, bare in pairs[3:]]))
