@@ -12,6 +12,7 @@ from rich.text import Text
 
 from anmok import catalogue
 from anmok.catalogue import Card
+from anmok.catalogue.sources import NoSource
 from anmok.cli.console import note, out, plain, print_json, progress_bar
 from anmok.errors import BadRequest
 from anmok.weights import fetch, is_fetched
@@ -76,8 +77,7 @@ def pull_command(
     """
     for name in names:
         one = catalogue.card(name)
-        wanted = [*(catalogue.card(part) for part in one.parts.values()), one]
-        for part in wanted:
+        for part in _with_parts(one):
             with progress_bar(part.name) as report:
                 fetch(
                     part.source,
@@ -111,20 +111,30 @@ def is_here(one: Card) -> bool:
     return is_fetched(one.source) and all(is_here(catalogue.card(part)) for part in one.parts.values())
 
 
+def _with_parts(one: Card) -> list[Card]:
+    """The parts first, and theirs before them."""
+    inner = [found for part in one.parts.values() for found in _with_parts(catalogue.card(part))]
+    return [*dict.fromkeys(inner), one]
+
+
 def _described(one: Card) -> dict[str, str]:
     licence = one.licence
     terms = licence.name if licence.is_accepted_by_default else f"{licence.name} (needs --accept-licence {licence.id})"
+    has_weights = not isinstance(one.source, NoSource)
+    params = one.params or sum(catalogue.card(part).params for part in one.parts.values())
+    unpinned = "unpinned: the first pull locks it" if has_weights else ""
     fields = {
         "name": one.name,
         "what": one.summary,
         "tasks": ", ".join(one.tasks),
-        "source": json.dumps(asdict(one.source), ensure_ascii=False),
-        "revision": one.revision or "unpinned: the first pull locks it",
+        "parts": ", ".join(f"{role}: {name}" for role, name in one.parts.items()),
+        "source": json.dumps(asdict(one.source), ensure_ascii=False) if has_weights else "",
+        "revision": one.revision or unpinned,
         "here": "yes" if is_here(one) else f"no: anmok pull {one.name}",
         "pixels": f"{one.pixels.size} px, {one.pixels.fit}, {one.pixels.filter}",
-        "scoring": one.scoring,
+        "scoring": one.scoring if "classify" in one.tasks else "",
         "languages": ", ".join(one.languages) or "no text tower",
-        "params": f"{one.params:,} ({one.memory_bytes / 1e6:,.0f} MB in float32)" if one.params else "not counted",
+        "params": f"{params:,} ({4 * params / 1e6:,.0f} MB in float32)" if params else "not counted",
         "licence": f"{terms} {licence.url}",
         "verified": str(one.verified),
         "year": str(one.year) if one.year else "",

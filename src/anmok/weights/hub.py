@@ -233,5 +233,5 @@ def _failed(source: HubSource, file: str, error: Exception) -> AnmokError:
     return WeightsUnavailable(
         f"{source.repo}: {file} is not on this machine and {reason}; run `anmok pull` where the hub can be"
         f" reached and copy {constants.HF_HUB_CACHE}, set HF_ENDPOINT to a mirror, or use `mini`, which needs"
-        " no hub"
+        " no hub, to embed and classify"
     )
