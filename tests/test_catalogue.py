@@ -290,6 +290,22 @@ def sam2(kind: str) -> nn.Module:
     return Sam2VideoModel(authored(kind))
 
 
+def sam(kind: str) -> nn.Module:
+    from transformers import SamConfig, SamModel
+
+    from anmok.models.sam import VISION
+
+    return SamModel(SamConfig(vision_config=dict(VISION[kind])))
+
+
+def sam3(kind: str) -> nn.Module:
+    from transformers import Sam3VideoConfig
+
+    from anmok.nets import sam3_video
+
+    return sam3_video.Net(Sam3VideoConfig())
+
+
 def edgetam(kind: str) -> nn.Module:
     from anmok.nets import edgetam as net
 
@@ -329,6 +345,8 @@ NETS: Mapping[str, Callable[[str], nn.Module]] = {
     "vitpose": vitpose,
     "sam2": sam2,
     "edgetam": edgetam,
+    "sam": sam,
+    "sam3": sam3,
     **dict.fromkeys(("grounding-dino", "mm-grounding-dino", "owlv2", "rtdetr", "dfine", "rfdetr"), published_detector),
 }
 
@@ -396,6 +414,8 @@ PARITY = {
     ("sam2", "sam2.1"): ("test_sam2_stream", "test_a_clip_is_followed_as_by_the_authors"),
     ("edgetam", "edgetam"): ("test_edgetam", "test_a_clip_is_followed_as_by_the_authors"),
     ("samurai", "motion"): ("test_samurai", "test_masks_are_chosen_as_theirs_are"),
+    ("sam", "vit"): ("test_sam", "test_prompts_are_read_as_published"),
+    ("sam3", "sam3"): ("test_sam3", "test_finds_equal_transformers"),
     ("mini", "lite2"): ("test_efficientnet_lite", "test_equals_the_reference_at_every_parity_of_the_sides"),
     ("mini", "l6"): ("test_bert", "test_states_equal_transformers"),
 }

@@ -113,8 +113,8 @@ def is_here(one: Card) -> bool:
 
 def _with_parts(one: Card) -> list[Card]:
     """The parts first, and theirs before them."""
-    inner = [found for part in one.parts.values() for found in _with_parts(catalogue.card(part))]
-    return [*dict.fromkeys(inner), one]
+    inner = {found.name: found for part in one.parts.values() for found in _with_parts(catalogue.card(part))}
+    return [*inner.values(), one]
 
 
 def _described(one: Card) -> dict[str, str]:

@@ -84,7 +84,7 @@ class Detections(Result):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Masks(Result):
-    """Binary masks as runs: best score first, or in the order of the boxes that were pointed at.
+    """Binary masks as runs: best score first, or box after box where boxes were given.
 
     ``rles`` are N masks of the caller's picture; ``scores`` float32 (N,) in [0, 1] is the model's own estimate (of
     the mask's IoU, or of the label); ``class_ids`` int64 (N,) counts in ``labels``, which is empty where masks have
