@@ -132,7 +132,7 @@ def test_python_of_the_readme_compiles_and_names_what_there_is() -> None:
     for page in (README, README_KO):
         [block] = [body for language, body in _FENCE.findall(text(page)) if language == "python"]
         compile(block, str(page), "exec")
-        assert len(block.strip().splitlines()) == 6
+        assert len(block.strip().splitlines()) == 10
         assert set(re.findall(r"\banmok\.(\w+)", block)) <= set(anmok.__all__)
 
 
