@@ -140,7 +140,7 @@ def pose_command(
 
 def parse_command(
     images: Images,
-    model: ModelName = "sapiens2-seg-0.4b",
+    model: ModelName = "sapiens2-400m-parts",
     output: Output = None,
     save_arrays: Arrays = False,
     device: Device = "auto",
@@ -161,7 +161,7 @@ def parse_command(
 
 def normals_command(
     images: Images,
-    model: ModelName = "sapiens2-normal-0.4b",
+    model: ModelName = "sapiens2-400m-normals",
     output: Output = None,
     save_arrays: Arrays = False,
     device: Device = "auto",
@@ -182,7 +182,7 @@ def normals_command(
 
 def matte_command(
     images: Images,
-    model: ModelName = "sapiens2-matting-1b",
+    model: ModelName = "sapiens2-1b-matting",
     output: Output = None,
     save_arrays: Arrays = False,
     device: Device = "auto",

@@ -23,7 +23,7 @@ _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".w
 SUFFIXES = tuple(_FORMATS)
 CODECS = {"vp9": "libvpx-vp9", "mpeg4": "mpeg4", "h264": "libx264"}  # our word -> libavcodec's encoder
 _OPTIONS = {
-    # As fast as libx264's "veryfast" at about its size and error; "b": quality decides, not a bit rate.
+    # About libx264's "veryfast" in error, a quarter slower and larger; "b": quality decides, not a bit rate.
     "vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b": "0", "row-mt": "1"},
     "mpeg4": {"qmin": "2", "qmax": "5"},
     "h264": {"preset": "veryfast", "crf": "20"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 _NAMES = tuple(COLOURS)
 _TABLE = np.asarray(list(COLOURS.values()), np.float32)  # (C, 3)
 _MOST = 50  # things in one picture
+_RELIEF = 64  # pixels that white stands above black
 _JOINTS = ("centre", "top left", "top right", "bottom left", "bottom right")
 _EDGES = ((0, 1), (0, 2), (0, 3), (0, 4))
 
@@ -88,7 +90,7 @@ class FakePlaces:
         return [NormalMap(_slopes(np.asarray(state.maps["grey"], np.float32))) for state in states]
 
     def matte(self, states: Sequence[Encoded], ask: Matting) -> list[Matte]:
-        return [Matte((np.asarray(state.maps["colours"]) > 2).astype(np.float32)) for state in states]
+        return [Matte((np.asarray(state.maps["colours"], np.int16) > 2).astype(np.float32)) for state in states]
 
     def pose(self, states: Sequence[Encoded | Prompted], ask: Pose) -> list[Keypoints]:
         return [self._posed(state) for state in states]
@@ -139,7 +141,7 @@ class FakePlaces:
         left, top, right, bottom = xyxy.T  # (N,) each
         centre = ((left + right) / 2, (top + bottom) / 2)
         joints = (centre, (left, top), (right, top), (left, bottom), (right, bottom))
-        xy = np.stack([np.stack(joint, -1) for joint in joints], 1)  # (N, 5, 2)
+        xy = np.stack([np.stack(joint, -1) for joint in joints], 1).astype(np.float32)  # (N, 5, 2)
         ones = np.ones(len(xyxy), np.float32)
         return Keypoints(xy, np.ones(xy.shape[:2], np.float32), xyxy, ones, _JOINTS, _EDGES, size)
 
@@ -153,6 +155,7 @@ class _Session:
     colours: dict[int, int] = field(default_factory=dict)  # by object
     classes: dict[int, int] = field(default_factory=dict)  # by object, of those that were found by name
     places: dict[int, tuple[float, float]] = field(default_factory=dict)
+    has_looked: bool = False  # the first frame may be broken
 
     def step(self, frame: int, seconds: float, image: NDArray[np.uint8], cues: Sequence[Cue]) -> Tracked:
         view = self.model.prepare(image)
@@ -160,8 +163,9 @@ class _Session:
         state = Encoded("", maps, view.frame)
         for cue in cues:
             self._take(cue.object_id, _cued(state, cue), state)
-        if self.ask.labels is not None and frame % self.ask.every == 0:
+        if self.ask.labels is not None and (frame % self.ask.every == 0 or not self.has_looked):
             self._find(state, self.ask.labels)
+            self.has_looked = True
         masks = {one: self._patch(state, one) for one in self.colours}
         scores = np.asarray([mask.any() for mask in masks.values()], np.float32)
         rles = tuple(Rle.of(mask) for mask in masks.values())
@@ -201,9 +205,15 @@ def _nearest(pixels: Array) -> NDArray[np.int64]:
     return np.asarray(np.argmin(np.stack(distances), axis=0))
 
 
+def _marked(mask: Mask) -> tuple[NDArray[np.int32], int]:
+    """The number of its patch for every pixel (H, W), 0 outside; and how many patches there are."""
+    marks, count = cast("tuple[NDArray[np.int32], int]", ndimage.label(mask))
+    return marks, count
+
+
 def _patches(mask: Mask) -> list[Mask]:
     """Connected patches (H, W) of a mask, the largest first."""
-    marks, count = ndimage.label(mask)
+    marks, count = _marked(mask)
     sizes = np.bincount(marks.ravel(), minlength=count + 1)[1:]
     return [marks == i + 1 for i in np.argsort(-sizes, kind="stable")[:_MOST]]
 
@@ -225,7 +235,8 @@ def _prompted(prompt: Prompted, candidates: int) -> Masks:
     boxes = prompt.boxes or (None,)
     masks = [_cued_mask(state, prompt.points, box, prompt.mask) for box in boxes]
     if candidates == 3:
-        masks = [one for mask in masks for one in (mask, ndimage.binary_dilation(mask), np.ones_like(mask))]
+        wider = [np.asarray(ndimage.binary_dilation(mask), np.bool_) for mask in masks]
+        masks = [one for mask, more in zip(masks, wider, strict=True) for one in (mask, more, np.ones_like(mask))]
     scores = np.tile(np.asarray([0.9, 0.8, 0.7], np.float32)[:candidates], len(boxes))
     return Masks(tuple(Rle.of(mask) for mask in masks), scores, np.full(len(masks), -1), (), size)
 
@@ -252,7 +263,7 @@ def _cued_mask(
         mask |= patches[0]
     for x, y, sign in sorted(points, key=lambda point: -point[2]):  # those that say yes first
         row, column = min(int(y), height - 1), min(int(x), width - 1)
-        marks, _ = ndimage.label(colours == colours[row, column])
+        marks, _ = _marked(colours == colours[row, column])
         patch = marks == marks[row, column]
         mask = mask | patch if sign else mask & ~patch
     return mask
@@ -261,5 +272,5 @@ def _cued_mask(
 def _slopes(grey: Array) -> Array:
     """Brightness as height: normals (H, W, 3), x right, y up, z near."""
     dy, dx = (np.gradient(grey, axis=axis) if grey.shape[axis] > 1 else np.zeros_like(grey) for axis in (0, 1))
-    raw = np.stack([-dx, dy, np.ones_like(grey)], -1)  # (H, W, 3)
+    raw = np.stack([-_RELIEF * dx, _RELIEF * dy, np.ones_like(grey)], -1)  # (H, W, 3)
     return np.asarray(raw / np.linalg.norm(raw, axis=-1, keepdims=True), np.float32)
