@@ -17,7 +17,7 @@ from typer.main import get_command
 
 import anmok as library
 from anmok import clips
-from anmok.cli import app, looking, track
+from anmok.cli import app, looking
 from anmok.errors import AnmokError, BadData, BadMedia, BadRequest, CannotWrite, UnknownModel, Unsupported
 from anmok.inputs import Clip
 from anmok.load import tiny
@@ -72,8 +72,13 @@ def test_help_has_an_example_and_fits_a_terminal(name: str, monkeypatch: pytest.
 @pytest.mark.parametrize("name", ALL)
 def test_the_usual_model_is_there_and_can_do_it(name: str) -> None:
     [model] = [one.default for one in COMMANDS[name].params if one.name == "model"]
-    for one in [model] if name != "track" else [track._BY_TEXT, track._BY_CUES]:
-        assert ("detect" if name == "label" else name) in library.card(one).tasks
+    unsaid = {
+        "segment": {looking.POINTED: "segment", looking.GROUNDED: "segment"},
+        "track": {looking.POINTED: "track", looking.GROUNDED: "track"},
+        "label": {looking.FOUND: "detect", looking.GROUNDED: "segment"},
+    }
+    for one, task in unsaid.get(name, {model: name}).items():
+        assert task in library.card(one).tasks
 
 
 # What is printed -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from anmok.cli.console import note, out, print_json, progress_bar, warn
-from anmok.cli.looking import AcceptLicence, AsJson, Device, Images, ModelName, Threshold, expanded, opened, words
+from anmok.cli.looking import FOUND, GROUNDED, AcceptLicence, AsJson, Device, Images, Threshold, expanded, opened, words
 from anmok.errors import BadRequest
 
 
@@ -18,7 +18,7 @@ def label_command(
     to: Annotated[str, typer.Option(help="coco, yolo or voc.")] = "coco",
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("labels"),
     masks: Annotated[bool, typer.Option("--masks", help="Masks instead of boxes (coco alone holds them).")] = False,
-    model: ModelName = "grounding-dino-tiny",
+    model: Annotated[str, typer.Option("--model", "-m", help=f"By default {FOUND}, with --masks {GROUNDED}.")] = "",
     threshold: Threshold = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -49,7 +49,7 @@ def label_command(
     ask = Segment(labels, threshold=threshold) if masks else Detect(labels, threshold=threshold)
     check_folder(output)
     paths = expanded(images, output)
-    loaded = opened(model, device, accept_licence)
+    loaded = opened(model or (GROUNDED if masks else FOUND), device, accept_licence)
     with progress_bar("label") as report:
         done = label_folder(loaded, paths, ask, output, to, progress=report)
     for failure in done.failures:

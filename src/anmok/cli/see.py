@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from anmok.cli.looking import (
+    FOUND,
+    GROUNDED,
+    POINTED,
     AcceptLicence,
     AsJson,
     Crops,
@@ -31,7 +34,7 @@ Arrays = Annotated[bool, typer.Option("--save-arrays", help="Each map as a .npy 
 def detect_command(
     images: Images,
     labels: Labels = None,
-    model: ModelName = "grounding-dino-tiny",
+    model: ModelName = FOUND,
     output: Output = None,
     threshold: Threshold = None,
     nms: Annotated[float | None, typer.Option(help="Boxes of a class that overlap more (IoU) are one.")] = None,
@@ -61,7 +64,7 @@ def segment_command(
     box: Annotated[list[str] | None, typer.Option(help="left,top,right,bottom in pixels; one object each.")] = None,
     mask: Annotated[Path | None, typer.Option(help="A picture of a first guess: bright where the object is.")] = None,
     candidates: Annotated[int, typer.Option(help="3 gives part, thing and whole of one prompt.")] = 1,
-    model: ModelName = "sam2.1-tiny",
+    model: Annotated[str, typer.Option("--model", "-m", help=f"By default {POINTED}, with --labels {GROUNDED}.")] = "",
     output: Output = None,
     threshold: Threshold = None,
     save_crops: Crops = False,
@@ -85,7 +88,8 @@ def segment_command(
         raise BadRequest("--labels says what to look for, --point, --box and --mask say where it is: give one of them")
     ask = Segment(words(labels), threshold=threshold, candidates=candidates)
     _check_kept(output, {"--to": to, "--save-crops": save_crops})
-    look(opened(model, device, accept_licence), paths, ask, Wanted(output, kept, as_json, prompt))
+    name = model or (POINTED if labels is None else GROUNDED)
+    look(opened(name, device, accept_licence), paths, ask, Wanted(output, kept, as_json, prompt))
 
 
 def depth_command(

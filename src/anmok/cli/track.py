@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anmok.cli.console import note, print_json, progress_bar, warn
-from anmok.cli.looking import AcceptLicence, AsJson, Device, Threshold, opened, translated, words
+from anmok.cli.looking import GROUNDED, POINTED, AcceptLicence, AsJson, Device, Threshold, opened, translated, words
 from anmok.errors import BadMedia, BadRequest
 
 if TYPE_CHECKING:
     from anmok.gallery.following import Followed
     from anmok.inputs import Clip
 
-_BY_TEXT, _BY_CUES = "grounded-sam2.1-tiny", "sam2.1-tiny"
 _LINES = ".jsonl"
 
 
@@ -30,7 +29,7 @@ def track_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .mp4 (the .jsonl goes beside it), or a .jsonl alone.")
     ] = Path("tracked.mp4"),
-    model: Annotated[str, typer.Option("--model", "-m", help=f"By default {_BY_CUES}, with --text {_BY_TEXT}.")] = "",
+    model: Annotated[str, typer.Option("--model", "-m", help=f"By default {POINTED}, with --text {GROUNDED}.")] = "",
     threshold: Threshold = None,
     every: Annotated[int, typer.Option(help="With --text: look anew every so many frames.")] = 20,
     fps: Annotated[float | None, typer.Option(help="Follow at this rate instead of every frame.")] = None,
@@ -62,7 +61,7 @@ def track_command(
     asked = Clip(clip, fps, start, end, cues)
     ask = Track(labels, threshold=threshold, every=every)
     expected = _frames(asked)
-    loaded = opened(model or (_BY_TEXT if labels else _BY_CUES), device, accept_licence)
+    loaded = opened(model or (GROUNDED if labels else POINTED), device, accept_licence)
     with progress_bar("track") as report:
         done = follow(loaded, asked, ask, lines, is_fresh=fresh, progress=lambda count: report(count, expected))
     _tell(done, lines)
