@@ -55,7 +55,7 @@ def test_a_clip_is_followed_by_text(tmp_path: Path) -> None:
     clip = Clip(source, fps=25, end=0.4)
     done = follow(tiny("grounded-sam2.1-tiny"), clip, Track(("dog", "person"), every=5), tmp_path / "track.jsonl")
     assert done.frames == 10  # of 25 a second
-    for piece in read(tmp_path / "track.jsonl", ("dog", "person")):
+    for piece in read(tmp_path / "track.jsonl"):
         assert piece.masks.size_hw == (480, 854)
         assert np.isfinite(piece.masks.scores).all()
 
