@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from anmok.errors import BadRequest
-from anmok.geometry import Filter, Fit, Pixels, difference_hash, fit, flip, normalise, prepare
+from anmok.geometry import Filter, Fit, Pixels, difference_hash, fit, flip, normalise, prepare, resized
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -185,3 +187,35 @@ def test_difference_hash_knows_a_copy_and_not_a_mirror_image() -> None:
     assert bits(image[:, 2:], image[:, :-2]) <= 10  # shifted by two pixels of 120
     assert bits(image, flip(image)) >= 20
     assert bits(noise(64, 64), noise(64, 64, 1)) >= 16
+
+
+@pytest.mark.parametrize("shape", [(1, 200_000), (200_000, 1)])
+def test_the_middle_of_a_very_long_strip_is_cut_out_without_enlarging_all_of_it(shape: tuple[int, int]) -> None:
+    image = np.zeros((*shape, 3), np.uint8)
+    long = int(np.argmax(shape))
+    image[(slice(None),) * long + (slice(99_999, 100_001),)] = 255  # the two pixels in the middle
+    tracemalloc.start()
+    canvas, frame = fit(image, Pixels(224, "crop", "bicubic", (0.5,) * 3, (0.5,) * 3, crop=0.875))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert canvas.shape == (224, 224, 3)
+    assert canvas.min() == 255  # each of the two is 256 pixels wide on the canvas, less bicubic's reach of half that
+    assert peak < 10_000_000
+    middle = frame.to_canvas(np.asarray([[shape[1] / 2, shape[0] / 2]]))
+    np.testing.assert_allclose(middle, [[112, 112]], atol=1)
+    np.testing.assert_allclose(frame.to_image(middle), [[shape[1] / 2, shape[0] / 2]], atol=1e-2)
+
+
+def test_a_strip_is_cut_as_a_less_long_one_is() -> None:
+    rng = np.random.default_rng(5)
+    rules = Pixels(16, "crop", "bilinear", (0.5,) * 3, (0.5,) * 3)
+    for shape in ((3, 500), (500, 3), (20, 2000)):
+        image = rng.integers(0, 256, (*shape, 3), np.uint8)
+        canvas, frame = fit(image, rules)
+        height, width = (
+            (16, int(16 * shape[1] / shape[0])) if shape[0] < shape[1] else (int(16 * shape[0] / shape[1]), 16)
+        )
+        whole, _ = resized(image, (height, width), "bilinear")
+        top, left = -round(frame.offset_xy[1]), -round(frame.offset_xy[0])
+        wanted = whole[top : top + 16, left : left + 16].astype(np.int16)
+        assert np.abs(wanted - canvas).max() <= 1  # the same places, rounded once more or less

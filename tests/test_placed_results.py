@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from anmok.errors import BadRequest
 from anmok.geometry import Rle
 from anmok.inputs import Clip, Cue, Prompted
+from anmok.load import tiny
 from anmok.results import DepthMap, Detections, Keypoints, Masks, Matte, NormalMap, PartMap, Tracked, Tracks
 from anmok.results.maps import packed, unpacked
-from anmok.tasks import Depth, Detect, Everything, Pose, Segment, Track
+from anmok.tasks import Classify, Depth, Detect, Everything, Pose, Segment, Track
 
 SIZE = (20, 30)
 BOXES = np.asarray([[1, 2, 11, 12], [5, 5, 30, 20]], np.float32)
@@ -239,3 +240,68 @@ def test_equal_questions_are_equal_values() -> None:
     assert hash(Segment(("cat",))) == hash(Segment(("cat",)))
     assert Track(("cat",), every=5) != Track(("cat",))
     assert Cue(1, 2, mask=mask(0, 0)) == Cue(1, 2, mask=mask(0, 0))
+
+
+def test_boxes_without_names_are_still_plain_json() -> None:
+    found = detections(labels=(), class_ids=np.asarray([-1, -1]))
+    assert found.names == ("", "")
+    assert [one["box"] for one in json.loads(found.to_json())["detections"]] == BOXES.tolist()
+
+
+@pytest.mark.parametrize("make", [detections, masks])
+def test_readings_are_one_for_each_label(make: Any) -> None:
+    with pytest.raises(BadRequest, match="one reading per label"):
+        make(read_as=("cat",))
+
+
+def test_a_frame_of_a_track_that_counts_to_no_end_is_refused() -> None:
+    piece = Tracked(3, 0.12, np.asarray([7, 2]), masks()).to_dict()
+    for damaged in (
+        {"frame": float("inf")},
+        {"size": [float("inf"), 3]},
+        {"objects": [{**piece["objects"][0], "id": 10**30}]},
+    ):
+        with pytest.raises(BadRequest, match="no frame of a track|not a COCO RLE"):
+            Tracked.from_dict({**piece, **damaged}, ("cat", "dog"))
+
+
+def test_packed_maps_of_no_shape_are_refused() -> None:
+    content = packed(np.zeros((4, 4), np.float32))
+    for wrong in ({"shape": [-1]}, {"shape": [2**32, 2**32]}, {"zlib": "AAAA"}, {"shape": "x"}):
+        with pytest.raises(BadRequest):
+            unpacked({**content, **wrong})
+
+
+@pytest.mark.parametrize("make", [NormalMap, Matte])
+def test_maps_without_two_sides_are_refused(make: Any) -> None:
+    with pytest.raises(BadRequest, match="want"):
+        make(np.zeros(5, np.float32))
+
+
+@pytest.mark.parametrize("make", [Detect, Segment, Track])
+def test_lists_of_labels_ask_as_tuples_do(make: Any) -> None:
+    listed = make(labels=["cat", "dog"], phrases=[["kitten", "cat"], ["dog"]])
+    assert listed == make(labels=("cat", "dog"), phrases=(("kitten", "cat"), ("dog",)))
+    assert hash(listed) == hash(make(labels=("cat", "dog"), phrases=(("kitten", "cat"), ("dog",))))
+    arrays = make(labels=np.asarray(["cat", "dog"]))
+    assert arrays == make(labels=("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Classify("cat"), "labels: want several"),  # type: ignore[arg-type]
+        (lambda: Classify((1, 2)), "labels: want texts, got 1"),  # type: ignore[arg-type]
+        (lambda: Detect(("cat",), phrases=("kitten",)), "phrases: want a group of words for each label"),  # type: ignore[arg-type]
+        (lambda: Classify(("cat",), descriptions=("it purrs",)), "descriptions: want a group"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_text_is_no_group_of_letters(make: Any, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        make()
+
+
+def test_lists_of_labels_are_found_by_models_that_remember_questions() -> None:
+    picture = np.zeros((20, 30, 3), np.uint8)
+    [found] = tiny("grounding-dino-tiny").run([picture], Detect(["cat"], threshold=0.0))  # type: ignore[arg-type]
+    assert found.labels == ("cat",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,3 +101,45 @@ def test_pieces_that_do_not_fit_are_refused() -> None:
         Rle.of(np.zeros((3, 3), np.uint8))  # type: ignore[arg-type]
     with pytest.raises(BadRequest, match="cannot be compared"):
         Rle.of(np.ones((3, 3), np.bool_)).iou(Rle.of(np.ones((3, 4), np.bool_)))
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [2**62] * 4 + [4],  # of which the sum, in 64 bits, is 4
+        [10**30],
+        [-1, 5],
+        [[4]],
+        "o" * 12 + "O",
+    ],
+)
+def test_runs_that_no_picture_holds_are_refused(counts: object) -> None:
+    with pytest.raises(BadRequest):
+        Rle.from_coco({"size": [2, 2], "counts": counts})
+    with pytest.raises(BadRequest):
+        Rle.from_coco({"size": [float("inf"), 2], "counts": [4]})
+
+
+def test_a_few_letters_do_not_claim_gigabytes() -> None:
+    side = 65_536
+    tracemalloc.start()
+    rle = Rle.from_coco({"size": [side, side], "counts": [side * side - 3, 3]})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (rle.box_xywh, rle.area) == ((side - 1, side - 3, 1, 3), 3)
+    assert peak < 1_000_000  # bytes; whole it would be four billion
+
+
+def test_coco_runs_make_the_same_value_as_the_mask() -> None:
+    rng = np.random.default_rng(3)
+    for share in (0.0, 0.02, 0.3, 0.7, 1.0):
+        for _ in range(20):
+            height, width = rng.integers(1, 9, 2)
+            mask = rng.random((height, width)) < share
+            flat = mask.T.ravel()
+            cut = np.flatnonzero(np.diff(flat)) + 1
+            runs = np.diff([0, *cut, flat.size]).tolist()
+            runs = [0, *runs] if flat[0] else runs
+            split = [part for run in runs for part in ([run] if run < 2 else [1, 0, run - 1])]  # empty runs between
+            for counts in (runs, split):
+                assert Rle.from_coco({"size": [int(height), int(width)], "counts": counts}) == Rle.of(mask)

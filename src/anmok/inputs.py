@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +65,8 @@ class Prompted:
 
     All coordinates are pixels of the caller's picture. ``points`` of one item belong to one object; every box of
     ``boxes`` is an object of its own (without points, or with the points shared by a single box). ``mask`` is a
-    first guess, bool (H, W) or an ``Rle``. ``exemplars`` are boxes around things to find more of (1) or to leave
-    out (0), for models that take them.
+    first guess, an ``Rle`` (a bool array (H, W) becomes one). ``exemplars`` are boxes around things to find more of
+    (1) or to leave out (0), for models that take them. Lists and arrays of numbers become tuples.
     """
 
     image: Source | Encoded
@@ -76,9 +76,10 @@ class Prompted:
     exemplars: tuple[tuple[Box, Sign], ...] = ()
 
     def __post_init__(self) -> None:
-        _check_points(self.points)
-        for box in (*self.boxes, *(box for box, _ in self.exemplars)):
-            _check_box(box)
+        object.__setattr__(self, "points", _points(self.points))
+        object.__setattr__(self, "boxes", tuple(_box(box) for box in _each(self.boxes, "boxes")))
+        object.__setattr__(self, "exemplars", tuple(_exemplar(one) for one in _each(self.exemplars, "exemplars")))
+        object.__setattr__(self, "mask", _mask(self.mask))
         if self.points and len(self.boxes) > 1:
             raise BadRequest("prompt: points go with one box; ask for several objects in several items")
 
@@ -88,7 +89,7 @@ class Cue:
     """What was pointed at in one frame of a clip: this object is here.
 
     ``frame`` counts from 0 in the clip as it is read (after ``fps``, ``start`` and ``end``). A later cue for the
-    same object corrects it.
+    same object corrects it. ``points``, ``box`` and ``mask`` are as in ``Prompted``.
     """
 
     frame: int
@@ -98,9 +99,9 @@ class Cue:
     mask: Rle | None = None
 
     def __post_init__(self) -> None:
-        _check_points(self.points)
-        if self.box is not None:
-            _check_box(self.box)
+        object.__setattr__(self, "points", _points(self.points))
+        object.__setattr__(self, "box", None if self.box is None else _box(self.box))
+        object.__setattr__(self, "mask", _mask(self.mask))
         if self.frame < 0 or self.object_id < 0:
             raise BadRequest(f"cue: frame {self.frame} and object {self.object_id} must not be negative")
         if not (self.points or self.box is not None or self.mask is not None):
@@ -133,15 +134,55 @@ class Clip:
 Item: TypeAlias = Source | Text | Encoded | Prompted | Clip
 
 
-def _check_points(points: tuple[Point, ...]) -> None:
-    for x, y, sign in points:
-        if not (np.isfinite(x) and np.isfinite(y)):
-            raise BadRequest(f"point ({x}, {y}): not a place in a picture")
-        if sign not in (0, 1):
-            raise BadRequest(f"point ({x}, {y}): its sign is 1 (this is it) or 0 (this is not), not {sign}")
+def _each(values: Iterable[object], name: str) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise BadRequest(f"{name}: want a list of them, not {values!r}") from None
 
 
-def _check_box(box: Box) -> None:
-    left, top, right, bottom = box
-    if not np.isfinite(box).all() or right <= left or bottom <= top:
-        raise BadRequest(f"box {tuple(box)}: want left, top, right, bottom with some area")
+def _points(points: Iterable[object]) -> tuple[Point, ...]:
+    return tuple(_point(point) for point in _each(points, "points"))
+
+
+def _point(point: Any) -> Point:
+    try:
+        x, y, sign = (float(value) for value in point)
+    except (TypeError, ValueError, OverflowError):
+        raise BadRequest(f"point {point!r}: want three numbers: x, y and 1 (this is it) or 0 (this is not)") from None
+    if not (np.isfinite(x) and np.isfinite(y)):
+        raise BadRequest(f"point ({x}, {y}): not a place in a picture")
+    return x, y, _sign(sign, f"point ({x}, {y})")
+
+
+def _sign(sign: Any, name: str) -> Sign:
+    if sign not in (0, 1):
+        raise BadRequest(f"{name}: its sign is 1 (this is it) or 0 (this is not), not {sign}")
+    return 1 if sign else 0
+
+
+def _box(box: Any) -> Box:
+    try:
+        left, top, right, bottom = (float(value) for value in box)
+    except (TypeError, ValueError, OverflowError):
+        raise BadRequest(f"box {box!r}: want four numbers: left, top, right, bottom") from None
+    if not np.isfinite((left, top, right, bottom)).all() or right <= left or bottom <= top:
+        raise BadRequest(f"box {(left, top, right, bottom)}: want left, top, right, bottom with some area")
+    return left, top, right, bottom
+
+
+def _exemplar(exemplar: Any) -> tuple[Box, Sign]:
+    try:
+        box, sign = exemplar
+    except (TypeError, ValueError):
+        raise BadRequest(f"exemplar {exemplar!r}: want a box and 1 (more of it) or 0 (none of it)") from None
+    found = _box(box)
+    return found, _sign(sign, f"exemplar {found}")
+
+
+def _mask(mask: object) -> Rle | None:
+    if mask is None or isinstance(mask, Rle):
+        return mask
+    if not isinstance(mask, np.ndarray):
+        raise BadRequest(f"mask: want an Rle or a bool array (H, W), not {type(mask).__name__}")
+    return Rle.of(mask)

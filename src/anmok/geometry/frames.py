@@ -15,6 +15,8 @@ from anmok.errors import BadRequest
 Fit = Literal["crop", "squash", "pad", "short"]
 Filter = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 
+_STRIP = 64  # canvases: a picture that would be longer is cut before it is resized
+
 _FILTERS = {
     "bilinear": pillow.Resampling.BILINEAR,
     "bicubic": pillow.Resampling.BICUBIC,
@@ -104,6 +106,8 @@ def fit(image: NDArray[np.uint8], pixels: Pixels) -> tuple[NDArray[np.uint8], Fr
     """A picture (H, W, 3) brought to the canvas (size, size, 3), or (h, w, 3) with ``fit="short"``, with the frame
     that leads back."""
     new_h, new_w = _target(image.shape[0], image.shape[1], pixels)
+    if pixels.fit == "crop" and max(new_h, new_w) > _STRIP * pixels.size:
+        return _middle(image, (new_h, new_w), pixels)
     small, frame = resized(image, (new_h, new_w), pixels.filter)  # (new_h, new_w, 3)
     if (new_h, new_w) == (pixels.size, pixels.size) or pixels.fit == "short":
         return small, frame
@@ -187,6 +191,19 @@ def _short_side(height: int, width: int, pixels: Pixels) -> tuple[int, int]:
         wanted = pixels.longest * short / long
     side, other = max(1, round(wanted)), max(1, int(wanted * long / short))
     return (side, other) if height <= width else (other, side)
+
+
+def _middle(image: NDArray[np.uint8], new_hw: tuple[int, int], pixels: Pixels) -> tuple[NDArray[np.uint8], Frame]:
+    """As ``fit="crop"`` has it, but only the part that is kept is made: a strip of 1 x 20,000 pixels would be enlarged
+    to gigabytes. A level may differ by one."""
+    height, width = image.shape[:2]
+    scale = np.asarray((new_hw[1] / width, new_hw[0] / height))
+    corner = np.asarray(((new_hw[1] - pixels.size) // 2, (new_hw[0] - pixels.size) // 2))
+    right, bottom = np.minimum((corner + pixels.size) / scale, (width, height)).tolist()
+    box = (*(corner / scale).tolist(), right, bottom)
+    small = pillow.fromarray(image).resize((pixels.size, pixels.size), _FILTERS[pixels.filter], box=box)
+    offset = (-float(corner[0]), -float(corner[1]))
+    return np.asarray(small), Frame((float(scale[0]), float(scale[1])), offset, (height, width))
 
 
 def _resize(image: NDArray[np.uint8], size_hw: tuple[int, int], name: Filter) -> NDArray[np.uint8]:

@@ -118,12 +118,15 @@ class Rle:
             height, width = (int(side) for side in rle["size"])
             counts = rle["counts"]
             runs = _expanded(counts) if isinstance(counts, str | bytes) else np.asarray(counts, np.int64)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadRequest(f"mask: not a COCO RLE with size and counts ({error})") from None
-        is_sound = 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE and runs.ndim == 1 and (runs >= 0).all()
+        is_sound = 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE and runs.ndim == 1
+        # Each run by itself first: the sum of runs that no picture holds may come out right beyond 64 bits.
+        is_sound = is_sound and bool(((runs >= 0) & (runs <= height * width)).all())
         if not is_sound or int(runs.sum()) != height * width:
             raise BadRequest(f"mask: COCO runs do not fill a picture of {height} x {width}")
-        return cls.of(np.repeat(np.arange(runs.size) % 2 == 1, runs).reshape(width, height).T)
+        box, counts = _cropped(runs, height)
+        return cls((height, width), box, counts.astype("<u4").tobytes())
 
     def _window(self, left: int, top: int, right: int, bottom: int) -> NDArray[np.bool_]:
         """The part of the mask inside a window that lies in its box."""
@@ -137,6 +140,25 @@ def _runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
     return np.concatenate([[0], runs]) if flat[0] else runs
+
+
+def _cropped(runs: NDArray[np.int64], height: int) -> tuple[tuple[int, int, int, int], NDArray[np.int64]]:
+    """Runs down the columns of a whole picture to those of the box around its ones, and that box as x, y, width,
+    height. The picture itself, which may be large, is never made."""
+    ends = np.cumsum(runs)
+    starts, stops = ends[: runs.size // 2 * 2 : 2], ends[1::2]  # (R,) each, of the runs of ones
+    starts, stops = starts[stops > starts], stops[stops > starts]
+    if not starts.size:
+        return (0, 0, 0, 0), np.zeros(0, np.int64)
+    (first, low), (last, high) = np.divmod(starts, height), np.divmod(stops - 1, height)  # column and row
+    is_tall = bool((first != last).any())  # from the foot of one column to the head of the next
+    top, bottom = (0, height) if is_tall else (int(low.min()), int(high.max()) + 1)
+    left, right, side = int(first[0]), int(last[-1]) + 1, bottom - top
+    starts, stops = (first - left) * side + low - top, (last - left) * side + high - top + 1
+    is_apart = starts[1:] > stops[:-1]  # in the box one run may begin where the one before ends
+    edges = np.stack([starts[np.append(True, is_apart)], stops[np.append(is_apart, True)]], 1).ravel()
+    counts = np.diff(edges, prepend=0, append=(right - left) * side)
+    return (left, top, right - left, side), counts if counts[-1] else counts[:-1]
 
 
 def _compressed(runs: NDArray[np.int64]) -> str:

@@ -48,9 +48,12 @@ def load(
         BadWeights: a file is not the pinned one, or does not fit the net.
         MissingDependency: a package that this family needs is not installed.
         Unsupported: a device, dtype or runtime that is not to be had here.
+        BadRequest: a part that the model does not have, or revision or parts for an adapted model.
         BadData: the folder of an adapted model is not one, or damaged.
     """
     if _is_path(name):
+        if revision is not None or parts:
+            raise BadRequest(f"{name}: an adapted model brings its own base: leave revision and parts out")
         adapter = Adapter.read(Path(name).expanduser())
         base = load(adapter.base, device=device, dtype=dtype, runtime=runtime, accept_licences=accept_licences)
         return base.with_adapter(adapter)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,12 +61,19 @@ OnBroken = Callable[[int, BadMedia], None]  # frame, reason
 class Model:
     """A loaded model. Safe to share between threads: preparing is re-entrant, the net has one lock."""
 
-    def __init__(self, card: Card, kind: Any, setup: Setup, adapter: Adapter | None = None) -> None:
+    def __init__(
+        self,
+        card: Card,
+        kind: Any,
+        setup: Setup,
+        adapter: Adapter | None = None,
+        lock: threading.Lock | None = None,
+    ) -> None:
         self.card = card
         self.adapter = adapter
         self.kind: Any = kind  # what the model file made; for models made of this one
         self._setup = setup
-        self._lock = threading.Lock()
+        self._lock = threading.Lock() if lock is None else lock  # one for all models of one net
         self.maker = f"{card.name}@{setup.revision}#{setup.pixels.key}/{setup.dtype}"
         self._looker = Looker(card.name, self.maker, kind, self._lock)
 
@@ -84,10 +93,11 @@ class Model:
         if isinstance(ask, Track):
             return cast("list[R]", [self._tracks(item, ask) for item in items])
         completed = self._complete(ask)
+        kind, looker = self._opened()
         answers: list[R] = []
         for start in range(0, len(items), BATCH):
-            states = self._looker.states(items[start : start + BATCH])
-            answers += self._answer(states, completed)
+            states = looker.states(items[start : start + BATCH])
+            answers += self._answer(kind, states, completed)
         return answers
 
     def stream(self, clip: Clip, ask: Ask[Any, P], *, on_broken: OnBroken | None = None) -> Iterator[P]:
@@ -102,30 +112,43 @@ class Model:
 
         Raises:
             BadMedia: the file is no clip, or not one of its frames can be decoded.
-            BadRequest: a cue for a frame that the clip does not have, or outside its pictures.
+            BadRequest: a cue for a frame that the clip does not have or that cannot be decoded, or a cue outside its
+                pictures.
         """
         self._check(ask)
+        if not isinstance(clip, Clip):
+            raise BadRequest("stream: want a clip: anmok.Clip('clip.mp4')")
         if isinstance(ask, Track):
             return cast("Iterator[P]", self._follow(clip, ask, on_broken))
+        if clip.cues:
+            raise BadRequest(f"{ask.task} takes no cues: they say what track is to follow")
         stills = clips.frames(clip.source, fps=clip.fps, start=clip.start, end=clip.end, on_broken=on_broken)
         return (cast(P, self.run([still.image], ask)[0]) for still in stills)
 
     def encode(self, images: Sequence[Source]) -> list[Encoded]:
         """Each picture once, for many asks."""
+        _, looker = self._opened()
         states: list[Encoded] = []
         for start in range(0, len(images), BATCH):
-            states += cast("list[Encoded]", self._looker.states(images[start : start + BATCH]))
+            states += cast("list[Encoded]", looker.states(images[start : start + BATCH]))
         return states
 
     def map(
         self, items: Iterable[Item], ask: Ask[R, Any], *, on_error: Literal["return", "raise"] = "return"
     ) -> Iterator[R | Failure]:
         """As ``run`` over any number of items, decoding ahead; with ``on_error="return"`` a ``Failure`` stands in
-        the place of an item that could not be read."""
+        the place of an item that could not be read, or whose prompt does not fit its picture.
+
+        Raises:
+            BadRequest: a ``Track``: clips are followed one by one, by ``run`` or ``stream``.
+        """
         self._check(ask)
+        if isinstance(ask, Track):
+            raise BadRequest("clips are followed one by one: model.stream(clip, ask)")
         completed = self._complete(ask)
-        for batch, ready in self._ahead(items):
-            yield from self._answer_each(batch, ready, completed, on_error)
+        opened = self._opened()
+        for batch, ready in _ahead(opened[1], items):
+            yield from self._answer_each(opened, batch, ready, completed, on_error)
 
     def classify(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float = 0.0) -> Scores:
         """Which of the labels fits the picture?"""
@@ -179,23 +202,27 @@ class Model:
         Raises:
             Unsupported: the model has no text tower.
         """
-        if not isinstance(self.kind, Projects):
+        kind, _ = self._opened()
+        if not isinstance(kind, Projects):
             raise Unsupported(f"{self.card.name} has no text tower: it embeds pictures only")
-        return self.kind
+        return kind
 
     @property
     def memory_bytes(self) -> int:
         """Of the weights as they are loaded."""
-        return int(self.kind.nbytes)
+        return int(self._opened()[0].nbytes)
 
     def with_adapter(self, adapter: Adapter) -> Model:
         """The same net with small trained weights on top; refuses those of another base."""
         adapter.check(self.card.name, self.maker)
-        return Model(self.card, self.kind, self._setup, adapter)
+        return Model(self.card, self._opened()[0], self._setup, adapter, self._lock)
 
     def close(self) -> None:
-        """Lets go of the weights; a later ``run`` raises ``BadRequest``."""
+        """Lets go of the weights, and of those of the parts; whatever is asked later raises ``BadRequest``. What is
+        being answered, and a ``stream`` that has begun, go on to their end."""
         self.kind = self._looker = cast(Any, None)
+        self._setup = dataclasses.replace(self._setup, parts={})
+        gc.collect()  # nets with a cache of their own refer to themselves, and would wait for the next large tidying
 
     def __enter__(self) -> Model:
         return self
@@ -208,9 +235,20 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({self.card.name!r}, device={self._setup.device!r}, dtype={self._setup.dtype!r})"
 
-    def _check(self, ask: Ask[Any, Any]) -> None:
-        if self.kind is None:
+    def _opened(self) -> tuple[Any, Looker]:
+        """What the model file made, and what makes its states, to be held while they are used: another thread may
+        close the model meanwhile.
+
+        Raises:
+            BadRequest: it was closed.
+        """
+        kind, looker = self.kind, self._looker
+        if kind is None or looker is None:
             raise BadRequest(f"{self.card.name} was closed; load it again")
+        return kind, looker
+
+    def _check(self, ask: Ask[Any, Any]) -> None:
+        self._opened()
         if ask.task not in self.card.tasks:
             raise Unsupported(
                 f"{self.card.name} does not {ask.task}; it can {', '.join(self.card.tasks)} "
@@ -233,7 +271,7 @@ class Model:
         pieces = tuple(self._follow(clip, ask, lambda frame, _: broken.append(frame)))
         return Tracks(pieces, tuple(broken))
 
-    def _answer(self, states: Sequence[State], ask: Ask[R, Any]) -> list[R]:
+    def _answer(self, kind: Any, states: Sequence[State], ask: Ask[R, Any]) -> list[R]:
         if not isinstance(ask, Embed) and any(isinstance(state, Text) for state in states):
             raise BadRequest(f"{ask.task} takes pictures; a text can only be embedded")
         if not isinstance(ask, Segment | Pose) and any(isinstance(state, Prompted) for state in states):
@@ -242,53 +280,45 @@ class Model:
             features = np.stack([cast(Encoded, state).features for state in states])  # (B, F)
             return cast("list[R]", self.adapter.classify(features, ask))
         with self._lock:
-            return cast("list[R]", getattr(self.kind, ask.task)(states, ask))
+            return cast("list[R]", getattr(kind, ask.task)(states, ask))
 
     def _answer_each(
-        self, items: Sequence[Item], ready: Sequence[Ready | AnmokError], ask: Ask[R, Any], on_error: str
+        self,
+        opened: tuple[Any, Looker],
+        items: Sequence[Item],
+        ready: Sequence[Ready | AnmokError],
+        ask: Ask[R, Any],
+        on_error: str,
     ) -> Iterator[R | Failure]:
+        kind, looker = opened
         good = [one for one in ready if isinstance(one, Ready)]
         if on_error == "raise" and len(good) < len(ready):
             raise next(one for one in ready if isinstance(one, AnmokError))
-        answers = iter(self._answer(self._looker.encoded(good), ask) if good else [])
+        answers = iter(self._answer(kind, looker.encoded(good), ask) if good else [])
         for item, one in zip(items, ready, strict=True):
             if isinstance(one, AnmokError):
                 image = item.image if isinstance(item, Prompted) else item
+                # The frames that it came through hold the bytes of the file.
+                one.__traceback__ = one.__context__ = one.__cause__ = None
                 yield Failure(media.describe(cast(Source, image)), one)
             else:
                 yield next(answers)
-
-    def _ahead(self, items: Iterable[Item]) -> Iterator[tuple[list[Item], list[Ready | AnmokError]]]:
-        """Batches of prepared items; the next batch is decoded while the net works on this one."""
-
-        def prepared(item: Item) -> Ready | AnmokError:
-            try:
-                return self._looker.prepared(item)
-            except AnmokError as error:
-                return error
-
-        stream = iter(items)
-        with ThreadPoolExecutor(DECODERS) as pool:
-            batch = list(islice(stream, BATCH))
-            waiting = [pool.submit(prepared, item) for item in batch]
-            while batch:
-                following = list(islice(stream, BATCH))
-                ready = [future.result() for future in waiting]
-                waiting = [pool.submit(prepared, item) for item in following]
-                yield batch, ready
-                batch = following
 
     def _follow(self, clip: Clip, ask: Track, on_broken: OnBroken | None) -> Iterator[Tracked]:
         """Frame by frame through a fresh session; a broken frame is told of and left out."""
         cues: dict[int, list[Cue]] = {}
         for cue in clip.cues:
             cues.setdefault(cue.frame, []).append(cue)
-        session = cast(Follows, self.kind).follow(ask)
+        kind, _ = self._opened()
+        session = cast(Follows, kind).follow(ask)
         last = -1
         for still in clips.frames(clip.source, fps=clip.fps, start=clip.start, end=clip.end, on_broken=on_broken):
+            missed = [frame for frame in cues if frame < still.index]
+            if missed:
+                raise BadRequest(f"cue at frame {min(missed)}: that frame cannot be decoded; point at another one")
             here = cues.pop(still.index, [])
             for cue in here:
-                check_inside(still.image.shape[:2], cue.points, () if cue.box is None else (cue.box,))
+                check_inside(still.image.shape[:2], cue.points, () if cue.box is None else (cue.box,), cue.mask)
             with self._lock:
                 piece = session.step(still.index, still.seconds, still.image, here)
             yield piece
@@ -298,4 +328,30 @@ class Model:
 
 
 def _tuple(labels: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if labels is None else tuple(labels)
+    """A text stays one, for the ask to refuse: its letters are no labels."""
+    return cast("tuple[str, ...]", labels) if labels is None or isinstance(labels, str) else tuple(labels)
+
+
+def _ahead(looker: Looker, items: Iterable[Item]) -> Iterator[tuple[list[Item], list[Ready | AnmokError]]]:
+    """Batches of prepared items; the next batch is decoded while the net works on this one."""
+
+    def prepared(item: Item) -> Ready | AnmokError:
+        try:
+            return looker.prepared(item)
+        except AnmokError as error:
+            return error
+
+    stream = iter(items)
+    with ThreadPoolExecutor(DECODERS) as pool:
+        batch = list(islice(stream, BATCH))
+        waiting = [pool.submit(prepared, item) for item in batch]
+        try:
+            while batch:
+                following = list(islice(stream, BATCH))
+                ready = [future.result() for future in waiting]
+                waiting = [pool.submit(prepared, item) for item in following]
+                yield batch, ready
+                batch = following
+        finally:  # nothing waits where all was asked for; the rest is not worth reading
+            for future in waiting:
+                future.cancel()

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from anmok import media
 from anmok.errors import BadRequest, Unsupported, WrongState
-from anmok.geometry import View
+from anmok.geometry import Rle, View
 from anmok.inputs import Clip, Encoded, Item, Prompted, Text
-from anmok.tasks import Encoder
+from anmok.tasks import Encoder, Follows
 
 State: TypeAlias = Encoded | Text | Prompted  # of a `Prompted` here the picture is a state
 
@@ -55,11 +55,14 @@ class Looker:
 
         Raises:
             BadMedia: the picture cannot be read.
+            BadRequest: a prompt that does not fit its picture.
             WrongState: a state of another model.
-            Unsupported: the model reads text only.
+            Unsupported: the model reads text only, or only follows what is in clips.
         """
         if isinstance(item, Prompted):
-            return Ready(self.prepared(item.image).seen, item)
+            seen = self.prepared(item.image).seen
+            _check_prompt(item, seen)
+            return Ready(seen, item)
         if isinstance(item, Text):
             return Ready(item)
         if isinstance(item, Clip):
@@ -69,6 +72,10 @@ class Looker:
                 raise WrongState(f"this state was made by {item.maker}, not by {self._maker}: encode it again")
             return Ready(item)
         if not isinstance(self._kind, Encoder):
+            if isinstance(self._kind, Follows):
+                raise Unsupported(
+                    f"{self._name} makes no states of pictures: it follows clips, model.stream(clip, ask)"
+                )
             raise Unsupported(f"{self._name} reads text only: pass anmok.Text")
         return Ready(self._kind.prepare(media.read(item)))
 
@@ -94,10 +101,8 @@ class Looker:
         batch: NDArray[Any] = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)  # (B, 3, h, w)
         with self._lock:
             maps = cast(Encoder, self._kind).encode(batch)  # each (B, ...)
-        for array in maps.values():
-            array.flags.writeable = False
         return [
-            Encoded(self._maker, {name: array[i] for name, array in maps.items()}, view.frame)
+            Encoded(self._maker, {name: _row(array, i) for name, array in maps.items()}, view.frame)
             for i, view in enumerate(views)
         ]
 
@@ -106,26 +111,35 @@ def _is_picture(item: Item) -> bool:
     return not isinstance(item.image if isinstance(item, Prompted) else item, Encoded | Text)
 
 
-def _wrapped(state: Encoded | Text, prompt: Prompted | None) -> State:
-    """The prompt around its picture's state, checked against the picture's size.
+def _row(array: NDArray[np.generic], index: int) -> NDArray[np.generic]:
+    """One picture's part of a batch, by itself: a view would keep the whole batch in memory."""
+    row: NDArray[np.generic] = np.asarray(array[index]) if len(array) == 1 else np.array(array[index])
+    row.flags.writeable = False
+    return row
 
-    Raises:
-        BadRequest: a point or box lies outside the picture, or a mask has another size.
-    """
+
+def _wrapped(state: Encoded | Text, prompt: Prompted | None) -> State:
+    """The prompt around its picture's state."""
     if prompt is None:
         return state
-    if isinstance(state, Text):
-        raise BadRequest("a text cannot be pointed at")
-    check_inside(state.place.size_hw, prompt.points, (*prompt.boxes, *(box for box, _ in prompt.exemplars)))
-    if prompt.mask is not None and prompt.mask.size_hw != state.place.size_hw:
-        raise BadRequest(f"mask of size {prompt.mask.size_hw}: the picture has {state.place.size_hw}")
+    assert isinstance(state, Encoded)
     return dataclasses.replace(prompt, image=state)
 
 
+def _check_prompt(prompt: Prompted, seen: View | Encoded | Text) -> None:
+    if isinstance(seen, Text):
+        raise BadRequest("a text cannot be pointed at")
+    size = seen.frame.size_hw if isinstance(seen, View) else seen.place.size_hw
+    check_inside(size, prompt.points, (*prompt.boxes, *(box for box, _ in prompt.exemplars)), prompt.mask)
+
+
 def check_inside(
-    size_hw: tuple[int, ...], points: Sequence[tuple[float, float, int]], boxes: Sequence[tuple[float, ...]]
+    size_hw: tuple[int, ...],
+    points: Sequence[tuple[float, float, int]],
+    boxes: Sequence[tuple[float, ...]],
+    mask: Rle | None,
 ) -> None:
-    """Points lie in the picture, and boxes cover some of it.
+    """Points lie in the picture, boxes cover some of it, and a mask has its size.
 
     Raises:
         BadRequest: they do not.
@@ -139,3 +153,5 @@ def check_inside(
             raise BadRequest(
                 f"box ({left:g}, {top:g}, {right:g}, {bottom:g}) lies outside the picture of {width} x {height} pixels"
             )
+    if mask is not None and mask.size_hw != tuple(size_hw):
+        raise BadRequest(f"mask of size {mask.size_hw}: the picture has {tuple(size_hw)}")

@@ -119,48 +119,66 @@ class _Session:
     model: Grounded
     ask: Track
     inner: Session
-    classes: dict[int, int] = field(default_factory=dict)  # by object; -1 where it was pointed at
+    classes: dict[int, int] = field(default_factory=dict)  # by object; -1 where it was pointed at and not found yet
     places: dict[int, Rle] = field(default_factory=dict)  # where each was seen last
     is_lost: dict[int, bool] = field(default_factory=dict)
+    has_looked: bool = False  # the first frame may be broken
+    read_as: tuple[str, ...] = ()  # what the detector was given for each label
 
     def step(self, frame: int, seconds: float, image: Picture, cues: Sequence[Cue]) -> Tracked:
+        """What is followed is followed first, so that finds are held against where it is on this very frame: against
+        the frame before, all that moves by more than its own size would be found anew each time."""
         for cue in cues:
             self.classes.setdefault(cue.object_id, -1)
+        piece = self._followed(frame, seconds, image, cues) if self.classes else None
         found = self._look(image) if self._is_due(frame) else []
+        if found:  # the frame once more, with what is new on it
+            named = [Cue(frame, number, mask=rle) for number, rle in found]
+            piece = self._followed(frame, seconds, image, named)
         size = (int(image.shape[0]), int(image.shape[1]))
         labels = self.ask.labels or self.model.vocabulary
-        if not self.classes:
-            return Tracked(frame, seconds, np.zeros(0, np.int64), Masks.none(labels, size))
-        named = [Cue(frame, number, mask=rle) for number, rle in found]
-        piece = self.inner.step(frame, seconds, image, [*cues, *named])
+        if piece is None:
+            return Tracked(frame, seconds, np.zeros(0, np.int64), Masks.none(labels, size, self.read_as))
+        ids = np.asarray([self.classes[number] for number in piece.ids.tolist()], np.int64)
+        # One that was pointed at and never found has no class; it stands under the first, if there are any.
+        kinds = np.maximum(ids, 0) if labels else ids
+        masks = Masks(piece.masks.rles, piece.masks.scores, kinds, labels, size, self.read_as)
+        return Tracked(frame, seconds, piece.ids, masks)
+
+    def _followed(self, frame: int, seconds: float, image: Picture, cues: Sequence[Cue]) -> Tracked:
+        piece = self.inner.step(frame, seconds, image, cues)
         for number, rle in zip(piece.ids.tolist(), piece.masks.rles, strict=True):
             self.is_lost[number] = not rle.counts
             if rle.counts:
                 self.places[number] = rle
-        ids = np.asarray([self.classes[number] for number in piece.ids.tolist()], np.int64)
-        # One that was pointed at has no class; it stands under the first, if there are any.
-        masks = Masks(piece.masks.rles, piece.masks.scores, np.maximum(ids, 0) if labels else ids, labels, size)
-        return Tracked(frame, seconds, piece.ids, masks)
+        return piece
 
     def _is_due(self, frame: int) -> bool:
         if self.ask.labels is None and not self.model.vocabulary:
             return False
         # A lost object is looked for four times as often, not in every frame: it may be gone for good.
         soon = max(1, self.ask.every // 4)
-        return frame % self.ask.every == 0 or (any(self.is_lost.values()) and frame % soon == 0)
+        is_key = frame % self.ask.every == 0 or not self.has_looked
+        return is_key or (any(self.is_lost.values()) and frame % soon == 0)
 
     def _look(self, image: Picture) -> list[tuple[int, Rle]]:
         """Finds that no track covers: new objects, and lost ones that are back, with their masks."""
+        self.has_looked = True
         view = self.model.prepare(image)
         maps = {name: array[0] for name, array in self.model.encode(view.pixels[None]).items()}
         state = Encoded("", maps, view.frame)
         [found] = self.model.detect([state], Detect(self.ask.labels, self.ask.phrases, self.ask.threshold))
+        self.read_as = found.read_as
         if not len(found):
             return []
         masks = self.model.masked(state, found)
         kept = [i for i, rle in enumerate(masks.rles) if rle.counts]
         seen = {number: rle for number, rle in self.places.items() if not self.is_lost[number]}
         taken = matched([masks.rles[i] for i in kept], list(seen.values()), self.ask.match)
+        numbers = list(seen)
+        for place, track in taken.items():
+            if self.classes[numbers[track]] < 0:  # now it is known what was pointed at
+                self.classes[numbers[track]] = int(masks.class_ids[kept[place]])
         return [
             (self._number(masks.rles[i], int(masks.class_ids[i])), masks.rles[i])
             for place, i in enumerate(kept)
@@ -169,7 +187,7 @@ class _Session:
 
     def _number(self, rle: Rle, kind: int) -> int:
         """Of the lost object of that class that was seen nearest to here, else a new one."""
-        lost = [number for number, gone in self.is_lost.items() if gone and self.classes[number] in (kind, -1)]
+        lost = [number for number, gone in self.is_lost.items() if gone and self.classes[number] == kind]
         if lost:
             number = min(lost, key=lambda one: _distance(self.places.get(one), rle))
             self.is_lost[number] = False
@@ -179,13 +197,15 @@ class _Session:
         return number
 
 
-def matched(finds: Sequence[Rle], tracks: Sequence[Rle], least: float) -> set[int]:
-    """The finds that belong to a track: pairs of the largest total IoU, one to one, each of at least ``least``."""
+def matched(finds: Sequence[Rle], tracks: Sequence[Rle], least: float) -> dict[int, int]:
+    """The finds that belong to a track, each with its track: pairs of the largest total IoU, one to one, each of at
+    least ``least``."""
     if not finds or not tracks:
-        return set()
+        return {}
     overlap = np.asarray([[find.iou(track) for track in tracks] for find in finds])  # (N, M)
     rows, columns = linear_sum_assignment(-overlap)
-    return {int(row) for row, column in zip(rows, columns, strict=True) if overlap[row, column] >= least}
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return {row: column for row, column in pairs if overlap[row, column] >= least}
 
 
 def _part(state: Encoded, name: str) -> Encoded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,6 +95,8 @@ class NormalMap(Result):
     normals: NDArray[np.float32]
 
     def __post_init__(self) -> None:
+        if self.normals.ndim != 3:
+            raise BadRequest(f"NormalMap.normals: want (H, W, 3), got {self.normals.shape}")
         height, width = self.normals.shape[:2]
         object.__setattr__(self, "normals", frozen(self.normals, (height, width, 3), "NormalMap.normals"))
         lengths = np.linalg.norm(self.normals, axis=-1)  # (H, W)
@@ -116,9 +119,10 @@ class PartMap(Result):
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        parts = np.array(self.parts, dtype=np.int16)
-        if parts.ndim != 2 or not parts.size or parts.min() < 0 or parts.max() >= len(self.names):
+        given = self.parts  # looked at before it is cut down to 16 bits
+        if given.ndim != 2 or not given.size or given.min() < 0 or given.max() >= len(self.names):
             raise BadRequest(f"PartMap.parts: want (H, W) with numbers from 0 to {len(self.names) - 1}")
+        parts = np.array(given, dtype=np.int16)
         parts.flags.writeable = False
         object.__setattr__(self, "parts", parts)
 
@@ -145,7 +149,9 @@ class Matte(Result):
     alpha: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        height, width = self.alpha.shape[:2]
+        if self.alpha.ndim != 2:
+            raise BadRequest(f"Matte.alpha: want (H, W), got {self.alpha.shape}")
+        height, width = self.alpha.shape
         object.__setattr__(self, "alpha", frozen(self.alpha, (height, width), "Matte.alpha"))
         if self.alpha.min() < 0 or self.alpha.max() > 1:
             raise BadRequest("Matte.alpha: want values from 0 to 1")
@@ -168,12 +174,15 @@ def unpacked(content: dict[str, Any]) -> NDArray[np.float32]:
     """The inverse of ``packed``.
 
     Raises:
-        BadRequest: the bytes do not fill the shape.
+        BadRequest: it is no such map, or the bytes do not fill the shape.
     """
-    shape = tuple(int(side) for side in content["shape"])
-    size = 4 * int(np.prod(shape))
-    reader = zlib.decompressobj()
-    data = reader.decompress(base64.b64decode(content["zlib"]), size + 1)  # no more than the shape holds
-    if len(data) != size:
+    try:
+        shape = tuple(int(side) for side in content["shape"])
+        size = 4 * math.prod(shape)
+        reader = zlib.decompressobj()
+        data = reader.decompress(base64.b64decode(content["zlib"]), max(size, 0) + 1)  # no more than the shape holds
+    except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
+        raise BadRequest(f"map: not a shape with packed values ({error})") from None
+    if len(data) != size or min(shape, default=1) < 1:
         raise BadRequest(f"map: the bytes do not fill an array of shape {shape}")
     return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)

@@ -38,6 +38,7 @@ class Detections(Result):
         object.__setattr__(self, "scores", frozen(self.scores, (count,), "Detections.scores"))
         object.__setattr__(self, "class_ids", checked_ids(self.class_ids, count, len(self.labels)))
         check_boxes(self.xyxy, self.size_hw)
+        check_reading(self.labels, self.read_as)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -57,8 +58,8 @@ class Detections(Result):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The label of each box (N)."""
-        return tuple(self.labels[i] for i in self.class_ids)
+        """The label of each box (N); empty text where it has none."""
+        return tuple(self.labels[i] if i >= 0 else "" for i in self.class_ids)
 
     def to_dict(self) -> dict[str, Any]:
         rows = zip(self.names, self.scores.tolist(), self.xyxy.tolist(), strict=True)
@@ -104,6 +105,7 @@ class Masks(Result):
         object.__setattr__(self, "class_ids", checked_ids(self.class_ids, count, len(self.labels)))
         if any(one.size_hw != self.size_hw for one in self.rles):
             raise BadRequest(f"Masks.rles: all want the picture's size {self.size_hw}")
+        check_reading(self.labels, self.read_as)
 
     def __len__(self) -> int:
         return len(self.rles)
@@ -179,6 +181,12 @@ def check_boxes(xyxy: NDArray[np.float32], size_hw: tuple[int, int]) -> None:
     is_ordered = bool((xyxy[:, 2:] >= xyxy[:, :2]).all())
     if not is_ordered or (xyxy < 0).any() or (xyxy > (width, height, width, height)).any():
         raise BadRequest(f"boxes: want left, top, right, bottom inside a picture of {width} x {height}")
+
+
+def check_reading(labels: tuple[str, ...], read_as: tuple[str, ...]) -> None:
+    """What was read is known of every label or of none."""
+    if read_as and len(read_as) != len(labels):
+        raise BadRequest(f"read_as: one reading per label, or none; got {len(read_as)} for {len(labels)} labels")
 
 
 def reading(labels: tuple[str, ...], read_as: tuple[str, ...]) -> dict[str, Any]:

@@ -55,9 +55,11 @@ class Tracked(Result):
             scores = np.asarray([one["score"] for one in objects], np.float32)
             class_ids = np.asarray([labels.index(one["label"]) if labels else -1 for one in objects], np.int64)
             ids = np.asarray([one["id"] for one in objects], np.int64)
-            masks = Masks(rles, scores, class_ids, labels, (int(height), int(width)))
+            read = content.get("read_as", {})
+            read_as = tuple(read[label] for label in labels) if read else ()
+            masks = Masks(rles, scores, class_ids, labels, (int(height), int(width)), read_as)
             return cls(int(content["frame"]), float(content["seconds"]), ids, masks)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadRequest(f"this is no frame of a track ({type(error).__name__}: {error})") from None
 
 

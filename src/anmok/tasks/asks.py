@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -37,13 +38,15 @@ class Classify(Ask[Scores, Scores]):
 
     def __post_init__(self) -> None:
         if self.labels is not None:
-            check_labels(self.labels)
+            object.__setattr__(self, "labels", check_labels(self.labels))
         if self.templates is not None and not all(text.count("{}") == 1 for text in self.templates):
             raise BadRequest("templates: each sentence needs exactly one {} for the label")
         if self.templates == ():
             raise BadRequest('templates: give at least one, such as "a photo of a {}."')
         if self.descriptions is not None and len(self.descriptions) != len(self.labels or ()):
             raise BadRequest("descriptions: give one group of sentences per label")
+        if self.descriptions is not None and any(isinstance(group, str) for group in self.descriptions):
+            raise BadRequest("descriptions: want a group of sentences for each label, not a sentence by itself")
         if self.descriptions is not None and not all(self.descriptions):
             raise BadRequest("descriptions: each label needs at least one sentence")
         if not 0.0 <= self.threshold <= 1.0:
@@ -64,13 +67,20 @@ class Embed(Ask[Embedding, Embedding]):
             raise BadRequest(f"space {self.space!r}: want image or features")
 
 
-def check_labels(labels: tuple[str, ...]) -> None:
-    """Some, none blank, none twice."""
+def check_labels(given: Iterable[str]) -> tuple[str, ...]:
+    """Some, none blank, none twice, as a tuple. A text is not taken for a list of its letters."""
+    if isinstance(given, str):
+        raise BadRequest(f"labels: want several, such as ({given!r},), and not a text")
+    labels = tuple(given)
     if not labels:
         raise BadRequest("labels: give at least one")
+    other = [label for label in labels if not isinstance(label, str)]
+    if other:
+        raise BadRequest(f"labels: want texts, got {other[0]!r}")
     blank = [label for label in labels if not label.strip()]
     if blank:
         raise BadRequest("labels: one of them is empty")
     if len(set(labels)) < len(labels):
         twice = sorted({label for label in labels if labels.count(label) > 1})
         raise BadRequest(f"labels: given twice: {', '.join(twice)}")
+    return labels

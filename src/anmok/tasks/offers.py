@@ -166,7 +166,8 @@ class Session(Protocol):
     """
 
     def step(self, frame: int, seconds: float, image: NDArray[np.uint8], cues: Sequence[Cue]) -> Tracked:
-        """The next frame, uint8 (H, W, 3), all of one size, with the cues that belong to it."""
+        """The next frame, uint8 (H, W, 3), all of one size, with the cues that belong to it; or the last frame once
+        more, with further cues."""
         ...
 
 

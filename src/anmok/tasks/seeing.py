@@ -12,15 +12,22 @@ from anmok.tasks.asks import Ask, check_labels
 Phrases = tuple[tuple[str, ...], ...]
 
 
-def _check_words(labels: tuple[str, ...] | None, phrases: Phrases | None) -> None:
+def _set_words(ask: Detect | Segment | Track) -> None:
+    """Checks labels and phrases; lists become tuples, so that equal asks are equal values."""
+    labels, phrases = ask.labels, ask.phrases
     if labels is not None:
-        check_labels(labels)
+        labels = check_labels(labels)
+        object.__setattr__(ask, "labels", labels)
     if phrases is None:
         return
-    if labels is None or len(phrases) != len(labels):
+    if any(isinstance(group, str) for group in phrases):
+        raise BadRequest("phrases: want a group of words for each label, not a word by itself")
+    groups = tuple(tuple(group) for group in phrases)
+    if labels is None or len(groups) != len(labels):
         raise BadRequest("phrases: give one group of words per label")
-    if not all(group and all(words.strip() for words in group) for group in phrases):
+    if not all(group and all(words.strip() for words in group) for group in groups):
         raise BadRequest("phrases: each label needs at least one, and none may be empty")
+    object.__setattr__(ask, "phrases", groups)
 
 
 def _check_share(name: str, value: float | None) -> None:
@@ -46,7 +53,7 @@ class Detect(Ask[Detections, Detections]):
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        _check_words(self.labels, self.phrases)
+        _set_words(self)
         _check_share("threshold", self.threshold)
         _check_share("nms", self.nms)
         if self.top_k is not None and self.top_k < 1:
@@ -90,7 +97,7 @@ class Segment(Ask[Masks, Masks]):
     everything: Everything = Everything()
 
     def __post_init__(self) -> None:
-        _check_words(self.labels, self.phrases)
+        _set_words(self)
         _check_share("threshold", self.threshold)
         if self.candidates not in (1, 3):
             raise BadRequest(f"candidates {self.candidates}: want 1 or 3")
@@ -112,7 +119,7 @@ class Track(Ask[Tracks, Tracked]):
     match: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_words(self.labels, self.phrases)
+        _set_words(self)
         _check_share("threshold", self.threshold)
         _check_share("match", self.match)
         if self.every < 1:
