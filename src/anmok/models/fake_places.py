@@ -171,7 +171,7 @@ class _Session:
         rles = tuple(Rle.of(mask) for mask in masks.values())
         labels = self.ask.labels or ()
         # What was pointed at has no class; it stands under the first, where there are any.
-        kinds = np.asarray([self.classes.get(one, 0) if labels else -1 for one in masks], np.int64)
+        kinds = np.asarray([self.classes.get(one, -1) for one in masks], np.int64)
         ids = np.asarray(list(masks), np.int64)
         return Tracked(frame, seconds, ids, Masks(rles, scores, kinds, labels, view.frame.size_hw))
 

@@ -119,7 +119,7 @@ class _Session:
     model: Grounded
     ask: Track
     inner: Session
-    classes: dict[int, int] = field(default_factory=dict)  # by object; -1 where it was pointed at and not found yet
+    classes: dict[int, int] = field(default_factory=dict)  # by object; -1 where it was pointed at and not found yet: no name
     places: dict[int, Rle] = field(default_factory=dict)  # where each was seen last
     is_lost: dict[int, bool] = field(default_factory=dict)
     has_looked: bool = False  # the first frame may be broken
@@ -140,9 +140,7 @@ class _Session:
         if piece is None:
             return Tracked(frame, seconds, np.zeros(0, np.int64), Masks.none(labels, size, self.read_as))
         ids = np.asarray([self.classes[number] for number in piece.ids.tolist()], np.int64)
-        # One that was pointed at and never found has no class; it stands under the first, if there are any.
-        kinds = np.maximum(ids, 0) if labels else ids
-        masks = Masks(piece.masks.rles, piece.masks.scores, kinds, labels, size, self.read_as)
+        masks = Masks(piece.masks.rles, piece.masks.scores, ids, labels, size, self.read_as)
         return Tracked(frame, seconds, piece.ids, masks)
 
     def _followed(self, frame: int, seconds: float, image: Picture, cues: Sequence[Cue]) -> Tracked:

@@ -36,7 +36,9 @@ class Detections(Result):
         count = len(self.scores)
         object.__setattr__(self, "xyxy", frozen(self.xyxy, (count, 4), "Detections.xyxy"))
         object.__setattr__(self, "scores", frozen(self.scores, (count,), "Detections.scores"))
-        object.__setattr__(self, "class_ids", checked_ids(self.class_ids, count, len(self.labels)))
+        object.__setattr__(
+            self, "class_ids", checked_ids(self.class_ids, count, len(self.labels), 0 if self.labels else -1)
+        )
         check_boxes(self.xyxy, self.size_hw)
         check_reading(self.labels, self.read_as)
 
@@ -88,8 +90,8 @@ class Masks(Result):
     """Binary masks as runs: best score first, or box after box where boxes were given.
 
     ``rles`` are N masks of the caller's picture; ``scores`` float32 (N,) in [0, 1] is the model's own estimate (of
-    the mask's IoU, or of the label); ``class_ids`` int64 (N,) counts in ``labels``, which is empty where masks have
-    no names (then all ids are -1).
+    the mask's IoU, or of the label); ``class_ids`` int64 (N,) counts in ``labels``, and is -1 for a mask without a
+    name.
     """
 
     rles: tuple[Rle, ...]
@@ -165,12 +167,11 @@ class Masks(Result):
         )
 
 
-def checked_ids(class_ids: NDArray[np.integer], count: int, classes: int) -> NDArray[np.int64]:
-    """An int64 copy (N,) that nobody can write to; without classes all ids are -1."""
+def checked_ids(class_ids: NDArray[np.integer], count: int, classes: int, least: int = -1) -> NDArray[np.int64]:
+    """An int64 copy (N,) that nobody can write to; -1, where it is allowed, is what has no name."""
     ids = np.array(class_ids, dtype=np.int64)
-    low, high = (-1, -1) if classes == 0 else (0, classes - 1)
-    if ids.shape != (count,) or (count and (ids.min() < low or ids.max() > high)):
-        raise BadRequest(f"class_ids: want {count} numbers from {low} to {high}")
+    if ids.shape != (count,) or (count and (ids.min() < least or ids.max() >= classes)):
+        raise BadRequest(f"class_ids: want {count} numbers from {least} to {classes - 1}")
     ids.flags.writeable = False
     return ids
 

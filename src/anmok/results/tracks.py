@@ -53,7 +53,8 @@ class Tracked(Result):
             height, width = content["size"]
             rles = tuple(Rle.from_coco(one["rle"]) for one in objects)
             scores = np.asarray([one["score"] for one in objects], np.float32)
-            class_ids = np.asarray([labels.index(one["label"]) if labels else -1 for one in objects], np.int64)
+            named = [labels.index(one["label"]) if labels and "label" in one else -1 for one in objects]
+            class_ids = np.asarray(named, np.int64)
             ids = np.asarray([one["id"] for one in objects], np.int64)
             read = content.get("read_as", {})
             read_as = tuple(read[label] for label in labels) if read else ()
