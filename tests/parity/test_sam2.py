@@ -61,7 +61,7 @@ def test_the_card_says_what_the_published_processor_does() -> None:
     """``Sam2ImageProcessor`` of transformers: 1024 x 1024 bilinear whatever the shape, ImageNet's mean and deviation
     (models/sam2/image_processing_sam2.py, ``size``, ``image_mean``); its corners are stretched with the picture."""
     for one in (*cards("segment"), *cards("track")):
-        if one.family in ("sam2", "samurai"):
+        if one.family in ("sam2", "samurai", "edgetam"):
             assert one.pixels == Pixels(1024, "squash", "bilinear", MEAN, STD)
 
 

@@ -119,7 +119,7 @@ class _Session:
     model: Grounded
     ask: Track
     inner: Session
-    classes: dict[int, int] = field(default_factory=dict)  # by object; -1 where it was pointed at and not found yet: no name
+    classes: dict[int, int] = field(default_factory=dict)  # by object; -1: pointed at, not found yet, without a name
     places: dict[int, Rle] = field(default_factory=dict)  # where each was seen last
     is_lost: dict[int, bool] = field(default_factory=dict)
     has_looked: bool = False  # the first frame may be broken
