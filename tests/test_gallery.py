@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from anmok.errors import BadRequest, CannotWrite
-from anmok.gallery import Gallery, Kept, label_studio, summary
+from anmok.gallery import Gallery, Kept, summary
 from anmok.geometry import Rle
 from anmok.load import tiny
 from anmok.metrics.annotations import read_coco
 from anmok.results import DepthMap, Detections, Masks, Result
 from anmok.tasks import Ask, Depth, Detect, Matting, Normals, Parse, Pose, Segment
+from anmok.wire.label_studio import brush
 from scenes import save, scene, square_mask
 
 FAKE = tiny("fake-places")
@@ -210,7 +211,7 @@ def test_a_brush_decodes_to_the_pixels_of_its_mask(size_hw: tuple[int, int]) -> 
     rng = np.random.default_rng(0)
     for mask in (np.ones(size_hw, np.bool_), np.zeros(size_hw, np.bool_), rng.random(size_hw) < 0.001):
         mask[0, 0] ^= True  # begins with a run of one, for the shortest class of lengths
-        pixels = decoded(label_studio.brush(Rle.of(mask))).reshape(*size_hw, 4)
+        pixels = decoded(brush(Rle.of(mask))).reshape(*size_hw, 4)
         np.testing.assert_array_equal(pixels, np.repeat(mask[..., None], 4, axis=2) * np.uint8(255))
 
 

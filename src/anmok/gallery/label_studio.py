@@ -13,13 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
-from anmok.geometry import Rle
 from anmok.results import Detections, Masks
+from anmok.wire.label_studio import brush
 
 BOX_NAME, MASK_NAME, IMAGE_NAME = "label", "brush", "image"
-_WORD, _RLE_SIZES = 8, (3, 4, 8, 16)  # bits of a value; bits of a run's length by its class
 
 
 def config(labels: tuple[str, ...], *, has_masks: bool) -> str:
@@ -72,29 +70,3 @@ def _brushes(result: Masks) -> list[dict[str, Any]]:
         value = {"format": "rle", "rle": brush(rle), "brushlabels": [label or "object"]}
         rows.append({"type": "brushlabels", "from_name": MASK_NAME, "score": score, "value": value})
     return rows
-
-
-def brush(rle: Rle) -> list[int]:
-    """A mask as Label Studio's bytes: the RGBA pixels (255 where the mask is) row by row, as runs.
-
-    A stream of bits: the number of values (32 bits), the word size less one (5), four sizes of lengths less one
-    (4 each); then runs, each with a bit that says whether it repeats one value or spells its values out, two bits
-    for its class of length, the length less one, and the value. All our runs repeat.
-    """
-    flat = rle.mask().ravel()  # (H * W,), row by row
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    lengths = np.diff(np.concatenate([[0], edges, [flat.size]])) * 4  # RGBA: four equal values per pixel
-    values = (np.arange(lengths.size) % 2 == 1) ^ bool(flat[0])
-    bits = [_bits(flat.size * 4, 32), _bits(_WORD - 1, 5), *(_bits(size - 1, 4) for size in _RLE_SIZES)]
-    for length, value in zip(lengths.tolist(), values.tolist(), strict=True):
-        while length:
-            part = min(length, 1 << _RLE_SIZES[-1])
-            kind = next(i for i, size in enumerate(_RLE_SIZES) if part <= 1 << size)
-            bits += [_bits(1, 1), _bits(kind, 2), _bits(part - 1, _RLE_SIZES[kind]), _bits(255 * value, _WORD)]
-            length -= part
-    stream = np.concatenate(bits)
-    return np.packbits(stream).tolist()
-
-
-def _bits(value: int, size: int) -> NDArray[np.uint8]:
-    return np.asarray([value >> shift & 1 for shift in range(size - 1, -1, -1)], np.uint8)

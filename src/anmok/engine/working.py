@@ -1,0 +1,133 @@
+"""The threads that serve models: each takes a batch from its model's queue, has it answered, and takes the next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from anmok.engine.answering import Caught, answered
+from anmok.engine.books import Books
+from anmok.engine.deadlines import expire
+from anmok.engine.encodings import Encodings
+from anmok.engine.limits import Limits
+from anmok.engine.lines import Line
+from anmok.engine.queueing import Batch
+from anmok.engine.tickets import Answer, Ticket
+from anmok.load import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """What an observer is told of each batch: ``waited`` has the seconds in the queue of each request in it."""
+
+    name: str
+    task: str
+    items: int
+    waited: tuple[float, ...]
+    seconds: float
+    is_retried: bool
+
+
+class Crew:
+    """Starts the workers. A worker ends when its model has been sent away."""
+
+    def __init__(
+        self,
+        books: Books,
+        limits: Limits,
+        clock: Callable[[], float],
+        encodings: Encodings,
+        observe: Callable[[Batched], None] | None,
+    ) -> None:
+        self._books = books
+        self._limits = limits
+        self._clock = clock
+        self._encodings = encodings
+        self._observe = observe
+        self.threads: list[threading.Thread] = []
+
+    def serve(self, line: Line, model: Model) -> None:
+        """Starts the threads of a model that has come. With the lock, for which they wait."""
+        self.threads = [thread for thread in self.threads if thread.is_alive()]
+        for lane in range(self._limits.lanes):
+            name = f"anmok-{line.name}-{lane}"
+            thread = threading.Thread(target=self._work, args=(line, model), name=name, daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
+    def _work(self, line: Line, model: Model) -> None:
+        while self._work_once(line, model):
+            pass
+
+    def _work_once(self, line: Line, model: Model) -> bool:
+        """One batch. Its locals go with it, so that nothing is kept alive while the worker sleeps."""
+        with self._books.lock:
+            batch = self._taken(line, model)
+            if batch is None:
+                return False
+            now = self._clock()
+            late = [part.ticket for part in batch.parts if part.ticket.is_late(now)]
+            late = [ticket for ticket in late if self._books.settle(ticket, "expired")]
+            live = replace(batch, parts=tuple(part for part in batch.parts if not part.ticket.is_settled))
+            line.running += live.size
+            if line.queue.items:
+                line.wake.notify()  # for the other lanes
+            line.used = now
+        expire(late)
+        if live.parts:
+            self._answer(line, model, live, now)
+        return True
+
+    def _taken(self, line: Line, model: Model) -> Batch | None:
+        """Sleeps until there is a batch; None when the model has been sent away. With the lock."""
+        while line.model is model:
+            head = line.queue.head()
+            if head is None:
+                line.wake.wait()
+                continue
+            pace = line.pace(head.ask.task)
+            size = pace.size(self._limits)
+            if line.queue.like(head) < size:
+                now, waiting = self._clock(), line.queue.items
+                wait = line.company.wait(pace, self._limits, head.arrived, waiting, now)
+                if wait > 0:
+                    line.wake.wait(wait)
+                    continue
+            return line.queue.take(head, size)
+        return None
+
+    def _answer(self, line: Line, model: Model, batch: Batch, started: float) -> None:
+        answers, is_retried = answered(model, batch.items, batch.ask, self._encodings)
+        ended = self._clock()
+        with self._books.lock:
+            line.running -= batch.size
+            line.used = ended
+            line.record(batch.ask.task, answers, ended - started, is_retried)
+            done = self._filled(batch, answers)
+            line.company.leave(batch.size, line.queue.items, ended)
+            if line.is_idle:
+                self._books.changed.notify_all()
+        waited = tuple(started - part.ticket.arrived for part in batch.parts)
+        self._tell(Batched(line.name, batch.ask.task, batch.size, waited, ended - started, is_retried))
+        for ticket in done:
+            ticket.answer()
+
+    def _filled(self, batch: Batch, answers: Sequence[Answer]) -> list[Ticket]:
+        """Those of whom this was the last part. With the lock."""
+        done, start = [], 0
+        for part in batch.parts:
+            mine = answers[start : start + len(part.items)]
+            start += len(part.items)
+            if part.ticket.fill(part.start, mine) and self._books.settle(part.ticket, "answered"):
+                done.append(part.ticket)
+        return done
+
+    def _tell(self, batched: Batched) -> None:
+        if self._observe is None:
+            return
+        caught = Caught()
+        with caught:
+            self._observe(batched)
+        if caught.error is not None:
+            caught.told(batched.name, "the observer of batches failed")
