@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TextIO, get_args
+from typing import Literal, TextIO, get_args
 
 import numpy as np
 from PIL import Image as pillow
@@ -95,7 +95,7 @@ class Gallery:
         assert self._lines is not None
         name = self._name(source)
         with cannot_write(self.folder):
-            line = {"image": str(source), **_without_maps(result)}
+            line = {"image": str(source), **result.facts()}
             if self.kept.arrays and type(result) in _DENSE:
                 line["array"] = f"{name}.npy"
             print(json.dumps(line, ensure_ascii=False), file=self._lines, flush=True)
@@ -185,8 +185,3 @@ class Gallery:
         labels = next((result.labels for _, result in self._placed if result.labels), ("object",))
         has_masks = any(isinstance(result, Masks) for _, result in self._placed)
         write_text(self.folder / "label-studio.xml", label_studio.config(labels, has_masks=has_masks))
-
-
-def _without_maps(result: Result) -> dict[str, Any]:
-    """The answer as plain values, but for packed arrays: megabytes each, they have files of their own."""
-    return {key: value for key, value in result.to_dict().items() if not (isinstance(value, dict) and "zlib" in value)}

@@ -20,6 +20,10 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         raise NotImplementedError
 
+    def facts(self) -> dict[str, Any]:
+        """``to_dict`` without arrays of a value per pixel: what fits a line."""
+        return self.to_dict()
+
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 

@@ -67,21 +67,24 @@ class DepthMap(Result):
             return np.full(self.size_hw, 0.5, np.float32)
         return np.asarray(np.clip((near - low) / (high - low), 0, 1), np.float32)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         answer: dict[str, Any] = {
             "size": list(self.size_hw),
             "kind": self.kind,
             "unit": self.unit,
             "nearest": float(self.depth.max() if self.kind == "disparity" else self.depth.min()),
             "farthest": float(self.depth.min() if self.kind == "disparity" else self.depth.max()),
-            "depth": packed(self.depth),
         }
+        if self.intrinsics is not None:
+            answer["intrinsics"] = self.intrinsics.tolist()
+        return answer
+
+    def to_dict(self) -> dict[str, Any]:
+        answer = self.facts() | {"depth": packed(self.depth)}
         if self.confidence is not None:
             answer["confidence"] = packed(self.confidence)
         if self.points is not None:
             answer["points"] = packed(self.points)
-        if self.intrinsics is not None:
-            answer["intrinsics"] = self.intrinsics.tolist()
         return answer
 
 
@@ -107,8 +110,11 @@ class NormalMap(Result):
     def size_hw(self) -> tuple[int, int]:
         return self.normals.shape[0], self.normals.shape[1]
 
+    def facts(self) -> dict[str, Any]:
+        return {"size": list(self.size_hw), "axes": "x right, y up, z near"}
+
     def to_dict(self) -> dict[str, Any]:
-        return {"size": list(self.size_hw), "axes": "x right, y up, z near", "normals": packed(self.normals)}
+        return self.facts() | {"normals": packed(self.normals)}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -160,8 +166,11 @@ class Matte(Result):
     def size_hw(self) -> tuple[int, int]:
         return self.alpha.shape[0], self.alpha.shape[1]
 
+    def facts(self) -> dict[str, Any]:
+        return {"size": list(self.size_hw)}
+
     def to_dict(self) -> dict[str, Any]:
-        return {"size": list(self.size_hw), "alpha": packed(self.alpha)}
+        return self.facts() | {"alpha": packed(self.alpha)}
 
 
 def packed(array: NDArray[np.float32]) -> dict[str, Any]:
