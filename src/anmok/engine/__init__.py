@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from anmok.engine.limits import Limits
 from anmok.engine.lines import EngineStatus, ModelStatus
-from anmok.engine.refusals import Busy, Closing, DoesNotFit, Expired, Loading, ModelFailed, Refused, TooMuch
 from anmok.engine.serving import Engine
 from anmok.engine.working import Batched
+from anmok.errors import Busy, Closing, DoesNotFit, Expired, Loading, ModelFailed, Refused, TooMuch
 
 __all__ = [
     "Batched",

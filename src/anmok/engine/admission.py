@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from anmok.engine.limits import Limits
-from anmok.engine.refusals import Busy, TooMuch
 from anmok.engine.tickets import Ticket
+from anmok.errors import Busy, TooMuch
 
 _SHORTEST, _LONGEST = 0.1, 60.0  # seconds until the next attempt
 

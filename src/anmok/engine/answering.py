@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from anmok import media
 from anmok.engine.encodings import Encodings
-from anmok.engine.refusals import ModelFailed
 from anmok.engine.tickets import Answer
-from anmok.errors import AnmokError
+from anmok.errors import AnmokError, ModelFailed
 from anmok.inputs import Clip, Encoded, Item, Prompted, Text
 from anmok.load import Model
 from anmok.results import Failure

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from anmok.engine.books import Books
-from anmok.engine.refusals import Expired
 from anmok.engine.tickets import Ticket
+from anmok.errors import Expired
 
 
 class Reaper:

@@ -16,10 +16,9 @@ from typing import TypeAlias
 from anmok.engine.answering import Caught
 from anmok.engine.limits import Limits
 from anmok.engine.lines import Line
-from anmok.engine.refusals import Busy, Closing, DoesNotFit, Loading
 from anmok.engine.residency import victims
 from anmok.engine.tickets import Ticket
-from anmok.errors import AnmokError
+from anmok.errors import AnmokError, Busy, Closing, DoesNotFit, Loading
 from anmok.load import Model
 
 Loader: TypeAlias = Callable[[str], Model]

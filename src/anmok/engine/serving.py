@@ -21,10 +21,9 @@ from anmok.engine.encodings import Encodings
 from anmok.engine.keeping import Keeper, Loader, refuse_loads
 from anmok.engine.limits import Limits
 from anmok.engine.lines import EngineStatus, Line
-from anmok.engine.refusals import Closing, Expired, Loading
 from anmok.engine.tickets import Ticket, held, payload
 from anmok.engine.working import Batched, Crew
-from anmok.errors import BadRequest, Unsupported
+from anmok.errors import BadRequest, Closing, Expired, Loading, Unsupported
 from anmok.inputs import Item
 from anmok.load import Adapter, Model, load
 from anmok.results import Failure, Result
