@@ -56,13 +56,14 @@ def _register() -> None:
     from anmok.cli.audit import audit_command
     from anmok.cli.label import label_command
     from anmok.cli.ladder import ladder_command
+    from anmok.cli.serve import serve_command
     from anmok.cli.track import track_command
 
     catalogue = (models_command, info_command, doctor_command, pull_command)
     places = (detect_command, segment_command, track_command, depth_command)
     people = (pose_command, parse_command, normals_command, matte_command)
     measured = (ladder_command, audit_command, label_command)
-    for command in (*catalogue, classify_command, embed_command, *places, *people, *measured):
+    for command in (*catalogue, classify_command, embed_command, *places, *people, *measured, serve_command):
         name = command.__name__.removesuffix("_command")
         example = (command.__doc__ or "").partition("Example:")[2].strip()
         help_text = (command.__doc__ or "").partition("Example:")[0].strip()

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from anmok.engine.limits import Limits
-from anmok.engine.lines import EngineStatus, ModelStatus
+from anmok.engine.lines import EngineStatus, ModelStatus, Named
 from anmok.engine.serving import Engine
 from anmok.engine.working import Batched
 from anmok.errors import Busy, Closing, DoesNotFit, Expired, Loading, ModelFailed, Refused, TooMuch
@@ -25,6 +25,7 @@ __all__ = [
     "Loading",
     "ModelFailed",
     "ModelStatus",
+    "Named",
     "Refused",
     "TooMuch",
 ]

@@ -37,6 +37,20 @@ class Admission:
             after = min(_LONGEST, max(_SHORTEST, backlog()))
             raise Busy(f"the queue is full ({self.items} items waiting); try again in {after:.1f} s", after)
 
+    def check_share(self, name: str, share: float, held: int, more: int) -> None:
+        """Whether a model's own share of the queue has room beside the ``held`` items.
+
+        Raises:
+            TooMuch: one request that is larger than the share.
+            Busy: no room now.
+        """
+        most = max(1, int(share * self._limits.queue_items))
+        if more > most:
+            raise TooMuch(f"{more} items in one request; at most {most} for {name}: send fewer")
+        if held + more > most:
+            self.rejected += 1
+            raise Busy(f"the share of the queue that {name} has is full ({held} items); try again", _SHORTEST * 10)
+
     def enter(self, ticket: Ticket) -> None:
         self.items += ticket.size
         self.nbytes += ticket.nbytes

@@ -26,10 +26,14 @@ class Books:
         self.door = Admission(limits)
         self.open: dict[Ticket, Line] = {}  # accepted and not settled
 
-    def accept(self, line: Line, ticket: Ticket) -> None:
+    def enter(self, line: Line, ticket: Ticket) -> None:
+        """Lets a request in that no worker will take."""
         self.door.enter(ticket)
         self.open[ticket] = line
         line.counts["requests"] += 1
+
+    def accept(self, line: Line, ticket: Ticket) -> None:
+        self.enter(line, ticket)
         line.queue.put(ticket)
         line.wake.notify()
 

@@ -64,6 +64,10 @@ class Keeper:
         """That load at this moment. With the lock."""
         return list(self._threads)
 
+    def now(self) -> float:
+        """By the engine's clock."""
+        return self._clock()
+
     def want(self, line: Line) -> None:
         """Begins to load, unless the model is there or on its way. With the lock.
 

@@ -25,6 +25,15 @@ _LOAD_GUESS = 5.0  # seconds, of a model that was never loaded
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """What stands behind a name: a card's name or an adapter's folder, and the most of the queue's items that may be
+    for it."""
+
+    target: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """One model, at one moment. ``nbytes`` is what it holds, or has set aside while it loads.
 
@@ -81,6 +90,7 @@ class Line:
     target: str  # what ``load`` is called with
     card: Card
     wake: threading.Condition
+    share: float = 1.0  # of the queue's items
     queue: Queue = field(default_factory=Queue)
     company: Company = field(default_factory=Company)
     paces: dict[str, Pace] = field(default_factory=dict)  # by task

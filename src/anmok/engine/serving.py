@@ -20,16 +20,18 @@ from anmok.engine.deadlines import Reaper
 from anmok.engine.encodings import Encodings
 from anmok.engine.keeping import Keeper, Loader, refuse_loads
 from anmok.engine.limits import Limits
-from anmok.engine.lines import EngineStatus, Line
+from anmok.engine.lines import EngineStatus, Line, Named
+from anmok.engine.streaming import OnBroken, Pieces
 from anmok.engine.tickets import Ticket, held, payload
 from anmok.engine.working import Batched, Crew
 from anmok.errors import BadRequest, Closing, Expired, Loading, Unsupported
-from anmok.inputs import Item
+from anmok.inputs import Clip, Item
 from anmok.load import Adapter, Model, load
 from anmok.results import Failure, Result
 from anmok.tasks import Ask
 
 R = TypeVar("R", bound=Result)
+P = TypeVar("P")
 
 _LEVELS = 10  # of priority, up and down
 
@@ -42,7 +44,8 @@ class Engine:
         loader: from a name to a model; ``functools.partial(load, device="cuda")`` for other settings.
         limits: all other bounds.
         clock: seconds that only grow.
-        names: what is served under a name of its own: ``{"best": "./report/best"}``. All cards have theirs.
+        names: what is served under a name of its own: ``{"best": "./report/best"}``, or as ``Named`` with the share
+            of the queue that it may take up. All cards have theirs.
         observe: is told of each batch, in the worker's thread; for metrics.
     """
 
@@ -53,12 +56,13 @@ class Engine:
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
-        names: Mapping[str, str] | None = None,
+        names: Mapping[str, str | Named] | None = None,
         observe: Callable[[Batched], None] | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._clock = clock
-        self._targets = {name: (target, _card_of(target)) for name, target in (names or {}).items()}
+        named = {name: Named(one) if isinstance(one, str) else one for name, one in (names or {}).items()}
+        self._targets = {name: (one, _card_of(one.target)) for name, one in named.items()}
         self._is_closing = False
         self._lines: dict[str, Line] = {}
         self._numbers = count()
@@ -133,6 +137,25 @@ class Engine:
             return future.result()
         finally:
             future.cancel()  # for whoever is interrupted while he waits
+
+    def stream(self, name: str, clip: Clip, ask: Ask[Any, P], *, on_broken: OnBroken | None = None) -> Pieces[P]:
+        """One piece per frame, as ``Model.stream`` gives them, in the caller's thread. Read to the end, or close it.
+
+        Raises:
+            UnknownModel, Unsupported, BadRequest, TooMuch, Busy, Closing: as ``submit``, at once.
+            AnmokError: from the iterator, whatever keeps the model from being loaded, or the clip from being read.
+        """
+        line = self._line(name)
+        _check(line.card, ask, 0)
+        if not isinstance(clip, Clip):
+            raise BadRequest("stream: want a clip: anmok.Clip('clip.mp4')")
+        ticket = self._ticket(name, [clip], ask, 0, None)
+        with self._books.lock:
+            self._check_open()
+            self._check_door(line, ticket)
+            self._books.enter(line, ticket)
+            line.running += 1  # the model stays while somebody reads
+        return Pieces(line, ticket, self._books, self._keeper, on_broken)
 
     def load(self, name: str) -> Future[None]:
         """Begins to load a model; the future is done when it is there, and carries the error where it will not be."""
@@ -236,9 +259,10 @@ class Engine:
         with self._books.lock:
             if name in self._lines:
                 return self._lines[name]
-        target, one = self._targets.get(name) or (name, card(name))
+        named, one = self._targets.get(name) or (Named(name), card(name))
         with self._books.lock:
-            return self._lines.setdefault(name, Line(name, target, one, threading.Condition(self._books.lock)))
+            fresh = Line(name, named.target, one, threading.Condition(self._books.lock), share=named.share)
+            return self._lines.setdefault(name, fresh)
 
     def _ticket(
         self, name: str, items: Sequence[Item], ask: Ask[Any, Any], priority: int, deadline: float | None
@@ -249,6 +273,10 @@ class Engine:
         late = None if deadline is None else now + deadline
         return Ticket(name, kept, ask, rank, now, late, sum(payload(item) for item in kept))
 
+    def _check_door(self, line: Line, ticket: Ticket) -> None:
+        self._books.door.check_share(line.name, line.share, line.queue.items + line.running, ticket.size)
+        self._books.door.check(ticket, lambda: max(one.backlog(self._limits.lanes) for one in self._lines.values()))
+
     def _check_open(self) -> None:
         if self._is_closing:
             raise Closing("the engine is shutting down", 5.0)
@@ -256,7 +284,7 @@ class Engine:
     def _admit(self, line: Line, ticket: Ticket, wait_for_load: bool) -> None:
         """With the lock."""
         self._check_open()
-        self._books.door.check(ticket, lambda: max(one.backlog(self._limits.lanes) for one in self._lines.values()))
+        self._check_door(line, ticket)
         if line.state != "ready":
             self._keeper.want(line)
             if not wait_for_load:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 
 from anmok import errors
-from anmok.errors import AnmokError, BadMedia, BadRequest, LicenceRequired, UnknownModel, Unsupported
+from anmok.errors import (
+    AnmokError,
+    BadMedia,
+    BadRequest,
+    DoesNotFit,
+    Expired,
+    Forbidden,
+    LicenceRequired,
+    UnknownModel,
+    Unsupported,
+)
 
 # Errors that speak of the request. The others may name folders, mirrors or files of this machine.
-_SPEAKING = (BadRequest, BadMedia, UnknownModel, LicenceRequired)
+_SPEAKING = (BadRequest, BadMedia, UnknownModel, LicenceRequired, Forbidden, Expired, DoesNotFit)
 _SENTENCES = {
     errors.MissingDependency: "an optional package that this needs is not installed on the server",
     errors.WeightsUnavailable: "the model's weights cannot be fetched now; try again later",

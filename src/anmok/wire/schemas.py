@@ -55,6 +55,12 @@ def reply_schema(task: str) -> Schema:
     return _object({"model": _TEXT, "answers": _list(answer_schema(task))})
 
 
+def error_schema() -> Schema:
+    """What ``error_to_json`` gives."""
+    content = {"code": _TEXT, "message": _TEXT, "field": _TEXT, "request_id": _TEXT}
+    return _object({"error": _object(content, ["code", "message"])})
+
+
 def _of(hint: Any) -> Schema:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):

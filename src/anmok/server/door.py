@@ -1,0 +1,212 @@
+"""The one door of a server, before any route: who asks, from where, how much, and what became of it.
+
+A body is read here, whole, within a limit for one request and a budget for all that are under way; the routes get
+bytes. Everything that is refused here costs no more than its headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from anmok.errors import AnmokError, BadRequest, Busy, Closing, Forbidden, ModelFailed, Refused, TooMuch
+from anmok.server.callers import Callers
+from anmok.server.refusing import TooSlow, WrongHost, refusal
+from anmok.server.settings import Settings
+
+log: Final = logging.getLogger("anmok.server")
+
+OPEN = frozenset({"/livez", "/readyz", "/health", "/healthz", "/ping", "/v2/health/live", "/v2/health/ready"})
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Counts(Protocol):
+    """Who is told what became of a request."""
+
+    def answered(self, route: str, model: str, status: int, seconds: float) -> None: ...
+
+    def rejected(self, reason: str) -> None: ...
+
+    def entered(self) -> None: ...
+
+    def left(self) -> None: ...
+
+
+class Gone(Exception):
+    """The client left; there is nobody to answer."""
+
+
+class Door:
+    """ASGI middleware around the application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, counts: Counts, is_draining: Callable[[], bool]) -> None:
+        self._app = app
+        self._settings = settings
+        self._counts = counts
+        self._is_draining = is_draining
+        self._callers = Callers(settings.keys)
+        self._hosts = _LOCAL_HOSTS | {host.lower() for host in settings.hosts}
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.origins)
+        self._in_flight = 0  # bytes of bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        visit = _Visit(scope, send)
+        self._counts.entered()
+        try:
+            await self._admitted(visit, receive)
+        except Gone:
+            visit.status = 499  # as nginx notes it; nobody receives it
+        except AnmokError as error:
+            await self._refused(visit, error)
+        finally:
+            self._in_flight -= visit.reserved
+            self._counts.left()
+            self._told(visit)
+
+    async def _admitted(self, visit: _Visit, receive: Receive) -> None:
+        scope, headers, state = visit.scope, visit.headers, visit.state
+        self._check_place(headers)
+        scope["state"] = state
+        if scope["path"] not in OPEN:
+            state["caller"] = self._callers.caller(headers)
+            if self._is_draining():
+                raise Closing("the server is shutting down", 5.0)
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            state["body"] = await self._body(visit, receive)
+        await self._app(scope, receive, visit.send)
+
+    def _check_place(self, headers: dict[bytes, bytes]) -> None:
+        """A page of somebody else's in the user's browser can reach this machine's own addresses: its ``Origin`` gives
+        it away, and its ``Host`` where a name was made to point here.
+
+        Raises:
+            WrongHost: not one of this server's names.
+            Forbidden: a page from another origin.
+        """
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        bare = re.sub(r":\d+$", "", host)
+        if (self._settings.is_loopback or self._settings.hosts) and bare not in self._hosts:
+            raise WrongHost("this server is not called that; --allow-host lets another name in")
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        if origin and origin.partition("://")[2] != host and origin not in self._origins:
+            raise Forbidden("pages of other origins are not let in; --allow-origin does that")
+
+    async def _body(self, visit: _Visit, receive: Receive) -> bytes:
+        """All of it.
+
+        Raises:
+            TooMuch: over the limit.
+            Busy: the bodies under way leave no room now.
+            TooSlow: it takes too long.
+            Gone: the client left.
+        """
+        limit = self._settings.intake.body_bytes
+        told = visit.headers.get(b"content-length", b"")
+        if told.isdigit():
+            self._check_size(int(told[:20]), limit)
+            self._reserve(visit, int(told))
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                return await self._read(visit, receive, limit)
+        except TimeoutError:
+            raise TooSlow(f"the body was not here after {self._settings.body_seconds:g} s") from None
+
+    async def _read(self, visit: _Visit, receive: Receive, limit: int) -> bytes:
+        chunks, size, is_more = [], 0, True
+        while is_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            chunk = message.get("body", b"")
+            is_more = message.get("more_body", False)
+            size += len(chunk)
+            self._check_size(size, limit)
+            if size > visit.reserved:
+                self._reserve(visit, size - visit.reserved)
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _check_size(self, size: int, limit: int) -> None:
+        if size > limit:
+            raise TooMuch(f"the body has {size:,} bytes or more; {limit:,} are the limit")
+
+    def _reserve(self, visit: _Visit, nbytes: int) -> None:
+        if self._in_flight + nbytes > self._settings.flight_bytes:
+            raise Busy("the bodies of other requests fill the memory that is set aside for them", 1.0)
+        self._in_flight += nbytes
+        visit.reserved += nbytes
+
+    async def _refused(self, visit: _Visit, error: AnmokError) -> None:
+        visit.state["error"] = error
+        if visit.status:  # the answer had begun: all that is left is to break it off
+            raise error
+        await refusal(visit.scope["path"], error, visit.request_id)(visit.scope, _nothing, visit.send)
+
+    def _told(self, visit: _Visit) -> None:
+        seconds = time.perf_counter() - visit.started
+        route = getattr(visit.scope.get("route"), "path", "")
+        model = str(visit.state.get("model", ""))
+        self._counts.answered(route, model, visit.status, seconds)
+        error = visit.state.get("error")
+        if isinstance(error, Refused):
+            self._counts.rejected(type(error).__name__.lower())
+        if not log.isEnabledFor(logging.INFO):
+            return
+        caller = visit.state.get("caller")
+        facts = {
+            "request_id": visit.request_id,
+            "method": visit.scope["method"],
+            "route": route,
+            "model": model,
+            "status": visit.status,
+            "ms": round(seconds * 1000, 2),
+            "bytes": visit.reserved,
+            "key": caller.name if caller else "",
+        }
+        log.info("request", extra={"facts": facts})
+
+
+class _Visit:
+    """One request on its way through the door."""
+
+    __slots__ = ("_send", "headers", "request_id", "reserved", "scope", "started", "state", "status")
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.scope = scope
+        self.started = time.perf_counter()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id", b"")
+        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.reserved = 0
+        self.status = 0
+        self.state: dict[str, Any] = {"request_id": self.request_id, "model": "", "caller": None, "body": b""}
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message["headers"], (b"x-request-id", self.request_id.encode())]}
+        await self._send(message)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def broken(error: Exception, request_id: str) -> AnmokError:
+    """What a client is told of an error that is not one of ours; the log has all of it."""
+    if isinstance(error, RecursionError):
+        return BadRequest("the body is nested too deep")
+    log.error("request failed", exc_info=error, extra={"facts": {"request_id": request_id}})
+    return ModelFailed("the server could not answer; its log says why")

@@ -1,0 +1,144 @@
+"""Running a server: sockets, signals, loading before the first answer, and an end that leaves nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from anmok.errors import AnmokError
+from anmok.server.app import Server, build
+from anmok.server.control import control_app
+from anmok.server.desk import Desk
+from anmok.server.settings import Settings
+
+log: Final = logging.getLogger("anmok.server")
+
+_CLOSING_SECONDS = 5.0  # for what is left of the engine after all answers have gone out
+
+
+class _Main(uvicorn.Server):
+    """uvicorn that tells the application about a signal before it closes its sockets."""
+
+    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+        super().__init__(config)
+        self._desk = desk
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._desk.is_draining = True
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # the process ends by itself, with its own exit code
+
+
+class _Side(uvicorn.Server):
+    """A second server in the same loop; the first one has the signals."""
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        return contextlib.nullcontext()
+
+
+def run(settings: Settings, announce: Callable[[str], None] = lambda address: None) -> None:
+    """Serves until SIGTERM or SIGINT; what is under way then is answered first.
+
+    Args:
+        settings: of the server.
+        announce: is told the address once the socket is open, models loaded or not.
+
+    Raises:
+        AnmokError: a model that cannot be loaded at the start, a licence, an address that cannot be had.
+    """
+    server = build(settings)
+    try:
+        with contextlib.ExitStack() as stack:
+            main = stack.enter_context(_listening(settings.host, settings.port))
+            control = (
+                stack.enter_context(_listening("127.0.0.1", settings.control_port)) if settings.control_port else None
+            )
+            announce(f"http://{settings.host}:{main.getsockname()[1]}")
+            with asyncio.Runner(loop_factory=_loop()) as runner:
+                runner.run(_run(server, main, control))
+    finally:
+        server.desk.engine.close(drain=False, seconds=_CLOSING_SECONDS)
+
+
+async def _run(server: Server, listening: socket.socket, control: socket.socket | None) -> None:
+    main = _Main(_config(server.desk.settings, server.app), server.desk)
+    loading = asyncio.create_task(_load_all(server.desk, main))
+    async with asyncio.TaskGroup() as group:
+        side = None
+        if control is not None:
+            app = control_app(server.desk, server.render, lambda: main.handle_exit(signal.SIGTERM, None))
+            side = _Side(_config(server.desk.settings, app))
+            group.create_task(side.serve([control]))
+        await main.serve([listening])
+        if side is not None:
+            side.should_exit = True
+    if not loading.done():
+        loading.cancel()
+    elif (error := loading.exception()) is not None:
+        raise error
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that is bound; port 0 takes a free one.
+
+    Raises:
+        AnmokError: the address is taken, or is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise AnmokError(f"{host}:{port} cannot be had ({error.strerror}); --port chooses another one") from None
+    return listener
+
+
+async def _load_all(desk: Desk, main: uvicorn.Server) -> None:
+    """Brings the models before the server says that it is ready. One that does not come ends the server: half of
+    what was asked for is nothing that anybody should find out by chance."""
+    eager = [one for one in desk.settings.models if one.is_pinned or not desk.settings.is_lazy]
+    try:
+        for one in eager:
+            future = desk.engine.pin(one.name) if one.is_pinned else desk.engine.load(one.name)
+            await asyncio.wrap_future(future)
+            log.info("loaded", extra={"facts": {"model": one.name}})
+    except AnmokError:
+        desk.is_draining = main.should_exit = True
+        raise
+    desk.is_ready = True
+    log.info("ready", extra={"facts": {"models": len(desk.models)}})
+
+
+def _config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        h11_max_incomplete_event_size=64 * 2**10,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+    )
+
+
+def _loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
