@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
@@ -32,6 +33,13 @@ class _Main(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
         super().__init__(config)
         self._desk = desk
+        self.stop = threading.Event()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Every tenth of a second."""
+        if self.stop.is_set():
+            self.handle_exit(signal.SIGTERM, None)
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._desk.is_draining = True
@@ -59,19 +67,28 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
     server = build(settings)
     try:
         with contextlib.ExitStack() as stack:
-            main = stack.enter_context(_listening(settings.host, settings.port))
+            main = stack.enter_context(listening(settings.host, settings.port))
             control = (
-                stack.enter_context(_listening("127.0.0.1", settings.control_port)) if settings.control_port else None
+                stack.enter_context(listening("127.0.0.1", settings.control_port)) if settings.control_port else None
             )
             announce(f"http://{settings.host}:{main.getsockname()[1]}")
             with asyncio.Runner(loop_factory=_loop()) as runner:
-                runner.run(_run(server, main, control))
+                runner.run(serve(server, main, control))
     finally:
         server.desk.engine.close(drain=False, seconds=_CLOSING_SECONDS)
 
 
-async def _run(server: Server, listening: socket.socket, control: socket.socket | None) -> None:
+async def serve(
+    server: Server, listener: socket.socket, control: socket.socket | None = None, stop: threading.Event | None = None
+) -> None:
+    """Serves on bound sockets until a signal, or until ``stop`` is set.
+
+    Raises:
+        AnmokError: a model that cannot be loaded at the start.
+    """
     main = _Main(_config(server.desk.settings, server.app), server.desk)
+    if stop is not None:
+        main.stop = stop
     loading = asyncio.create_task(_load_all(server.desk, main))
     async with asyncio.TaskGroup() as group:
         side = None
@@ -79,7 +96,7 @@ async def _run(server: Server, listening: socket.socket, control: socket.socket 
             app = control_app(server.desk, server.render, lambda: main.handle_exit(signal.SIGTERM, None))
             side = _Side(_config(server.desk.settings, app))
             group.create_task(side.serve([control]))
-        await main.serve([listening])
+        await main.serve([listener])
         if side is not None:
             side.should_exit = True
     if not loading.done():
@@ -88,7 +105,7 @@ async def _run(server: Server, listening: socket.socket, control: socket.socket 
         raise error
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     """A socket that is bound; port 0 takes a free one.
 
     Raises:
