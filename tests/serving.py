@@ -93,7 +93,8 @@ def running(settings: Settings | None = None) -> Iterator[Running]:
         found = Running(main.getsockname()[1], server, control.getsockname()[1] if control else 0)
         deadline = time.monotonic() + 30
         while not server.desk.is_ready:
-            assert time.monotonic() < deadline and thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline, "the server did not start"
+            assert thread.is_alive(), "the server ended at the start"
             time.sleep(0.01)
         yield found
 
