@@ -223,6 +223,10 @@ class Model:
         self.kind = self._looker = cast(Any, None)
         self._setup = dataclasses.replace(self._setup, parts={})
         gc.collect()  # nets with a cache of their own refer to themselves, and would wait for the next large tidying
+        if self._setup.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()  # torch keeps what it freed; the next model's budget counts on it
 
     def __enter__(self) -> Model:
         return self
@@ -256,12 +260,13 @@ class Model:
             )
 
     def _complete(self, ask: Ask[R, Any]) -> Ask[R, Any]:
-        """An adapted model brings its own labels and prompts."""
+        """An adapted model brings its own labels and prompts, one that was trained on a closed set its labels."""
         question: Any = ask  # a Classify is an Ask[Scores, Scores], which no checker can tell from R
         if isinstance(ask, Classify) and ask.labels is None:
-            if self.adapter is None:
+            own: tuple[str, ...] = getattr(self._opened()[0], "vocabulary", ())
+            if self.adapter is None and not own:
                 raise BadRequest(f"{self.card.name} needs labels: --labels cat,dog")
-            question = self.adapter.complete(ask)
+            question = dataclasses.replace(ask, labels=own) if self.adapter is None else self.adapter.complete(ask)
         return cast("Ask[R, Any]", question)
 
     def _tracks(self, clip: Item, ask: Track) -> Tracks:
