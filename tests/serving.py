@@ -102,7 +102,7 @@ def running(settings: Settings | None = None) -> Iterator[Running]:
 def _stopped(server: Server, thread: threading.Thread, stop: threading.Event) -> None:
     stop.set()
     thread.join(30)
-    server.desk.engine.close(drain=False, seconds=5)
+    server.close(seconds=5)
     assert not thread.is_alive()
 
 

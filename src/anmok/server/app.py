@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, FastAPI
@@ -15,12 +14,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from anmok import __version__, addresses
-from anmok.engine import Batched, Engine, Named
 from anmok.errors import AnmokError, BadRequest
-from anmok.load import load
-from anmok.server import health, hugging, labelling, open_ai, open_inference, own
+from anmok.server import docs_page, health, hugging, labelling, open_ai, open_inference, own
 from anmok.server.desk import Desk
 from anmok.server.door import Door, Gone, broken
+from anmok.server.engines import Engines
 from anmok.server.metrics import Metrics
 from anmok.server.refusing import NoSuchRoute, WrongMethod, refusal
 from anmok.server.settings import Settings
@@ -41,6 +39,11 @@ class Server:
     desk: Desk
     render: health.Render
     api: FastAPI
+    engines: Engines
+
+    def close(self, *, seconds: float) -> None:
+        """Ends the engine and its processes; whatever is under way is refused."""
+        self.engines.close(seconds=seconds)
 
 
 def build(settings: Settings) -> Server:
@@ -55,33 +58,33 @@ def build(settings: Settings) -> Server:
     settings.check_open()
     for one in settings.models:
         require_licence(one.card.licence, settings.accept_licences)
-    engine = _engine(settings, lambda batched: metrics.observe(batched))
+    engines = Engines(settings, lambda batched: metrics.observe(batched))
     intake = replace(settings.intake, fetch=addresses.fetch) if settings.allow_urls else settings.intake
-    desk = Desk(settings, engine, intake)
+    desk = Desk(settings, engines.engine, intake)
 
     def render(accept: str) -> tuple[bytes, str]:
-        return metrics.render(engine.status(), accept=accept)
+        return metrics.render(desk.engine.status(), accept=accept)
 
     routers = [*(dialect.routes(desk) for dialect in _DIALECTS), health.routes(desk, render)]
     api = _api(routers)
+    docs_page.add(api, desk)
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     metrics = Metrics(list(desk.models), templates)
     app: ASGIApp = Door(api, settings, metrics, lambda: desk.is_draining)
     if settings.origins:
         app = CORSMiddleware(app, settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"])
-    return Server(app, desk, render, api)
-
-
-def _engine(settings: Settings, observe: Callable[[Batched], None]) -> Engine:
-    loader = functools.partial(
-        load, device=settings.device, dtype=settings.dtype, accept_licences=settings.accept_licences
-    )
-    names = {one.name: Named(one.target, one.share) for one in settings.models}
-    return Engine(settings.memory_bytes, loader, limits=settings.limits, names=names, observe=observe)
+    return Server(app, desk, render, api, engines)
 
 
 def _api(routers: Sequence[APIRouter]) -> FastAPI:
-    api = FastAPI(title="anmok", version=__version__, description=_ABOUT, license_info={"name": "Apache-2.0"})
+    api = FastAPI(
+        title="anmok",
+        version=__version__,
+        description=_ABOUT,
+        license_info={"name": "Apache-2.0"},
+        docs_url=None,  # these load scripts from elsewhere; docs_page has ours
+        redoc_url=None,
+    )
     for router in routers:
         api.include_router(router)
     api.add_exception_handler(AnmokError, _refused)

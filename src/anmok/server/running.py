@@ -75,7 +75,7 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
             with asyncio.Runner(loop_factory=_loop()) as runner:
                 runner.run(serve(server, main, control))
     finally:
-        server.desk.engine.close(drain=False, seconds=_CLOSING_SECONDS)
+        server.close(seconds=_CLOSING_SECONDS)
 
 
 async def serve(

@@ -97,7 +97,8 @@ class Settings:
 
     ``hosts`` and ``origins`` are let in beside the server's own; ``flight_bytes`` is for the bodies of all requests
     under way; a body must be here within ``body_seconds``; after SIGTERM ``drain_seconds`` are left for answers.
-    ``control_port`` 0 means no control routes.
+    ``control_port`` 0 means no control routes. A process of ``workers = "process"`` that holds more than
+    ``worker_bytes`` is ended and started again; 0 sets no bound.
     """
 
     models: tuple[Served, ...] = ()
@@ -111,6 +112,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "float32"
     workers: Literal["thread", "process"] = "thread"
+    worker_bytes: int = 0
     engines: tuple[str, ...] = ()
     accept_licences: tuple[str, ...] = ()
     allow_urls: bool = False
@@ -260,6 +262,7 @@ _FLAT: Mapping[str, tuple[str, Any]] = {
     "memory": ("memory_bytes", _size),
     "device": ("device", _as(str)),
     "dtype": ("dtype", _as(str)),
+    "worker_memory": ("worker_bytes", _size),
     "workers": ("workers", _as(Literal["thread", "process"])),
     "engines": ("engines", _as(tuple[str, ...])),
     "accept_licences": ("accept_licences", _as(tuple[str, ...])),
