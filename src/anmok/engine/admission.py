@@ -44,6 +44,8 @@ class Admission:
             TooMuch: one request that is larger than the share.
             Busy: no room now.
         """
+        if share >= 1:
+            return
         most = max(1, int(share * self._limits.queue_items))
         if more > most:
             raise TooMuch(f"{more} items in one request; at most {most} for {name}: send fewer")

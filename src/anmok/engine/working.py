@@ -15,11 +15,13 @@ from anmok.engine.lines import Line
 from anmok.engine.queueing import Batch
 from anmok.engine.tickets import Answer, Ticket
 from anmok.load import Model
+from anmok.load.states import preparing
 
 
 @dataclass(frozen=True, slots=True)
 class Batched:
-    """What an observer is told of each batch: ``waited`` has the seconds in the queue of each request in it."""
+    """What an observer is told of each batch: ``waited`` has the seconds in the queue of each request in it. Of
+    ``seconds`` so many were ``prepared``, for reading and resizing pictures; 0 where that was in another process."""
 
     name: str
     task: str
@@ -27,6 +29,7 @@ class Batched:
     waited: tuple[float, ...]
     seconds: float
     is_retried: bool
+    prepared: float = 0.0
 
 
 class Crew:
@@ -98,7 +101,9 @@ class Crew:
         return None
 
     def _answer(self, line: Line, model: Model, batch: Batch, started: float) -> None:
+        preparing.seconds = 0.0
         answers, is_retried = answered(model, batch.items, batch.ask, self._encodings)
+        prepared = preparing.seconds
         ended = self._clock()
         with self._books.lock:
             line.running -= batch.size
@@ -109,7 +114,7 @@ class Crew:
             if line.is_idle:
                 self._books.changed.notify_all()
         waited = tuple(started - part.ticket.arrived for part in batch.parts)
-        self._tell(Batched(line.name, batch.ask.task, batch.size, waited, ended - started, is_retried))
+        self._tell(Batched(line.name, batch.ask.task, batch.size, waited, ended - started, is_retried, prepared))
         for ticket in done:
             ticket.answer()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from anmok import __version__, addresses
+from anmok.engine import Batched
 from anmok.errors import AnmokError, BadRequest
 from anmok.server import docs_page, health, hugging, labelling, open_ai, open_inference, own
 from anmok.server.desk import Desk
@@ -22,6 +24,7 @@ from anmok.server.engines import Engines
 from anmok.server.metrics import Metrics
 from anmok.server.refusing import NoSuchRoute, WrongMethod, refusal
 from anmok.server.settings import Settings
+from anmok.server.tracing import Tracing, tracer
 from anmok.weights import require_licence
 
 _DIALECTS = (own, hugging, open_ai, open_inference, labelling)
@@ -40,6 +43,7 @@ class Server:
     render: health.Render
     api: FastAPI
     engines: Engines
+    tracing: Tracing
 
     def close(self, *, seconds: float) -> None:
         """Ends the engine and its processes; whatever is under way is refused."""
@@ -58,7 +62,13 @@ def build(settings: Settings) -> Server:
     settings.check_open()
     for one in settings.models:
         require_licence(one.card.licence, settings.accept_licences)
-    engines = Engines(settings, lambda batched: metrics.observe(batched))
+    tracing = tracer(os.environ)
+
+    def observe(batched: Batched) -> None:
+        metrics.observe(batched)
+        tracing.observe(batched)
+
+    engines = Engines(settings, observe)
     intake = replace(settings.intake, fetch=addresses.fetch) if settings.allow_urls else settings.intake
     desk = Desk(settings, engines.engine, intake)
 
@@ -70,10 +80,10 @@ def build(settings: Settings) -> Server:
     docs_page.add(api, desk)
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     metrics = Metrics(list(desk.models), templates)
-    app: ASGIApp = Door(api, settings, metrics, lambda: desk.is_draining)
+    app: ASGIApp = Door(api, settings, metrics, lambda: desk.is_draining, tracing)
     if settings.origins:
         app = CORSMiddleware(app, settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"])
-    return Server(app, desk, render, api, engines)
+    return Server(app, desk, render, api, engines, tracing)
 
 
 def _api(routers: Sequence[APIRouter]) -> FastAPI:

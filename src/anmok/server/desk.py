@@ -106,6 +106,7 @@ class Desk:
             wait_for_load=how.wait_for_load,
         )
         waiting: asyncio.Future[list[Result | Failure]] = asyncio.wrap_future(future)
+        request.state.trace.watch(future, one.name, call.ask.task)
         leaving = asyncio.ensure_future(_left(request))
         try:
             await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)

@@ -20,6 +20,7 @@ from anmok.errors import AnmokError, BadRequest, Busy, Closing, Forbidden, Model
 from anmok.server.callers import Callers
 from anmok.server.refusing import TooSlow, WrongHost, refusal
 from anmok.server.settings import Settings
+from anmok.server.tracing import RequestTrace, Tracing
 
 log: Final = logging.getLogger("anmok.server")
 
@@ -47,10 +48,13 @@ class Gone(Exception):
 class Door:
     """ASGI middleware around the application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, counts: Counts, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, counts: Counts, is_draining: Callable[[], bool], tracing: Tracing
+    ) -> None:
         self._app = app
         self._settings = settings
         self._counts = counts
+        self._tracing = tracing
         self._is_draining = is_draining
         self._callers = Callers(settings.keys)
         self._hosts = _LOCAL_HOSTS | {host.lower() for host in settings.hosts}
@@ -63,6 +67,7 @@ class Door:
             return
         visit = _Visit(scope, send)
         self._counts.entered()
+        visit.state["trace"] = self._tracing.begin(scope["method"], visit.headers)
         try:
             await self._admitted(visit, receive)
         except Gone:
@@ -159,6 +164,8 @@ class Door:
         model = str(visit.state.get("model", ""))
         self._counts.answered(route, model, visit.status, seconds)
         error = visit.state.get("error")
+        trace: RequestTrace = visit.state["trace"]
+        trace.end(route, visit.status, type(error).__name__.lower() if error else "")
         if isinstance(error, Refused):
             self._counts.rejected(type(error).__name__.lower())
         if not log.isEnabledFor(logging.INFO):
@@ -174,6 +181,8 @@ class Door:
             "bytes": visit.reserved,
             "key": caller.name if caller else "",
         }
+        if trace.trace_id:
+            facts["trace_id"] = trace.trace_id
         log.info("request", extra={"facts": facts})
 
 

@@ -38,6 +38,8 @@ _BYTES = re.compile(r"(?:\\(?:x[0-9a-f]{2}|[rnt])[^\\\n]{0,8}){6,}")  # as ``rep
 _TOKEN = re.compile(r"(?<![\w-])[\w-]{32,}(?![\w-])")
 _USER = re.compile(r"(?<=://)[^\s/@]+@")
 _QUERY = re.compile(r"(?<=[\w/.}])\?[\w.%+\[\]-]+=[^\s\"'<>]*")
+_IDS: Final = frozenset({"request_id", "trace_id"})
+_ID = re.compile(r"[0-9a-f-]{1,36}")  # hexadecimal as a key may be; another form of a caller's own may be a key
 _LAST_WORD = re.compile(r"[\w+/=.~-]*$")
 _PATH = re.compile(r"(?<![\w/:.<>])(?:[A-Za-z]:\\[^\s'\",;]+|(?:/[^\s/'\",;:()]+){2,}/?)")
 
@@ -127,7 +129,8 @@ class _Form(logging.Formatter):
         """What was handed over as ``extra={"facts": {...}}``."""
         given = getattr(record, "facts", None)
         for name, value in (given if isinstance(given, Mapping) else {}).items():
-            if value is None or isinstance(value, bool | int | float):
+            is_id = name in _IDS and _ID.fullmatch(str(value)) is not None
+            if is_id or value is None or isinstance(value, bool | int | float):
                 yield name, value
             else:
                 yield name, redacted(_cut(str(value), _LONGEST_FACT))

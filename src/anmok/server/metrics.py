@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final, Literal, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from anmok import errors
 from anmok.engine import Batched, EngineStatus, ModelStatus
 from anmok.errors import Refused
+from anmok.server.histograms import Histograms
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily
@@ -37,7 +38,7 @@ REASONS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One metric. ``name`` stands on the wire as it is; a histogram's has ``_bucket``, ``_sum`` or ``_count`` after it."""
+    """One metric. ``name`` stands on the wire as it is; a histogram has ``_bucket``, ``_sum``, ``_count`` after it."""
 
     name: str
     kind: Kind
@@ -72,7 +73,13 @@ INFERENCE_TIME: Final = Series(
     "anmok_inference_time_seconds",
     "histogram",
     _WORK,
-    "One batch in the model: decoding, preparing, net and postprocessing together.",
+    "One batch in the model: reading pictures, net and postprocessing together.",
+)
+PREPROCESS_TIME: Final = Series(
+    "anmok_preprocess_time_seconds",
+    "histogram",
+    _WORK,
+    "Of one batch, the time for reading and resizing its pictures; not with workers as processes.",
 )
 BATCH_SIZE: Final = Series("anmok_batch_size", "histogram", _WORK, "Items in one batch.")
 IN_FLIGHT: Final = Series("anmok_requests_in_flight", "gauge", (), "Requests that came and have not ended.")
@@ -102,7 +109,6 @@ RETRIED: Final = Series(
     "anmok_batches_retried_total", "counter", ("model",), "Batches that failed and were answered item by item."
 )
 FAILED: Final = Series("anmok_items_failed_total", "counter", ("model",), "Items that could not be answered.")
-DRAINING: Final = Series("anmok_draining", "gauge", (), "1 while the server takes no more work and ends.")
 GPU_MEMORY: Final = Series(
     "anmok_gpu_memory_bytes",
     "gauge",
@@ -128,10 +134,12 @@ class Metrics:
         self._routes = frozenset(routes)
         self._registry = CollectorRegistry()
         self._requests = Counter(*_described(REQUESTS), registry=self._registry)
-        self._duration = Histogram(*_described(DURATION), registry=self._registry, buckets=SECONDS)
-        self._queue = Histogram(*_described(QUEUE_TIME), registry=self._registry, buckets=SECONDS)
-        self._inference = Histogram(*_described(INFERENCE_TIME), registry=self._registry, buckets=SECONDS)
-        self._batch = Histogram(*_described(BATCH_SIZE), registry=self._registry, buckets=ITEMS)
+        self._duration = Histograms(*_described(DURATION), SECONDS)
+        self._queue = Histograms(*_described(QUEUE_TIME), SECONDS)
+        self._inference = Histograms(*_described(INFERENCE_TIME), SECONDS)
+        self._preprocess = Histograms(*_described(PREPROCESS_TIME), SECONDS)
+        self._batch = Histograms(*_described(BATCH_SIZE), ITEMS)
+        self._histograms = (self._duration, self._queue, self._inference, self._preprocess, self._batch)
         self._flight = Gauge(*_described(IN_FLIGHT), registry=self._registry)
         self._rejected = Counter(*_described(REJECTED), registry=self._registry)
         for kind in Refused.__subclasses__():
@@ -158,7 +166,7 @@ class Metrics:
         """
         route, model = route if route in self._routes else "", self._name(model)
         self._requests.labels(route, model, str(status) if 100 <= status < 600 else "0").inc()
-        self._duration.labels(route, model).observe(seconds)
+        self._duration.observe((route, model), (seconds,))
 
     def rejected(self, reason: str) -> None:
         """A request was refused for now: ``busy``, ``loading``, ``closing`` and other classes of ``anmok.errors``."""
@@ -167,11 +175,11 @@ class Metrics:
     def observe(self, batched: Batched) -> None:
         """One batch was answered; called in the worker's thread."""
         work = self._name(batched.name), batched.task
-        self._batch.labels(*work).observe(batched.items)
-        self._inference.labels(*work).observe(batched.seconds)
-        queue = self._queue.labels(*work)
-        for seconds in batched.waited:
-            queue.observe(seconds)
+        self._batch.observe(work, (batched.items,))
+        self._inference.observe(work, (batched.seconds,))
+        self._queue.observe(work, batched.waited)
+        if batched.prepared:
+            self._preprocess.observe(work, (batched.prepared,))
 
     def render(
         self, status: EngineStatus, *, accept: str = "", upstreams: Mapping[str, bool] | None = None
@@ -189,7 +197,8 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         families = [*self._of_engine(status), *_of_devices(), *_of_upstreams(upstreams or {})]
         families.append(_family(BUILD, [(self._build, 1)]))
-        return encode(_Snapshot(self._registry, families)), content_type
+        written = "".join(one.written() for one in self._histograms)
+        return written.encode() + encode(_Snapshot(self._registry, families)), content_type
 
     def _name(self, model: str) -> str:
         return model if model in self._names else ""
@@ -211,7 +220,6 @@ class Metrics:
         yield of(FAILED, lambda one: one.failed)
         yield _family(LOAD_DURATION, [((name,), one.load_seconds) for name, one in rows if one and one.loads])
         yield _family(MEMORY_BUDGET, [((), status.budget_bytes)])
-        yield _family(DRAINING, [((), status.is_closing)])
 
 
 class _Snapshot:

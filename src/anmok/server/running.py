@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from anmok.errors import AnmokError
+from anmok.server import logs
 from anmok.server.app import Server, build
 from anmok.server.control import control_app
 from anmok.server.desk import Desk
@@ -64,6 +65,7 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
     Raises:
         AnmokError: a model that cannot be loaded at the start, a licence, an address that cannot be had.
     """
+    logs.configure(form=settings.logs)
     server = build(settings)
     try:
         with contextlib.ExitStack() as stack:
@@ -76,6 +78,7 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
                 runner.run(serve(server, main, control))
     finally:
         server.close(seconds=_CLOSING_SECONDS)
+        server.tracing.close()
 
 
 async def serve(

@@ -27,7 +27,7 @@ from anmok.engine import Batched
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"})
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
-_CLOSE_MS: Final = 3000
+_CLOSE_SECONDS: Final = 3.0
 _TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
 
 
@@ -61,10 +61,9 @@ class Spans:
 
     def close(self) -> None:
         """Sends what is left; a collector that does not answer is not waited for longer than three seconds."""
-        self._provider.force_flush(_CLOSE_MS)
         thread = threading.Thread(target=self._provider.shutdown, name="anmok-traces", daemon=True)
         thread.start()
-        thread.join(_CLOSE_MS / 1000)
+        thread.join(_CLOSE_SECONDS)
 
 
 class RequestSpan:

@@ -2,8 +2,7 @@
 
     upstreams = Upstreams([Upstream.parse("vllm://gpu:8000?key_env=VLLM_KEY")])
     await upstreams.start()
-    async with await upstreams.send("chat/completions", body, model="qwen3-vl", request_id="a1") as reply:
-        async for piece in reply: ...
+    response = await upstreams.respond(request.receive, "chat/completions", body, model="qwen3-vl", request_id="a1")
 
 One event loop throughout. See ``docs/engines.md`` for how such an engine is started.
 """
@@ -13,14 +12,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from anmok.errors import Busy, Closing, Refused, UnknownModel
 from anmok.server.proxy import Caps, Condition, EngineFailed, EngineSilent, Reply, Upstream
-from anmok.server.proxy.asking import Asked, Fetch, asked
+from anmok.server.proxy.asking import INLINE, Asked, Fetch, asked
 from anmok.server.proxy.engine import Engine, Unreachable
 
-__all__ = ["Caps", "Condition", "EngineFailed", "EngineSilent", "Reply", "Upstream", "Upstreams"]
+__all__ = ["Caps", "Condition", "EngineFailed", "EngineSilent", "Passing", "Reply", "Upstream", "Upstreams"]
 
-_INLINE = 128 * 2**10  # bytes of a body that is read in the loop itself; a thread costs more than that takes
+
+class Passing(StreamingResponse):
+    """A reply as a response: it is closed when it was sent, and when the client left before or meanwhile."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply, reply.status, reply.headers)
+        self._reply = reply
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._reply.aclose()
 
 
 class Upstreams:
@@ -99,8 +113,28 @@ class Upstreams:
             except Unreachable:
                 tried.append(engine)
 
+    async def respond(
+        self, receive: Receive, route: str, body: bytes, *, model: str, request_id: str
+    ) -> Passing | None:
+        """As ``send``, for a client of ours: ``None`` where it leaves before the answer begins, and the engine stops.
+
+        ``receive`` is the request's own; its body was read, so that only ``http.disconnect`` can come.
+        """
+        sending = asyncio.ensure_future(self.send(route, body, model=model, request_id=request_id))
+        leaving = asyncio.ensure_future(_left(receive))
+        response: Passing | None = None
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not leaving.done():
+                response = Passing(sending.result())
+            return response
+        finally:
+            leaving.cancel()
+            if response is None:
+                await asyncio.shield(asyncio.ensure_future(_dropped(sending)))
+
     async def _read(self, route: str, body: bytes) -> Asked:
-        if len(body) <= _INLINE and self._fetch is None:
+        if len(body) <= INLINE and self._fetch is None:
             return asked(route, body, self._caps)
         return await asyncio.to_thread(asked, route, body, self._caps, self._fetch)
 
@@ -115,3 +149,16 @@ class Upstreams:
         if not free:
             raise Busy(f"the engine of {model[:60]!r} has {self._caps.in_flight} requests in flight, and takes no more")
         return min(free, key=lambda engine: (engine.in_flight, engine.last_asked))
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _dropped(sending: asyncio.Future[Reply]) -> None:
+    """End a request that nobody waits for, also where its answer came at the same moment."""
+    sending.cancel()
+    await asyncio.wait((sending,))
+    if not sending.cancelled() and sending.exception() is None:
+        await sending.result().aclose()
