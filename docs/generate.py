@@ -16,7 +16,7 @@ from typing import Any
 from typer.main import get_command
 
 from anmok import catalogue, media
-from anmok.catalogue import Card
+from anmok.catalogue import Card, local
 from anmok.catalogue.sources import HubSource, PackageSource
 from anmok.cli import app
 from anmok.errors import AnmokError
@@ -44,7 +44,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def models_table(words: Sequence[str]) -> str:
     """One row per card, after the header ``words``: model, does, parameters, reads, weights, licence, checked."""
-    return table(words, [_model_row(one) for one in catalogue.cards()])
+    return table(words, [_model_row(one) for one in catalogue.cards() if one.family != local.FAMILY])
 
 
 def families_table(words: Sequence[str], more: str, many: str) -> str:
@@ -73,8 +73,15 @@ def cli_page() -> str:
         "variable beside it. `anmok --debug COMMAND` shows the traceback of an error; the exit code tells its "
         "[kind](errors.md).\n",
     ]
-    parts += [_command(name, command) for name, command in commands.items()]
+    parts += [_command(name, command) for name, command in _with_subcommands(commands)]
     return "\n".join(parts)
+
+
+def _with_subcommands(commands: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """``card new`` and its like instead of the group ``card``."""
+    for name, command in commands.items():
+        inner: dict[str, Any] = vars(command).get("commands", {})
+        yield from ((f"{name} {below}", one) for below, one in inner.items()) if inner else [(name, command)]
 
 
 def errors_page() -> str:
@@ -149,7 +156,7 @@ def _left_over(wanted: Iterable[Path]) -> set[Path]:
 
 def _families() -> dict[str, list[Card]]:
     found: dict[str, list[Card]] = {}
-    for one in catalogue.cards():
+    for one in (one for one in catalogue.cards() if one.family != local.FAMILY):
         found.setdefault(one.family, []).append(one)
     return found
 
@@ -238,7 +245,7 @@ def _argument(parameter: Any) -> str:
 def _parameter_row(command: str, parameter: Any) -> tuple[str, ...]:
     if _is_argument(parameter):
         return (f"`{_argument(parameter)}`", "", "", parameter.help or "")
-    variable = f"`ANMOK_{command}_{parameter.name}`".upper()
+    variable = f"`ANMOK_{command}_{parameter.name}`".upper().replace(" ", "_")
     default = "required" if parameter.required else _shown(parameter.default)
     return (", ".join(f"`{one}`" for one in parameter.opts), default, variable, parameter.help or "")
 

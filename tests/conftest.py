@@ -68,6 +68,14 @@ def _own_cache(request: pytest.FixtureRequest, session_cache: Path, monkeypatch:
         monkeypatch.setenv("ANMOK_CACHE", str(session_cache))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nor does a test see the models that the developer has cards of."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANMOK_CARDS", str(tmp_path_factory.mktemp("cards")))
+        yield
+
+
 def coloured(colour: str, rng: np.random.Generator, size_hw: tuple[int, int] = (24, 28)) -> NDArray[np.uint8]:
     """Noise around a colour, (H, W, 3): no two alike, and a plain mean tells the class."""
     noise = rng.normal(0, 40, (*size_hw, 3))

@@ -91,12 +91,17 @@ def test_a_stale_page_is_noticed_and_mended(tmp_path: Path, monkeypatch: pytest.
 def test_commands_parse(page: Path) -> None:
     for words in shell_lines(page):
         if words[0] == "anmok":
-            command = commands()[words[1]]
-            command.make_context(words[1], words[2:])  # raises for an unknown option or a value of another type
+            command, rest = commands()[words[1]], words[2:]
+            inner = vars(command).get("commands", {})
+            if rest and rest[0] in inner:  # `anmok card new ...`
+                command, rest = inner[rest[0]], rest[1:]
+            command.make_context(words[1], rest)  # raises for an unknown option or a value of another type
     for words in inline(page):
         if words[0].startswith("-") or words[0].isupper():  # `anmok --debug COMMAND`, `anmok COMMAND --help`
             continue
-        known = {name for parameter in commands()[words[0]].params for name in parameter.opts} | {"--help"}
+        command = commands()[words[0]]
+        command = vars(command).get("commands", {}).get((words[1:] or [""])[0], command)  # `anmok card new ...`
+        known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
         assert {word for word in words[1:] if word.startswith("-")} <= known
 
 

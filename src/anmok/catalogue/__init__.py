@@ -2,18 +2,21 @@
 
 A file has a ``[family]`` table, whose values are the defaults of its rows, and ``[[model]]`` rows. Packages add
 their own files through the entry point group ``anmok.models``: each entry names a module that holds TOML files.
+The user's own cards (``local``) come last, and are looked for anew each time.
 """
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from anmok.catalogue import local
 from anmok.catalogue.sources import (
     LICENCES,
     FolderSource,
@@ -24,11 +27,13 @@ from anmok.catalogue.sources import (
     PackageSource,
     Source,
 )
-from anmok.errors import BadData, UnknownModel
+from anmok.errors import AnmokError, BadData, UnknownModel
 from anmok.geometry import Pixels
 from anmok.tasks import TextRules
 
 __all__ = ["Card", "Verified", "card", "cards"]
+
+log: Final = logging.getLogger("anmok")
 
 GRADES = ("parity", "golden", "tiny", "real")
 
@@ -109,8 +114,37 @@ def card(name: str) -> Card:
     raise UnknownModel(f"no model is called {name!r}; {hint}")
 
 
+def _all() -> Mapping[str, Card]:
+    return _with_own(local.seen())
+
+
+@lru_cache(maxsize=1)
+def _with_own(seen: tuple[local.Seen, ...]) -> Mapping[str, Card]:
+    """The published cards and the user's own. A file that is no card, takes a published name, or stands on a model
+    that is not there, is left out with a warning."""
+    own: dict[str, Card] = {}
+    for path in (one.path for one in seen):
+        try:
+            one = _card(local.row(path), str(path))
+            if one.name in _published():
+                raise BadData(f"{path}: a model called {one.name!r} stands in the catalogue; rename yours")
+            own[one.name] = one
+        except AnmokError as error:
+            log.warning("a card of yours is left out (%s): %s", path.name, error)
+    whole = {**_published(), **{name: one for name, one in own.items() if not one.parts}}
+    for name, one in own.items():
+        missing = [part for part in one.parts.values() if part not in whole]
+        if missing:
+            log.warning(
+                "a card of yours is left out (%s.toml): it stands on %r, and there is no such model", name, missing[0]
+            )
+        elif one.parts:
+            whole[name] = one
+    return whole
+
+
 @cache
-def _all() -> dict[str, Card]:
+def _published() -> dict[str, Card]:
     found: dict[str, Card] = {}
     for file in _files():
         for row in _rows(file):
@@ -146,7 +180,7 @@ def _card(row: dict[str, Any], file: str) -> Card:
         values["pixels"] = Pixels(**_tuples(values["pixels"]))
         values["text"] = TextRules(**_tuples(values.get("text", {})))
         values["verified"] = Verified(**dict.fromkeys(values.get("verified", []), True))
-        values["licence"] = LICENCES[values["licence"]]
+        values["licence"] = {**LICENCES, local.OWN.id: local.OWN}[values["licence"]]
         values["source"] = _source(values["source"])
         return Card(**_tuples(values))
     except (KeyError, TypeError) as error:
@@ -160,6 +194,8 @@ def _source(table: dict[str, Any]) -> Source:
     if "distribution" in values:
         values["files"] = tuple(PackageFile(**one) for one in values.get("files", ()))
         return PackageSource(**values)
+    if "revision" in values:
+        return local.OwnSource(**values)
     return FolderSource(**values) if "path" in values else NoSource()
 
 

@@ -53,9 +53,11 @@ def options(
 
 
 def _register() -> None:
+    from anmok.cli import card
     from anmok.cli.audit import audit_command
     from anmok.cli.label import label_command
     from anmok.cli.ladder import ladder_command
+    from anmok.cli.plan import plan_command
     from anmok.cli.serve import serve_command
     from anmok.cli.track import track_command
 
@@ -63,11 +65,21 @@ def _register() -> None:
     places = (detect_command, segment_command, track_command, depth_command)
     people = (pose_command, parse_command, normals_command, matte_command)
     measured = (ladder_command, audit_command, label_command)
-    for command in (*catalogue, classify_command, embed_command, *places, *people, *measured, serve_command):
+    for command in (
+        *catalogue,
+        classify_command,
+        embed_command,
+        *places,
+        *people,
+        *measured,
+        plan_command,
+        serve_command,
+    ):
         name = command.__name__.removesuffix("_command")
         example = (command.__doc__ or "").partition("Example:")[2].strip()
         help_text = (command.__doc__ or "").partition("Example:")[0].strip()
         app.command(name, help=help_text, epilog=f"Example: {example}")(command)
+    app.add_typer(card.app, name="card")
 
 
 _register()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -113,6 +114,9 @@ def _check(settings: Settings) -> None:
 
 
 def _announce(address: str, settings: Settings) -> None:
+    if settings.logs == "json":
+        logging.getLogger("anmok.server").info("listening", extra={"facts": {"address": address}})
+        return
     names = ", ".join(one.name for one in settings.models[:6])
     more = f" and {len(settings.models) - 6} more" if len(settings.models) > 6 else ""
     note(f"{address} serves {names}{more}; {address}/docs shows the routes; Ctrl-C ends it (process {os.getpid()})")

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from anmok import catalogue
+from anmok.catalogue import local
 from anmok.cli.console import note, out, plain, print_json, progress_bar, warn
 from anmok.cli.looking import AcceptLicence, AsJson, Device, Images, ModelName, expanded
 from anmok.errors import BadRequest
@@ -37,7 +39,7 @@ def classify_command(
     from anmok.load import load
 
     names = tuple(name.strip() for name in labels.split(",") if name.strip())
-    if not names and not head:
+    if not names and not head and not _has_labels(model):
         raise BadRequest("give --labels cat,dog, or --head report/best")
     if names and head:
         raise BadRequest("give --labels or --head, not both: a head has the labels that it was trained on")
@@ -55,6 +57,12 @@ def classify_command(
         _print_scores(rows)
     if is_hopeless:
         raise failures[0].error
+
+
+def _has_labels(model: str) -> bool:
+    """Whether a model answers in labels of its own, as cards of the user's do. Its weights are not looked at."""
+    one = next((one for one in catalogue.cards("classify") if one.name == model), None)
+    return one is not None and one.family == local.FAMILY
 
 
 def _classified(model: Model, paths: list[Path], ask: Classify) -> list[tuple[Path, Scores | Failure]]:

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anmok.catalogue.local import MANIFEST
 from anmok.errors import BadWeights, Unsupported
 from anmok.geometry import View
 from anmok.inputs import Encoded, Text
+from anmok.load.adapter import MANIFEST as TOML
 from anmok.load.adapter import Adapter
 from anmok.pairing import score_row
 from anmok.results import Embedding, Scores
 from anmok.tasks import Classifies, Classify, Embed, Setup
 from anmok.weights.cache import sha256_of
 
-MANIFEST, TOML = "own.json", "anmok.toml"
 BASE = "base"  # the part's role in the card
 
 
@@ -87,8 +88,8 @@ class Adapted:
             rows = head.logits(np.stack([state.features for state in states]))[:, places]  # (B, K)
             return [score_row(row, ask, "softmax") for row in rows]
         if not isinstance(self._base, Classifies):
-            unknown = next((label for label in labels if label not in own), labels[0])
-            raise Unsupported(f"{self._setup.name} was not trained on {unknown!r}; it knows {', '.join(own[:5])}")
+            unknown = ", ".join(label for label in labels if label not in own)
+            raise Unsupported(f"{self._setup.name} was not trained on {unknown}; it knows {', '.join(own[:5])}")
         plain = (
             ask if ask.descriptions is not None else replace(ask, templates=ask.templates or self._adapter.templates)
         )

@@ -12,18 +12,18 @@ from typing import Any, Literal
 
 from anmok import catalogue
 from anmok.catalogue import Card, local
+from anmok.catalogue.local import MANIFEST
 from anmok.catalogue.sources import LICENCES
 from anmok.errors import BadRequest, UnknownModel, WeightsUnavailable
 from anmok.files import write_beside
 from anmok.geometry import Pixels
-from anmok.load.adapted import BASE, MANIFEST, TOML, Adapted
+from anmok.load.adapted import BASE
+from anmok.load.adapter import MANIFEST as TOML
 from anmok.load.adapter import TENSORS, Adapter
 from anmok.nets.onnx_graph import read
 from anmok.nets.onnx_probe import Probed, probe
 from anmok.tasks import check_labels
 from anmok.weights.cache import sha256_of
-
-__all__ = ["Adapted", "Naming", "Reading", "from_folder", "from_onnx", "remove"]
 
 _FORMAT = 1
 _SHOWN = 6  # labels on a card
@@ -105,7 +105,7 @@ def from_onnx(
         naming,
         kind="onnx",
         tasks=["embed", *(["classify"] if names else [])],
-        summary=_summary(f"Your own ONNX graph, {graph.name}", names, found),
+        summary=_summary(f"Your own ONNX graph {graph.name}", names, found),
         scoring=found.scoring,
         params=found.parameters,
         pixels=asdict(pixels),
@@ -133,7 +133,7 @@ def from_folder(folder: Path, naming: Naming) -> Card:
         naming,
         kind="adapter",
         tasks=list(local.TASKS),
-        summary=f"Your own head on {base.name} ({adapter.rung}): {_counted(adapter.labels)}{_terms(adapter)}.",
+        summary=f"Your own head on {base.name} ({adapter.rung}), {_counted(adapter.labels)}{_terms(adapter)}.",
         scoring=base.scoring if adapter.head is None else "softmax",
         languages=list(base.languages),
         params=base.params,
@@ -165,6 +165,7 @@ def remove(name: str) -> None:
 def _filled(name: str, manifest: Mapping[str, Any], files: Mapping[str, Path]) -> str:
     """Writes the folder of a card's weights; returns its path, as it is said in the card."""
     folder = local.weights_folder(name)
+    local.check_free(folder)
     with write_beside(folder, is_folder=True, remedy=f"set {local.VARIABLE} to a folder with room") as beside:
         for file, source in files.items():
             (beside / file).parent.mkdir(parents=True, exist_ok=True)
@@ -180,13 +181,13 @@ def _written(naming: Naming, **fields: Any) -> Card:
 
 
 def _summary(what: str, labels: Sequence[str], found: Probed) -> str:
-    parts = [_counted(labels)] if labels else ["embeds only"]
-    return f"{what}: {'; '.join((*parts, *found.notes))} ({found.width} numbers)."
+    has = f" with {_counted(labels)}" if labels else ", which embeds only"
+    return f"{what}{has}: {'; '.join(found.notes)}; {found.width} features."
 
 
 def _counted(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:_SHOWN]) + (" ..." if len(labels) > _SHOWN else "")
-    return f"{len(labels)} label{'s' if len(labels) != 1 else ''}: {shown}"
+    return f"{len(labels)} label{'s' if len(labels) != 1 else ''} ({shown})"
 
 
 def _terms(adapter: Adapter) -> str:

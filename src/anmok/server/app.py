@@ -25,6 +25,7 @@ from anmok.server.metrics import Metrics
 from anmok.server.refusing import NoSuchRoute, WrongMethod, refusal
 from anmok.server.settings import Settings
 from anmok.server.tracing import Tracing, tracer
+from anmok.server.upstreams import Upstream, Upstreams
 from anmok.weights import require_licence
 
 _DIALECTS = (own, hugging, open_ai, open_inference, labelling)
@@ -70,10 +71,12 @@ def build(settings: Settings) -> Server:
 
     engines = Engines(settings, observe)
     intake = replace(settings.intake, fetch=addresses.fetch) if settings.allow_urls else settings.intake
-    desk = Desk(settings, engines.engine, intake)
+    upstreams = Upstreams([Upstream.parse(address) for address in settings.engines], fetch=intake.fetch)
+    desk = Desk(settings, engines.engine, intake, upstreams)
 
     def render(accept: str) -> tuple[bytes, str]:
-        return metrics.render(desk.engine.status(), accept=accept)
+        elsewhere = {one.label: one.is_up for one in upstreams.status()}
+        return metrics.render(desk.engine.status(), accept=accept, upstreams=elsewhere)
 
     routers = [*(dialect.routes(desk) for dialect in _DIALECTS), health.routes(desk, render)]
     api = _api(routers)

@@ -19,6 +19,7 @@ from anmok.results import Failure, Result
 from anmok.server.callers import Caller
 from anmok.server.door import Gone
 from anmok.server.settings import Served, Settings
+from anmok.server.upstreams import Upstreams
 from anmok.wire import Call, Intake, WrongField
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Desk:
     settings: Settings
     engine: Engine
     intake: Intake
+    upstreams: Upstreams
     models: dict[str, Served] = field(default_factory=dict)
     is_draining: bool = False
     is_ready: bool = False
@@ -75,6 +77,19 @@ class Desk:
             names = ", ".join(one.name for one in found) or f"none that does {task}"
             raise WrongField("model", f"is missing; this server has {names}")
         return self.served(request, found[0].name)
+
+    def elsewhere(self, request: Request, name: str) -> str | None:
+        """The name of a model that another engine runs, where the caller may use it; None where it is none of them."""
+        caller = _caller(request)
+        if name in self.models or name not in self.upstreams.names() or not caller.may_use(name):
+            return None
+        request.state.model = name
+        return name
+
+    def names_elsewhere(self, request: Request) -> list[str]:
+        """Of the models that other engines run, those that this caller may ask."""
+        caller = _caller(request)
+        return [name for name in self.upstreams.names() if name not in self.models and caller.may_use(name)]
 
     async def read(self, request: Request, reader: Callable[[bytes], T]) -> T:
         """The request's body through ``reader``; a long one, or one that may bring addresses, in a thread."""

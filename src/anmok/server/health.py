@@ -35,7 +35,9 @@ def routes(desk: Desk, render: Render) -> APIRouter:
             return JSONResponse({"status": "DOWN", "reason": "shutting down"}, 503)
         if not desk.is_ready:
             return JSONResponse({"status": "DOWN", "reason": "loading"}, 503, {"retry-after": "2"})
-        return JSONResponse({"status": "UP", "model_class": "anmok"})  # Label Studio's words
+        engines = {one.label: "up" if one.is_up else "down" for one in desk.upstreams.status()}
+        facts = {"status": "UP", "model_class": "anmok"}  # Label Studio's words
+        return JSONResponse(facts | ({"engines": engines} if engines else {}))
 
     @router.get("/version", response_class=Response)
     async def version() -> Response:

@@ -93,19 +93,28 @@ async def serve(
     if stop is not None:
         main.stop = stop
     loading = asyncio.create_task(_load_all(server.desk, main))
-    async with asyncio.TaskGroup() as group:
-        side = None
-        if control is not None:
-            app = control_app(server.desk, server.render, lambda: main.handle_exit(signal.SIGTERM, None))
-            side = _Side(_config(server.desk.settings, app))
-            group.create_task(side.serve([control]))
-        await main.serve([listener])
-        if side is not None:
-            side.should_exit = True
+    await server.desk.upstreams.start()
+    try:
+        await _both(server, main, listener, control)
+    finally:
+        await server.desk.upstreams.close()
     if not loading.done():
         loading.cancel()
     elif (error := loading.exception()) is not None:
         raise error
+
+
+async def _both(server: Server, main: _Main, listener: socket.socket, control: socket.socket | None) -> None:
+    """The server, and beside it the control routes where they are wanted."""
+    if control is None:
+        await main.serve([listener])
+        return
+    app = control_app(server.desk, server.render, lambda: main.handle_exit(signal.SIGTERM, None))
+    side = _Side(_config(server.desk.settings, app))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(side.serve([control]))
+        await main.serve([listener])
+        side.should_exit = True
 
 
 def listening(host: str, port: int) -> socket.socket:
