@@ -134,7 +134,8 @@ def test_cmyk_jpeg_becomes_rgb() -> None:
 
 
 def test_ycbcr_becomes_rgb() -> None:
-    image = media.read(encoded(solid("RGB", RED, (16, 16)).convert("YCbCr"), "TIFF"))
+    # Compressed: Pillow 12.3 does not read what it wrote without.
+    image = media.read(encoded(solid("RGB", RED, (16, 16)).convert("YCbCr"), "TIFF", compression="tiff_lzw"))
     assert np.abs(image.astype(int) - RED).max() <= 2
 
 
