@@ -30,10 +30,15 @@ fix: .venv/dev            ## what the linter can mend by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test: setup check         ## the suite, in a few minutes
-	$(BIN)/pytest -n 2 -m 'not slow and not data'
+# The page is tested in a real browser where there is one: Debian's package is called chromium.
+BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+WITHOUT := $(if $(BROWSER),, and not browser)
 
-test-all: setup check     ## with the slow tests and those on real labelled data
+test: setup check         ## the suite, in a few minutes
+	$(if $(BROWSER),,@echo "no chromium here: the tests of the page in a browser are left out (apt-get install chromium)")
+	$(BIN)/pytest -n 2 -m 'not slow and not data$(WITHOUT)'
+
+test-all: setup check     ## with the slow tests, those on real labelled data, and those in a browser
 	$(BIN)/pytest -n 2
 
 demo: .venv/base          ## real photos to a verdict; the photos are for non-commercial use (CC BY-NC-SA 4.0)
