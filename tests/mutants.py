@@ -44,7 +44,7 @@ FAULTS = (
     Fault(
         "EXIF orientation ignored",
         "media.py",
-        "upright = ImageOps.exif_transpose(picture)",
+        "upright = _turned(picture)",
         "upright = picture",
         ("test_media.py",),
     ),

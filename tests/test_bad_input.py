@@ -329,9 +329,9 @@ def test_one_line_an_exit_code_and_nothing_left(
 ) -> None:
     write(here, {**PHOTOS, **files})
     before = contents(here.parent)
-    start = time.perf_counter()
+    start = time.process_time()
     ran = anmok(*typed(line))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert ran.code == kind.exit_code, ran.err
     assert ran.out == ""
     assert len(ran.lines) == 1, ran.err

@@ -12,6 +12,8 @@ animated, multi-page   the first frame
 MPO (stereo JPEG)      the first picture
 floating point         refused: the range of the values is not known
 over 50 Mpx            refused from the header, before decoding (``ANMOK_MAX_PIXELS``)
+too much beside them   refused before Pillow sees it: what it would keep of chunks, segments, tags, strips and
+                       comments is estimated from above, 32 MiB are the limit; 1 MiB of EXIF
 anything else          refused: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, PPM and AVIF are read
 =====================  ====================================================================
 """
@@ -22,9 +24,10 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,7 +36,6 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
-from PIL import ImageOps
 
 from anmok.errors import BadMedia
 
@@ -46,8 +48,18 @@ SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".avif"}
 )
 DEFAULT_MAX_PIXELS = 50_000_000
-_EXIF_CAMERA, _EXIF_TIME, _EXIF_IFD, _EXIF_TIME_ORIGINAL = 0x0110, 0x0132, 0x8769, 0x9003
+_EXIF_CAMERA, _EXIF_TIME, _EXIF_TURN, _EXIF_IFD, _EXIF_TIME_ORIGINAL = 0x0110, 0x0132, 0x0112, 0x8769, 0x9003
 _SIXTEEN_BIT_STEP = 257  # 65535 / 255
+_MAX_ASIDE, _MAX_EXIF = 32 * 2**20, 2**20  # bytes: of Pillow's memory, of the file
+_UPRIGHT = {  # EXIF orientation -> what undoes it
+    2: pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: pillow.Transpose.ROTATE_180,
+    4: pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: pillow.Transpose.TRANSPOSE,
+    6: pillow.Transpose.ROTATE_270,
+    7: pillow.Transpose.TRANSVERSE,
+    8: pillow.Transpose.ROTATE_90,
+}
 # What Pillow's plug-ins raise on damaged files, as found by fuzzing.
 _TRIPS = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
@@ -149,6 +161,7 @@ def _opened(source: Source, name: str) -> pillow.Image:
     data = source if isinstance(source, bytes) else _contents(source, name)
     if not data:
         raise BadMedia(f"{name}: the file is empty")
+    _check_aside(data, name)
     with _damage(name):
         picture = _identified(data)
     if picture is None:
@@ -178,6 +191,94 @@ def _identified(data: bytes) -> pillow.Image | None:
     return None
 
 
+def _check_aside(data: bytes, name: str) -> None:
+    """Pillow keeps a record of each part of a file that is no pixels, and some of those are a hundred times larger."""
+    walk = next((walk for starts, walk in _WALKS if data.startswith(starts)), None)
+    kept = 0
+    with contextlib.suppress(struct.error, IndexError):  # cut short, as Pillow will say
+        for more in walk(data) if walk is not None else ():
+            kept += more
+            if kept > _MAX_ASIDE:
+                raise BadMedia(f"{name}: too many or too large parts beside its pixels; save it without metadata")
+
+
+def _of_png(data: bytes) -> Iterator[int]:
+    """Bytes of memory for each chunk that is no pixels: a text is kept as bytes, as ``str`` and once more."""
+    place, kind = 8, b""
+    while place < len(data) and kind != b"IEND":
+        size, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + size
+        yield 16 if kind in _PNG_PIXELS else 300 + size * (5 if kind in _PNG_TEXTS else 1)
+
+
+def _of_webp(data: bytes) -> Iterator[int]:
+    place, end = 12, 8 + int.from_bytes(data[4:8], "little")
+    while place < min(end, len(data)):
+        kind, size = struct.unpack_from("<4sI", data, place)
+        place += 8 + size + size % 2
+        yield 240 if kind == b"ANMF" else 240 + size
+
+
+def _of_jpeg(data: bytes) -> Iterator[int]:
+    """Segments up to the scan; Pillow makes a tuple of every three bytes of a frame header."""
+    place = 2
+    while (found := _JPEG_MARKER.search(data, place)) is not None and found[1] != b"\xda":
+        place = found.end()
+        size = 0
+        if found[1] not in _JPEG_BARE:
+            (size,) = struct.unpack_from(">H", data, place)
+            place += max(size, 2)
+        yield 160 + size * (40 if found[1] in _JPEG_FRAMES else 1)
+
+
+def _of_gif(data: bytes) -> Iterator[int]:
+    """Blocks up to the first picture. Comments are strung together, each time in a new string: they count for more."""
+    place = 13 + (6 << (data[10] & 7) if data[10] & 0x80 else 0)
+    while (found := _GIF_BLOCK.search(data, place)) is not None and found[0] == b"!":
+        place = found.end() + 1
+        cost = 4096 if data[place - 1] == _GIF_COMMENT else 32
+        yield cost
+        while size := data[place]:
+            place += 1 + size
+            yield cost
+        place += 1
+
+
+def _of_tiff(data: bytes) -> Iterator[int]:
+    """The tags of the first picture. Numbers become Python's, and each strip or tile a record."""
+    order = "<" if data[:1] == b"I" else ">"
+    first, count, entry = ("Q", "Q", "HHQQ") if data[2] == _BIG_TIFF else ("I", "H", "HHII")
+    places = list(struct.unpack_from(order + first, data, struct.calcsize("=" + first)))
+    while places:
+        place = places.pop()
+        with contextlib.suppress(struct.error):  # cut short: the others count all the same
+            (tags,) = struct.unpack_from(order + count, data, place)
+            place += struct.calcsize("=" + count)
+            for _ in range(tags):
+                tag, kind, numbers, value = struct.unpack_from(order + entry, data, place)
+                place += struct.calcsize("=" + entry)
+                is_bytes = kind in _TIFF_BYTES and tag > _TIFF_BASELINE
+                yield 300 + numbers * (1 if is_bytes else 320 if tag in _TIFF_STRIPS else 40)
+                if tag in _TIFF_DEEPER:
+                    places.append(value)
+
+
+_PNG_PIXELS, _PNG_TEXTS = (b"IDAT", b"fdAT", b"fcTL"), (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
+_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xfe])", re.DOTALL)
+_JPEG_BARE = frozenset(bytes([code]) for code in (0x01, *range(0xD0, 0xDA)))  # TEM, RST, SOI, EOI: no length
+_JPEG_FRAMES = frozenset(bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC))
+_GIF_BLOCK, _GIF_COMMENT = re.compile(rb"[!,;]"), 0xFE
+_BIG_TIFF, _TIFF_BASELINE, _TIFF_STRIPS, _TIFF_BYTES = 43, 532, (273, 324), (1, 2, 6, 7)
+_TIFF_DEEPER = (34_665, 34_853, 40_965)  # EXIF, GPS and interoperability have tags of their own
+_WALKS: tuple[tuple[tuple[bytes, ...], Callable[[bytes], Iterator[int]]], ...] = (
+    ((b"\x89PNG\r\n\x1a\n",), _of_png),
+    ((b"RIFF",), _of_webp),
+    ((b"\xff\xd8\xff",), _of_jpeg),
+    ((b"GIF87a", b"GIF89a"), _of_gif),
+    ((b"II", b"MM"), _of_tiff),
+)
+
+
 @contextlib.contextmanager
 def _damage(name: str) -> Iterator[None]:
     """Whatever Pillow's plug-ins trip over in a damaged file becomes ``BadMedia``."""
@@ -203,8 +304,23 @@ def _check_size(picture: pillow.Image, name: str) -> None:
 def _decode(picture: pillow.Image, name: str) -> Image:
     with _damage(name):
         picture.load()
-        upright = ImageOps.exif_transpose(picture)
+        _check_exif(picture, name)
+        upright = _turned(picture)
         return np.ascontiguousarray(np.asarray(_to_rgb(upright, name)))  # (H, W, 3)
+
+
+def _check_exif(picture: pillow.Image, name: str) -> None:
+    """Numbers in EXIF take up to fifty times their bytes once Pillow is asked for one of them."""
+    found = [picture.info.get(key) or "" for key in ("exif", "Raw profile type exif")]
+    if any(len(one) > _MAX_EXIF for one in found if isinstance(one, str | bytes)):
+        raise BadMedia(f"{name}: over {_MAX_EXIF:,} bytes of EXIF; save it without")
+
+
+def _turned(picture: pillow.Image) -> pillow.Image:
+    """As ``ImageOps.exif_transpose`` turns it, which reads and writes all other tags too, and copies what stands."""
+    turn = picture.getexif().get(_EXIF_TURN)
+    way = _UPRIGHT.get(turn) if isinstance(turn, int) else None
+    return picture if way is None else picture.transpose(way)
 
 
 def _to_rgb(picture: pillow.Image, name: str) -> pillow.Image:
@@ -244,10 +360,11 @@ def _from_array(array: NDArray[np.generic]) -> Image:
 
 def _facts(picture: pillow.Image, data: bytes) -> Facts:
     try:
+        _check_exif(picture, "")
         exif = picture.getexif()
         taken = exif.get_ifd(_EXIF_IFD).get(_EXIF_TIME_ORIGINAL) or exif.get(_EXIF_TIME) or ""
         camera = exif.get(_EXIF_CAMERA) or ""
-    except _TRIPS:  # broken EXIF in a sound picture
+    except (*_TRIPS, BadMedia):  # broken EXIF in a sound picture
         taken = camera = ""
     return Facts(
         sha256=hashlib.sha256(data).hexdigest(),

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from anmok.clips.tables import check_tables
 from anmok.errors import BadMedia, MissingDependency
 from anmok.media import describe, max_pixels
 
@@ -133,6 +134,7 @@ class ClipFile:
         from av.error import ArgumentError, FFmpegError
 
         try:
+            check_tables(file, self.name)
             return av.open(
                 _Nameless(file),
                 "r",
