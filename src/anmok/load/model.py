@@ -55,6 +55,8 @@ from anmok.tasks import (
 R = TypeVar("R", bound=Result)
 P = TypeVar("P")
 
+_LARGE = 2**24  # bytes of weights that are worth a tidying
+
 OnBroken = Callable[[int, BadMedia], None]  # frame, reason
 
 
@@ -220,9 +222,13 @@ class Model:
     def close(self) -> None:
         """Lets go of the weights, and of those of the parts; whatever is asked later raises ``BadRequest``. What is
         being answered, and a ``stream`` that has begun, go on to their end."""
+        nbytes = self.kind.nbytes if self.kind is not None else 0
         self.kind = self._looker = cast(Any, None)
         self._setup = dataclasses.replace(self._setup, parts={})
-        gc.collect()  # nets with a cache of their own refer to themselves, and would wait for the next large tidying
+        # Nets with a cache of their own refer to themselves, and would wait for the next large tidying. It takes up to
+        # 0.2 s, in which nobody else is answered.
+        if nbytes > _LARGE:
+            gc.collect()
         if self._setup.device.startswith("cuda"):
             import torch
 
@@ -265,7 +271,7 @@ class Model:
         if isinstance(ask, Classify) and ask.labels is None:
             own: tuple[str, ...] = getattr(self._opened()[0], "vocabulary", ())
             if self.adapter is None and not own:
-                raise BadRequest(f"{self.card.name} needs labels: --labels cat,dog")
+                raise BadRequest(f"{self.card.name} needs labels to choose from, as cat,dog")
             question = dataclasses.replace(ask, labels=own) if self.adapter is None else self.adapter.complete(ask)
         return cast("Ask[R, Any]", question)
 

@@ -71,7 +71,7 @@ class FakePlaces:
 
     def detect(self, states: Sequence[Encoded], ask: Detect) -> list[Detections]:
         if ask.labels is None:
-            raise BadRequest(f"{self._setup.name} needs labels: --labels red,blue")
+            raise BadRequest(f"{self._setup.name} needs labels to look for, as red,blue")
         return [self._detected(state, ask.labels, ask) for state in states]
 
     def segment(self, states: Sequence[Encoded | Prompted], ask: Segment) -> list[Masks]:

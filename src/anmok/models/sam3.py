@@ -124,7 +124,7 @@ class Sam3:
         """Boxes around what the labels name. ``nms`` is off where ``None``: the net finds a thing once, and only
         what two phrases of one label found in the same place is one."""
         if ask.labels is None:
-            raise BadRequest(f"{self._setup.name} needs labels: --labels cat,dog")
+            raise BadRequest(f"{self._setup.name} needs labels to look for, as cat,dog")
         wanted = naming.wanted(ask.labels, ask.phrases, self._setup.languages)
         return [self._detected(state, ask, ask.labels, wanted) for state in states]
 

@@ -158,7 +158,14 @@ class Desk:
 
         def ahead() -> None:
             while len(waiting) < _WINDOW and (batch := list(islice(items, size))):
-                future = self.engine.submit(one.name, batch, call.ask, priority=how.priority, deadline=how.deadline)
+                future = self.engine.submit(
+                    one.name,
+                    batch,
+                    call.ask,
+                    priority=how.priority,
+                    deadline=how.deadline,
+                    wait_for_load=how.wait_for_load,
+                )
                 waiting.append(asyncio.wrap_future(future))
 
         try:

@@ -165,6 +165,7 @@ EXAMPLES: Mapping[str, Example] = {
     "/models/{name}/v1/chat/completions": Example("", {"model": "MODEL", "messages": _MESSAGES}),
     "/v1/embeddings": Example("embed", {"model": "MODEL", "input": ["a red box", "data:image/jpeg;base64,PHOTO"]}),
     "/v1/chat/completions": Example("", {"model": "MODEL", "messages": _MESSAGES}),
+    "/v1/completions": Example("", {"model": "MODEL", "prompt": "A red box is"}),
     "/v1/images/generations": Example("", {"model": "MODEL", "prompt": "a red box"}),
     "/v1/images/edits": Example("", arguments=f"-F model=MODEL -F prompt=blue -F image=@{PHOTO}"),
     "/v1/images/variations": Example("", arguments=f"-F model=MODEL -F image=@{PHOTO}"),

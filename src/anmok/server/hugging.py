@@ -1,7 +1,8 @@
 """Hugging Face's Inference API under ``/models/<name>``, as ``huggingface_hub.InferenceClient`` speaks it.
 
 The client is given the whole address as its model: ``client.object_detection(image, model="http://host/models/m")``.
-What it has no method for has the task in its address: ``/models/<name>/depth-estimation``.
+What it has no method for has the task in its address: ``/models/<name>/depth-estimation``. The header
+``x-anmok-task`` says what was answered, ``x-anmok-ignored`` which keys of the request changed nothing.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from anmok.server import openapi
 from anmok.server.desk import Desk, raised
-from anmok.server.own import written
+from anmok.server.open_ai import passed
+from anmok.server.own import ignored, written
 from anmok.server.refusing import JSON
-from anmok.wire import NotYet, huggingface, openai
-
-_IMAGE = "image-to-image"
-_PROMPT = "text-to-image"
+from anmok.wire import huggingface, openai
 
 
 def routes(desk: Desk) -> APIRouter:
     """Asked by the model's address alone, or with a task behind it or before it."""
-    router = APIRouter(tags=["Hugging Face"])
+    router = APIRouter(tags=["Hugging Face"], responses=openapi.refused(_ERROR))
 
     @router.post("/models/{name}", openapi_extra=_BODY, response_class=Response)
     async def ask(request: Request, name: str) -> Response:
@@ -40,27 +40,38 @@ def routes(desk: Desk) -> APIRouter:
         """The same, with the address that the hub has for it."""
         return await _answered(desk, request, name, task)
 
-    @router.post("/models/{name}/v1/chat/completions", response_class=Response)
+    @router.post("/models/{name}/v1/chat/completions", openapi_extra=_CHAT, response_class=Response)
     async def chat(request: Request, name: str) -> Response:
         """Chat with a model by its address, whatever the body calls it."""
+        response = await passed(desk, request, "chat/completions", name)
+        if response is not None:
+            return response
         desk.served(request, name)
         raise openai.not_yet("chat/completions")
+
+    _add_facts(router, desk)
+    return router
+
+
+def _add_facts(router: APIRouter, desk: Desk) -> None:
+    """What asks no model."""
 
     @router.get("/models/{name}/health", response_class=Response)
     async def health(request: Request, name: str) -> Response:
         """For ``InferenceClient.health_check``."""
-        desk.served(request, name)
+        if desk.elsewhere(request, name) is None:
+            desk.served(request, name)
         return JSONResponse({"status": "ok"})
 
     @router.get("/models/{name}/info", response_class=Response)
     @router.get("/models/{name}", response_class=Response)
     async def info(request: Request, name: str) -> Response:
         """What the model is, for ``InferenceClient.get_endpoint_info``."""
+        if desk.elsewhere(request, name) is not None:
+            return JSONResponse({"model_id": name, "model_sha": None, "tasks": ["chat"]})
         card = desk.served(request, name).card
         facts = {"model_id": name, "model_sha": card.revision or None, "model_dtype": desk.settings.dtype}
         return JSONResponse(facts | {"tasks": list(card.tasks), "licence": card.licence.id, "summary": card.summary})
-
-    return router
 
 
 async def _answered(desk: Desk, request: Request, name: str, task: str | None) -> Response:
@@ -71,27 +82,24 @@ async def _answered(desk: Desk, request: Request, name: str, task: str | None) -
     call = huggingface.call(task, opened, desk.intake)
     results = raised(await desk.answers(request, one, call))
     body = await desk.write(call, lambda: written(huggingface.answer(task, results, opened)))
-    ignored = {"x-anmok-ignored": ", ".join(_shown(key) for key in call.ignored)} if call.ignored else {}
-    return Response(body, media_type=JSON, headers=ignored)
+    return Response(body, media_type=JSON, headers={"x-anmok-task": task} | ignored(call))
 
 
 def _task(tasks: tuple[str, ...], opened: huggingface.Request, accept: str) -> str:
-    """What the address does not say.
-
-    Raises:
-        NotYet: a picture is wanted, or a question is asked.
-    """
-    if accept.startswith("image/"):  # the client wants a picture back
-        asked = _IMAGE if "prompt" in opened.parameters else _PROMPT
-        raise NotYet(asked, "image editor" if asked == _IMAGE else "image generator")
-    return huggingface.pipeline(tasks, opened)
+    """What the address does not say; a client that wants a picture back asks for it with ``Accept``."""
+    return huggingface.drawn(opened) if accept.startswith("image/") else huggingface.pipeline(tasks, opened)
 
 
-def _shown(key: str) -> str:
-    """A caller's key as it may stand in a header."""
-    return "".join(c for c in key[:40] if (c.isascii() and c.isalnum()) or c in "_-")
-
-
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "error": {"anyOf": [{"type": "string"}, {"type": "object"}]},  # an object where the route is OpenAI's
+        "error_type": {"type": "string"},
+        "estimated_time": {"type": "number"},
+    },
+    "required": ["error"],
+}
+_CHAT: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON: {"schema": {"type": "object"}}}}}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"inputs": {}, "parameters": {"type": "object"}},

@@ -9,48 +9,95 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from anmok.server import openapi
 from anmok.server.bodies import is_multipart, parts_of
 from anmok.server.desk import Desk
-from anmok.server.own import written
+from anmok.server.door import Gone
+from anmok.server.own import ignored, written
 from anmok.server.refusing import JSON
 from anmok.wire import fields, openai
 
 _OWNER = "anmok"
+_PASSED = ("chat/completions", "completions")
 
 
 def routes(desk: Desk) -> APIRouter:
     """The routes that OpenAI's clients call."""
-    router = APIRouter(tags=["OpenAI"], prefix="/v1")
+    router = APIRouter(tags=["OpenAI"], prefix="/v1", responses=openapi.refused(_ERROR))
     started = int(time.time())
 
     @router.get("/models", response_class=Response)
     async def models(request: Request) -> Response:
-        """The models that this key may use."""
-        return JSONResponse(openai.models([(one.name, started) for one in desk.visible(request)], _OWNER))
+        """The models that this key may use, those of other engines among them."""
+        names = [*(one.name for one in desk.visible(request)), *desk.names_elsewhere(request)]
+        return JSONResponse(openai.models([(name, started) for name in names], _OWNER))
 
     @router.get("/models/{name}", response_class=Response)
     async def model(request: Request, name: str) -> Response:
         """One of them."""
-        return JSONResponse(openai.model(desk.served(request, name).name, started, _OWNER))
+        known = desk.elsewhere(request, name) or desk.served(request, name).name
+        return JSONResponse(openai.model(known, started, _OWNER))
 
     @router.post("/embeddings", openapi_extra=_json(_EMBEDDINGS), response_class=Response)
     async def embeddings(request: Request) -> Response:
         """Vectors of texts or pictures: ``data:`` addresses, ``{"image": ...}``, or messages with one part."""
+        response = await passed(desk, request, "embeddings")
+        if response is not None:
+            return response
         call = await desk.read(request, lambda body: openai.embedding_call(_parsed(desk, body), desk.intake))
         one = desk.served(request, call.model)
         results = await desk.answers(request, one, call)
         body = await desk.write(call, lambda: written(openai.embeddings(results, call)))
-        return Response(body, media_type=JSON)
+        return Response(body, media_type=JSON, headers=ignored(call))
 
-    for route in ("chat/completions", "images/generations", "images/edits", "images/variations"):
-        router.add_api_route(f"/{route}", _later(desk, route), methods=["POST"], response_class=Response, summary=route)
+    for route in _LATER:
+        router.add_api_route(
+            f"/{route}",
+            _later(desk, route),
+            methods=["POST"],
+            response_class=Response,
+            summary=route,
+            openapi_extra=_LATER[route],
+        )
     return router
 
 
+async def passed(desk: Desk, request: Request, route: str, name: str = "") -> Response | None:
+    """The answer of another engine, as it comes; None where none of them has the model.
+
+    Args:
+        desk: of the server.
+        request: whose body goes on as it is, if all in it may.
+        route: ``chat/completions``, ``completions`` or ``embeddings``.
+        name: of the model; where it is empty, the body's.
+
+    Raises:
+        AnmokError: as ``Upstreams.send``.
+        Gone: the client left before the answer began.
+    """
+    if not desk.upstreams.names():
+        return None
+    name = name or await desk.read(request, lambda body: _named(desk, request, body))
+    model = desk.elsewhere(request, name)
+    if model is None:
+        return None
+    state = request.scope["state"]
+    response = await desk.upstreams.respond(
+        request.receive, route, state["body"], model=model, request_id=state["request_id"]
+    )
+    if response is None:
+        raise Gone
+    return response
+
+
 def _later(desk: Desk, route: str) -> Any:
-    """A route whose models come later: the body is read as it will be, and the answer names what is missing."""
+    """A route whose models are those of other engines, or come later: the body is read as it will be, and the answer
+    names what is missing."""
 
     async def later(request: Request) -> Response:
+        response = await passed(desk, request, route) if route in _PASSED else None
+        if response is not None:
+            return response
         name = await desk.read(request, lambda body: _named(desk, request, body))
         if name:
             desk.served(request, name)
@@ -78,6 +125,30 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
 
 
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+            "required": ["message", "type", "param", "code"],
+        }
+    },
+    "required": ["error"],
+}
+_FORM: dict[str, Any] = {"schema": {"type": "object", "additionalProperties": True}}
+_LATER: dict[str, dict[str, Any]] = {
+    "chat/completions": {"requestBody": {"required": True, "content": {JSON: _FORM}}},
+    "completions": {"requestBody": {"required": True, "content": {JSON: _FORM}}},
+    "images/generations": {"requestBody": {"required": True, "content": {JSON: _FORM}}},
+    "images/edits": {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM, JSON: _FORM}}},
+    "images/variations": {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM}}},
+}
 _EMBEDDINGS: dict[str, Any] = {
     "type": "object",
     "properties": {

@@ -9,7 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from anmok import __version__
+from anmok.server import openapi
 from anmok.server.desk import Desk
+from anmok.server.own import ignored
 from anmok.server.refusing import JSON
 from anmok.wire import inference_protocol as protocol
 
@@ -18,7 +20,7 @@ _LENGTH = "inference-header-content-length"
 
 def routes(desk: Desk) -> APIRouter:
     """Health, metadata and inference. A version in an address is read and means nothing: each name has one."""
-    router = APIRouter(tags=["Open Inference Protocol"], prefix="/v2")
+    router = APIRouter(tags=["Open Inference Protocol"], prefix="/v2", responses=openapi.refused(_ERROR))
 
     @router.get("", response_class=Response)
     async def server() -> Response:
@@ -36,21 +38,9 @@ def routes(desk: Desk) -> APIRouter:
         is_ready = desk.is_ready and not desk.is_draining
         return JSONResponse(protocol.ready(is_ready=is_ready), 200 if is_ready else 503)
 
-    @router.get("/models/{name}/versions/{version}", response_class=Response)
-    @router.get("/models/{name}", response_class=Response)
-    async def metadata(request: Request, name: str) -> Response:
-        """A model's tensors."""
-        return JSONResponse(protocol.model_metadata(name, desk.served(request, name).card.tasks))
+    _add_metadata(router, desk)
 
-    @router.get("/models/{name}/versions/{version}/ready", response_class=Response)
-    @router.get("/models/{name}/ready", response_class=Response)
-    async def model_ready(request: Request, name: str) -> Response:
-        """Whether a model is in memory. Asking loads nothing."""
-        desk.served(request, name)
-        is_ready = any(one.name == name and one.state == "ready" for one in desk.engine.status().models)
-        return JSONResponse(protocol.ready(is_ready=is_ready, model=name), 200 if is_ready else 503)
-
-    @router.post("/models/{name}/versions/{version}/infer", openapi_extra=_BODY, response_class=Response)
+    @router.post("/models/{name}/versions/{version}/infer", openapi_extra=_BODY | _VERSION, response_class=Response)
     @router.post("/models/{name}/infer", openapi_extra=_BODY, response_class=Response)
     async def infer(request: Request, name: str) -> Response:
         """Tensors in, tensors out: as JSON, or as bytes behind it."""
@@ -61,12 +51,33 @@ def routes(desk: Desk) -> APIRouter:
         results = await desk.answers(request, one, call)
         body, head = await desk.write(call, lambda: protocol.answer(opened, name, call.ask.task, results))
         if head is None:
-            return Response(body, media_type=JSON)
-        return Response(body, media_type="application/octet-stream", headers={_LENGTH: str(head)})
+            return Response(body, media_type=JSON, headers=ignored(call))
+        headers = {_LENGTH: str(head)} | ignored(call)
+        return Response(body, media_type="application/octet-stream", headers=headers)
 
     return router
 
 
+def _add_metadata(router: APIRouter, desk: Desk) -> None:
+    """What is asked of a model before anything is inferred."""
+
+    @router.get("/models/{name}/versions/{version}", openapi_extra=_VERSION, response_class=Response)
+    @router.get("/models/{name}", response_class=Response)
+    async def metadata(request: Request, name: str) -> Response:
+        """A model's tensors."""
+        return JSONResponse(protocol.model_metadata(name, desk.served(request, name).card.tasks))
+
+    @router.get("/models/{name}/versions/{version}/ready", openapi_extra=_VERSION, response_class=Response)
+    @router.get("/models/{name}/ready", response_class=Response)
+    async def model_ready(request: Request, name: str) -> Response:
+        """Whether a model is in memory. Asking loads nothing."""
+        desk.served(request, name)
+        is_ready = any(one.name == name and one.state == "ready" for one in desk.engine.status().models)
+        return JSONResponse(protocol.ready(is_ready=is_ready, model=name), 200 if is_ready else 503)
+
+
+_VERSION = openapi.path_version()
+_ERROR: dict[str, Any] = {"type": "object", "properties": {"error": {"type": "string"}}}
 _TENSOR: dict[str, Any] = {
     "type": "object",
     "properties": {

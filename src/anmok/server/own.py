@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
@@ -12,9 +13,10 @@ from starlette.responses import Response, StreamingResponse
 
 from anmok.errors import AnmokError
 from anmok.results import Failure, Result
+from anmok.server import openapi
 from anmok.server.bodies import is_multipart, parts_of
 from anmok.server.desk import Desk
-from anmok.server.door import broken
+from anmok.server.door import Gone, broken
 from anmok.server.refusing import JSON, WrongType
 from anmok.wire import ASKS, Call, answers_to_json, call_from_json, call_from_parts, error_to_json, result_to_json
 from anmok.wire.fields import parsed
@@ -25,7 +27,7 @@ LINES: Final = "application/x-ndjson"
 
 def routes(desk: Desk) -> APIRouter:
     """One route per task."""
-    router = APIRouter(tags=["anmok"])
+    router = APIRouter(tags=["anmok"], responses=openapi.refused(error_schema()))
     for task in ASKS:
         router.add_api_route(
             f"/run/{task}",
@@ -35,7 +37,6 @@ def routes(desk: Desk) -> APIRouter:
             summary=f"{task}: asks and answers as in Python",
             openapi_extra=_described(task),
             response_class=Response,
-            responses={},
         )
     return router
 
@@ -58,6 +59,12 @@ def written(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
 
 
+def ignored(call: Call) -> dict[str, str]:
+    """A header with the keys of a request that its dialect has and that change nothing here."""
+    names = ("".join(c for c in key[:40] if (c.isascii() and c.isalnum()) or c in "_-") for key in call.ignored)
+    return {"x-anmok-ignored": ", ".join(names)} if call.ignored else {}
+
+
 def _call(desk: Desk, task: str, request: Request, body: bytes) -> Call:
     kind = request.headers.get("content-type", JSON)
     if is_multipart(kind):
@@ -71,7 +78,7 @@ async def _lines(desk: Desk, request: Request, answers: AsyncIterator[Result | F
     """One answer per line. The first is waited for, so that what cannot be answered at all has its status; what goes
     wrong later is the last line."""
     request_id = request.scope["state"]["request_id"]
-    first = await anext(answers, None)
+    first = await _first(request, answers)
 
     async def lines() -> AsyncIterator[bytes]:
         if first is not None:
@@ -87,15 +94,41 @@ async def _lines(desk: Desk, request: Request, answers: AsyncIterator[Result | F
     return StreamingResponse(lines(), media_type=LINES)
 
 
+async def _first(request: Request, answers: AsyncIterator[Result | Failure]) -> Result | Failure | None:
+    """The first answer, or None where there is none.
+
+    Raises:
+        AnmokError: what keeps it from being given.
+        Gone: the client left before.
+    """
+
+    async def answer() -> Result | Failure | None:
+        return await anext(answers, None)
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    waiting, leaving = asyncio.create_task(answer()), asyncio.create_task(left())
+    try:
+        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise Gone
+        return waiting.result()
+    finally:
+        leaving.cancel()
+        waiting.cancel()
+
+
 def _described(task: str) -> dict[str, Any]:
     """What OpenAPI says of a route."""
-    reply = {"description": "One answer per item, in their order", "content": {JSON: {"schema": reply_schema(task)}}}
+    content = {JSON: {"schema": reply_schema(task)}, LINES: {"schema": {"type": "string"}}}
+    reply = {"description": "One answer per item, in their order", "content": content}
     parts = {"type": "object", "properties": {"request": {"type": "string"}}, "additionalProperties": True}
-    errors = {JSON: {"schema": error_schema()}}
     return {
         "requestBody": {
             "required": True,
             "content": {JSON: {"schema": call_schema(task)}, "multipart/form-data": {"schema": parts}},
         },
-        "responses": {"200": reply, "4XX": {"description": "Refused", "content": errors}},
+        "responses": {"200": reply},
     }

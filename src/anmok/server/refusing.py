@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from anmok.errors import AnmokError, BadRequest, Loading, Unauthorized, UnknownModel
-from anmok.wire import NotYet, error_to_json, huggingface, inference_protocol, openai
+from anmok.errors import AnmokError, BadRequest, Loading, Unauthorized, UnknownModel, Unsupported
+from anmok.wire import error_to_json, huggingface, inference_protocol, openai
 
 JSON: Final = "application/json"
+_SOON: Final = 5.0  # seconds; after as many an engine tries again what could not be loaded
 
 
 class NoSuchRoute(UnknownModel):
@@ -52,13 +53,15 @@ def refusal(path: str, error: AnmokError, request_id: str) -> Response:
 def headers_of(error: AnmokError) -> dict[str, str]:
     """What goes with an error beside its body."""
     found: dict[str, str] = {}
-    after = getattr(error, "retry_after", None)
+    after = getattr(error, "retry_after", _SOON if error.status == 503 else None)
     if after is not None:
         found["retry-after"] = str(max(1, math.ceil(after)))  # whole seconds, as HTTP has it
     if isinstance(error, Unauthorized):
         found["www-authenticate"] = "Bearer"
-    if isinstance(error, NotYet):
+    if isinstance(error, Unsupported):
         found["x-should-retry"] = "false"  # openai's client tries all of 500 and above again
+    if isinstance(error, TooSlow):
+        found["connection"] = "close"  # whatever else of the body comes is not waited for
     return found
 
 

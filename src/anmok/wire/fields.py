@@ -11,13 +11,14 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from anmok.errors import AnmokError, BadRequest
+from anmok.errors import AnmokError, BadRequest, TooMuch
 from anmok.geometry import Rle
 from anmok.media import max_pixels
 from anmok.wire.refusals import WrongField
 
 _LONGEST = 40  # letters of a caller's key that a message repeats
 _RUNS = 250_000  # letters or numbers of one mask; a person in a picture of 12 Mpx takes a few thousand
+_VALUES = 2_000_000  # values of one body: [], in three bytes of it takes sixty bytes of memory
 _EXACT = 2**53  # whole numbers up to here are the same in every JSON reader
 _KINDS = {
     bool: "true or false",
@@ -36,9 +37,12 @@ def parsed(body: bytes, *, limit: int) -> Any:
 
     Raises:
         BadRequest: larger than that, no JSON, NaN or Infinity, nested too deep, or half a surrogate pair.
+        TooMuch: of more values than a request has; pictures are one each.
     """
     if len(body) > limit:
         raise BadRequest(f"the body has {len(body):,} bytes; {limit:,} are the limit")
+    if len(body) > _VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _VALUES:
+        raise TooMuch(f"the body has more than {_VALUES:,} values; send pictures as files, tensors as bytes")
     try:
         value = json.loads(body, parse_constant=_no_constant)
         if b"\\ud" in body.lower():

@@ -3,6 +3,11 @@
 A request is the raw bytes of a picture (then often without a Content-Type) or JSON with ``inputs`` and
 ``parameters``, which for feature extraction stand beside ``inputs``. Keys that mean nothing here are let pass, as
 the API does, but named in ``Call.ignored``, so that a server can say so in a header. Pictures are base64.
+
+The API has one address per model and no word for the task in it: a model answers with its own task, unless the body
+gives another one away. ``image_to_text`` and ``image_classification`` send the very same bytes, so a model's bare
+address never means the former; with the task behind the address (``/models/m/image-to-text``) nothing is guessed.
+What the API has no form for (tracks, joints) is answered in our own JSON.
 Source: the specifications in huggingface.js (packages/tasks) and requests recorded from huggingface_hub 2.4.
 """
 
@@ -17,12 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from anmok.errors import AnmokError, BadRequest
-from anmok.inputs import Item, Text
-from anmok.results import DepthMap, Detections, Embedding, Failure, Masks, Result, Scores
-from anmok.tasks import Ask, Classify, Depth, Detect, Embed, Segment
+from anmok.inputs import Clip, Item, Prompted, Text
+from anmok.results import DepthMap, Detections, Embedding, Failure, Keypoints, Masks, Result, Scores, Tracks
+from anmok.tasks import Ask, Classify, Depth, Detect, Embed, Pose, Segment, Track
 from anmok.wire import fields, refusals
-from anmok.wire.intake import Intake, picture, png, sized
-from anmok.wire.own import Call
+from anmok.wire.answers import result_to_json
+from anmok.wire.intake import Intake, binary, picture, png, sized
+from anmok.wire.own import CUT, POINTED, Call, given_of
 from anmok.wire.refusals import NotYet, WrongField
 
 _TOP = 5  # labels that image classification shows where nothing is said, as transformers' pipeline does
@@ -35,6 +41,8 @@ _LATER = {
     "text-generation": "language model",
     "conversational": "language model",
 }
+_SEGMENTS = ("mask_threshold", "overlap_mask_area_threshold", "subtask")  # only image segmentation has these
+_PICTURES = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "data:image/")  # how PNG, JPEG, GIF and WebP begin in base64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ def opened(body: bytes, content_type: str, intake: Intake) -> Request:
     kind = content_type.partition(";")[0].strip().lower()
     is_json = kind == "application/json" or (not kind.startswith("image/") and body[:64].lstrip()[:1] == b"{")
     if not is_json:
-        return Request(sized(body, "body", intake.image_bytes))
+        return Request(sized(body, "body", max(intake.image_bytes, intake.clip_bytes)))
     content = fields.an_object(fields.parsed(body, limit=intake.body_bytes), "body")
     inputs = content.get("inputs", content.get("image"))
     if inputs is None:
@@ -72,14 +80,21 @@ def pipeline(tasks: Collection[str], request: Request) -> str:
     Raises:
         Unsupported: the API has no name for anything that the model does.
     """
+    if "question" in request.rest or (isinstance(request.inputs, dict) and "question" in request.inputs):
+        return "visual-question-answering"
+    if "stream" in request.rest:
+        return "text-generation"
     is_named = "candidate_labels" in request.parameters
     names = {
         "classify": "zero-shot-image-classification" if is_named else "image-classification",
         "detect": "zero-shot-object-detection" if is_named else "object-detection",
         "segment": "image-segmentation",
         "depth": "depth-estimation",
+        "pose": "keypoint-detection",
         "embed": "feature-extraction",
     }
+    if "segment" in tasks and any(key in request.parameters for key in _SEGMENTS):
+        return "image-segmentation"
     if "embed" in tasks and (isinstance(request.inputs, list) or "normalize" in request.rest):
         return "feature-extraction"
     if "embed" in tasks and isinstance(request.inputs, str) and not request.parameters:
@@ -88,6 +103,13 @@ def pipeline(tasks: Collection[str], request: Request) -> str:
     if found is None:
         raise NotYet("Inference API", f"route for a model that does {', '.join(sorted(tasks))}")
     return found
+
+
+def drawn(request: Request) -> str:
+    """The API's name of what is asked by a client that wants a picture back (``Accept: image/png``)."""
+    inputs = request.inputs
+    is_picture = isinstance(inputs, bytes) or (isinstance(inputs, str) and inputs.startswith(_PICTURES))
+    return "image-to-image" if is_picture or "prompt" in request.parameters else "text-to-image"
 
 
 def call(task: str, request: Request, intake: Intake) -> Call:
@@ -104,11 +126,11 @@ def call(task: str, request: Request, intake: Intake) -> Call:
     read, names = _ASKS[task]
     given = {key: value for key, value in request.parameters.items() if value is not None}
     extra = {key: value for key, value in request.rest.items() if value is not None and key != "image"}
-    if task == "feature-extraction":
+    if task in _VECTORS:
         given, extra = given | extra, {}
     ask = read(given)
     ignored = [key for key in (*given, *extra) if key not in names]
-    return Call(ask, _items(task, request.inputs, intake), ignored=tuple(ignored))
+    return Call(ask, _items(task, request.inputs, given, intake), ignored=tuple(ignored))
 
 
 def answer(task: str, results: Sequence[Result], request: Request) -> Any:
@@ -120,9 +142,9 @@ def answer(task: str, results: Sequence[Result], request: Request) -> Any:
     for result in results:
         if isinstance(result, Failure):
             raise result.error
-    if task == "feature-extraction":
-        is_unit = request.rest.get("normalize", request.parameters.get("normalize"))
-        return [_vector(result, is_unit=is_unit is True) for result in results]
+    if task in _VECTORS:
+        given = {**request.parameters, **request.rest}
+        return [_vector(result, given) for result in results]
     [result] = results
     for kind, written in _ANSWERS.items():
         if isinstance(result, kind):
@@ -136,26 +158,38 @@ def error_body(error: AnmokError, estimated_seconds: float | None = None) -> dic
     return content if estimated_seconds is None else content | {"estimated_time": estimated_seconds}
 
 
-def _items(task: str, inputs: Any, intake: Intake) -> tuple[Item, ...]:
+def _items(task: str, inputs: Any, given: Mapping[str, Any], intake: Intake) -> tuple[Item, ...]:
+    if task == "object-tracking":
+        return (_clip(inputs, given, intake),)
     if isinstance(inputs, bytes):
-        return (inputs,)
-    if task != "feature-extraction":
+        return (sized(inputs, "body", intake.image_bytes),)
+    if task not in _VECTORS:
         inputs = inputs.get("image", inputs) if isinstance(inputs, dict) else inputs
-        return (picture(inputs, "inputs", intake),)
-    texts = [inputs] if isinstance(inputs, str) else fields.a_list(inputs, "inputs", _TEXTS)
-    if not texts:
+        data = picture(inputs, "inputs", intake)
+        pointed = given_of(given, POINTED, "parameters") if task == "mask-generation" else {}
+        return (Prompted(data, **pointed) if pointed else data,)
+    values = [inputs] if isinstance(inputs, str) else fields.a_list(inputs, "inputs", _TEXTS)
+    if not values:
         raise WrongField("inputs", "give at least one text")
-    items = tuple(_embedded(one, f"inputs[{i}]", intake) for i, one in enumerate(texts))
+    is_picture = task == "image-feature-extraction"
+    items = tuple(_embedded(one, f"inputs[{i}]", intake, is_picture=is_picture) for i, one in enumerate(values))
     pictures = sum(isinstance(item, bytes) for item in items)
     if pictures > intake.items:
         raise WrongField("inputs", f"{pictures:,} pictures; {intake.items:,} are the limit")
     return items
 
 
-def _embedded(value: object, name: str, intake: Intake) -> Item:
-    """A text, or a picture as a ``data:`` address."""
+def _clip(inputs: Any, given: Mapping[str, Any], intake: Intake) -> Clip:
+    """A video's bytes, raw or as base64."""
+    is_raw = isinstance(inputs, bytes)
+    data = sized(inputs, "body", intake.clip_bytes) if is_raw else binary(inputs, "inputs", intake.clip_bytes)
+    return Clip(data, **given_of(given, CUT, "parameters"))
+
+
+def _embedded(value: object, name: str, intake: Intake, *, is_picture: bool) -> Item:
+    """A text, or a picture: as a ``data:`` address, or in any form where the task says that it is one."""
     text = fields.value_as(str, value, name)
-    return picture(text, name, intake) if _is_picture(text) else Text(text)
+    return picture(text, name, intake) if is_picture or _is_picture(text) else Text(text)
 
 
 def _is_picture(text: str) -> bool:
@@ -185,9 +219,23 @@ def _segment(given: Mapping[str, Any]) -> Ask[Any, Any]:
     return Segment(threshold=_number(given, "threshold", float))
 
 
+def _masks(given: Mapping[str, Any]) -> Ask[Any, Any]:
+    return Segment(threshold=_number(given, "threshold", float), candidates=_number(given, "candidates", int, 1))
+
+
+def _pose(given: Mapping[str, Any]) -> Ask[Any, Any]:
+    return Pose(threshold=_number(given, "threshold", float, Pose().threshold))
+
+
+def _track(given: Mapping[str, Any]) -> Ask[Any, Any]:
+    labels = _candidates(given) if "candidate_labels" in given else None
+    return Track(labels, threshold=_number(given, "threshold", float))
+
+
 def _embed(given: Mapping[str, Any]) -> Ask[Any, Any]:
-    if "normalize" in given:
-        fields.value_as(bool, given["normalize"], "normalize")
+    for key, kind in (("normalize", bool), ("dimensions", int)):
+        if key in given:
+            fields.value_as(kind, given[key], key)
     return Embed()
 
 
@@ -236,10 +284,12 @@ def _distances(result: DepthMap) -> dict[str, Any]:
     return {"predicted_depth": result.depth.tolist(), "depth": png(_grey(near))}
 
 
-def _vector(result: Result, *, is_unit: bool) -> list[float]:
+def _vector(result: Result, given: Mapping[str, Any]) -> list[float]:
     if not isinstance(result, Embedding):
         raise BadRequest(f"feature-extraction: {type(result).__name__} is no vector")
-    length = float(np.linalg.norm(result.vector)) if is_unit else 1.0
+    if given.get("dimensions") not in (None, result.vector.size):
+        raise WrongField("dimensions", f"this model's vectors have {result.vector.size} numbers, and are not cut")
+    length = float(np.linalg.norm(result.vector)) if given.get("normalize") is True else 1.0
     vector: list[float] = (result.vector / (length or 1.0)).tolist()
     return vector
 
@@ -255,13 +305,19 @@ _ASKS: Mapping[str, tuple[_Reader, tuple[str, ...]]] = {
     "object-detection": (_detect, ("threshold",)),
     "zero-shot-object-detection": (_detect_named, ("candidate_labels", "threshold", "top_k")),
     "image-segmentation": (_segment, ("threshold",)),
-    "mask-generation": (_segment, ("threshold",)),
-    "feature-extraction": (_embed, ("normalize",)),
+    "mask-generation": (_masks, ("threshold", "candidates", *POINTED)),
+    "feature-extraction": (_embed, ("normalize", "dimensions")),
+    "image-feature-extraction": (_embed, ("normalize", "dimensions")),
     "depth-estimation": (_depth, ()),
+    "keypoint-detection": (_pose, ("threshold",)),
+    "object-tracking": (_track, ("candidate_labels", "threshold", *CUT)),
 }
+_VECTORS = ("feature-extraction", "image-feature-extraction")
 _ANSWERS: Mapping[type[Result], Callable[[Any], Any]] = {
     Scores: _scores,
     Detections: _boxes,
     Masks: _segments,
     DepthMap: _distances,
+    Keypoints: result_to_json,
+    Tracks: result_to_json,
 }

@@ -2,7 +2,8 @@
 
 Inputs are ``image`` (BYTES: files, base64 where they stand in JSON; or UINT8 pixels (N, H, W, 3), RGB) or ``text``
 (BYTES), and ``labels`` (BYTES) beside them. The other fields of the ask are ``parameters``, or one parameter ``ask``
-with their JSON; ``task`` says which task where a model has several. Every task can give ``result``, its answer in our
+with their JSON; ``task`` says which task where a model has several, and is else the first, or with labels the first
+that reads them. Every task can give ``result``, its answer in our
 own JSON; most have tensors of their own.
 Source: github.com/kserve/open-inference-protocol (inference_rest.md), and Triton's binary tensor extension
 (triton-inference-server/server, docs/protocol/extension_binary_data.md).
@@ -46,6 +47,7 @@ _NUMPY = {
 }
 _KINDS = {"?": "b", "u": "iu", "i": "iu", "f": "iuf"}  # what a JSON number may be, by what is wanted
 _TENSORS, _RESULT = 16, "result"
+_LABELLED = ("classify", "detect", "segment")  # tasks whose pictures may come with labels
 _RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output")
 
 
@@ -97,7 +99,7 @@ def call(tasks: Sequence[str], request: Request, intake: Intake) -> Call:
         BadRequest: an input or a parameter that means nothing here.
     """
     given = {key: value for key, value in request.parameters.items() if key not in _RESERVED}
-    task = fields.value_as(str, given.pop("task", tasks[0]), "parameters.task")
+    task = fields.value_as(str, given.pop("task", _task(tasks, request)), "parameters.task")
     if task not in tasks:
         raise WrongField("parameters.task", f"want {' or '.join(tasks)}")
     fields.known(request.tensors, ("image", "text", "labels"), "inputs")
@@ -110,6 +112,12 @@ def call(tasks: Sequence[str], request: Request, intake: Intake) -> Call:
     items = _items(request.tensors, intake)
     ignored = tuple(key for key in request.parameters if key in _RESERVED and key != "binary_data_output")
     return Call(ask_from_json(task, given), items, ignored=ignored)
+
+
+def _task(tasks: Sequence[str], request: Request) -> str:
+    """The first task, or where labels are given the first that reads labels."""
+    reading = [task for task in tasks if task in _LABELLED] if "labels" in request.tensors else []
+    return (*reading, *tasks)[0]
 
 
 def answer(request: Request, model: str, task: str, results: Sequence[Any]) -> tuple[bytes, int | None]:
@@ -147,7 +155,7 @@ def model_metadata(name: str, tasks: Sequence[str], version: str = "1") -> dict[
     """``/v2/models/<name>``: the inputs of all its tasks, and the outputs of the first."""
     inputs = [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
     inputs += [{"name": "text", "datatype": "BYTES", "shape": [-1]}] if "embed" in tasks else []
-    inputs += [{"name": "labels", "datatype": "BYTES", "shape": [-1]}] if {"classify", "detect"} & {*tasks} else []
+    inputs += [{"name": "labels", "datatype": "BYTES", "shape": [-1]}] if {*_LABELLED} & {*tasks} else []
     outputs = OUTPUTS.get(tasks[0], ()) if tasks else ()
     rows = [{"name": one, "datatype": kind, "shape": list(shape)} for one, kind, shape in outputs]
     rows.append({"name": _RESULT, "datatype": "BYTES", "shape": [-1]})

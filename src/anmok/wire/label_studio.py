@@ -2,15 +2,16 @@
 
 The labelling interface of the project says what to look for: ``RectangleLabels`` ask for boxes, ``BrushLabels`` for
 masks, of the labels in them. With a ``context`` (a smart point or rectangle that somebody just drew), the object that
-it means is cut out. Places are in percent of the picture.
+it means is cut out, for the brush of the interface, or as a box where it has none. Controls with ``smart="true"`` are
+what people draw such a context with, and not what is asked for. Places are in percent of the picture.
 Source: github.com/HumanSignal/label-studio-ml-backend at 0009420 (label_studio_ml/api.py), labelstud.io ("Import
 pre-annotated data", "Write your own ML backend"), and for brushes label-studio-converter (brush.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -65,51 +66,70 @@ class PredictCall(Call):
     label: str = ""
 
 
-def interface(config: object) -> Interface:
-    """The first rectangle or brush control of a labelling interface (XML).
+def interface(config: object, *, is_pointed: bool = False) -> Interface:
+    """The rectangle or brush control of a labelling interface (XML) that is to be filled: the first that is no smart
+    tool, or, where something was pointed at, the first brush.
 
     Raises:
         BadRequest: no XML, a document type in it, or no such control over an image.
     """
-    text: str = fields.value_as(str, config, "label_config")
-    if len(text) > _LONGEST:
-        raise WrongField("label_config", f"{len(text):,} letters; {_LONGEST:,} are the limit")
-    parser = ElementTree.XMLParser(target=_Builder())
-    try:
-        parser.feed(text)
-        root = parser.close()
-    except (ElementTree.ParseError, ValueError, LookupError, AssertionError):
-        raise WrongField("label_config", "is no XML") from None
-    images = {one.get("name", ""): one.get("value", "") for one in root.iter("Image")}
-    controls = [one for one in root.iter() if one.tag in _CONTROLS and one.get("toName") in images]
+    images, controls = _controls(config)
     if not controls:
         raise WrongField("label_config", f"want {' or '.join(_CONTROLS)} over an Image")
-    control = controls[0]
+    plain = [one for one in controls if one.get("smart", "").lower() != "true"]
+    brushes = [one for one in plain or controls if one.tag == "BrushLabels"] if is_pointed else []
+    control = (brushes or plain or controls)[0]
     to_name = control.get("toName", "")
     labels = tuple(dict.fromkeys(one.get("value", "").strip() for one in control.iter("Label")))
     key = images[to_name].removeprefix("$")
     return Interface(_CONTROLS[control.tag], control.get("name", ""), to_name, key, tuple(filter(None, labels)))
 
 
-def predict_call(content: object, intake: Intake, hostname: str = "") -> PredictCall:
-    """What ``/predict`` is asked. Pictures are ``data:`` addresses, or addresses that ``intake.fetch`` opens; one
-    that lies with Label Studio itself (``/data/...``) is looked for at ``hostname``.
+def able(content: object) -> tuple[str, ...]:
+    """The tasks of which a model needs one to fill this interface, best first: what ``/predict`` brings, or what
+    ``/setup`` does (``schema``).
+
+    Raises:
+        BadRequest: no XML, or a document type in it.
+    """
+    body = fields.an_object(content, "body")
+    config = body.get("label_config", body.get("schema"))
+    if not config or not _controls(config)[1]:  # a project may be connected before its interface is made
+        return "detect", "segment"
+    is_pointed = bool(_context(body))
+    face = interface(config, is_pointed=is_pointed)
+    return ("segment",) if is_pointed or face.kind == "brushlabels" else ("detect", "segment")
+
+
+def project(content: object) -> str:
+    """Which project asks; empty where the body does not say."""
+    return str(fields.an_object(content, "body").get("project") or "")[:100]
+
+
+def predict_call(
+    content: object, intake: Intake, hostname: str = "", tasks: Collection[str] = ("detect", "segment")
+) -> PredictCall:
+    """What ``/predict`` asks of a model that has these ``tasks``. Pictures are ``data:`` addresses, or addresses that
+    ``intake.fetch`` opens; one that lies with Label Studio itself (``/data/...``) is looked for at ``hostname``.
+
+    Boxes of a model that only segments are those around its masks.
 
     Raises:
         BadRequest: anything in the body is not as the contract has it.
     """
     body = fields.an_object(content, "body")
-    face = interface(fields.wanted(body, "label_config", ""))
-    tasks = fields.a_list(fields.wanted(body, "tasks", ""), "tasks", intake.items)
-    if not tasks:
+    context = _context(body)
+    face = interface(fields.wanted(body, "label_config", ""), is_pointed=bool(context))
+    rows = fields.a_list(fields.wanted(body, "tasks", ""), "tasks", intake.items)
+    if not rows:
         raise WrongField("tasks", "give at least one")
-    files = [_picture(task, f"tasks[{i}]", face, intake, hostname) for i, task in enumerate(tasks)]
-    context = fields.an_object(body.get("params") or {}, "params").get("context")
+    files = [_picture(row, f"tasks[{i}]", face, intake, hostname) for i, row in enumerate(rows)]
     if context:
-        item, label = _pointed(files[0], fields.an_object(context, "params.context"))
-        return PredictCall(Segment(), (item, *files[1:]), interface=replace(face, kind="brushlabels"), label=label)
+        item, label = _pointed(files[0], context)
+        return PredictCall(Segment(), (item, *files[1:]), interface=face, label=label)
     labels = face.labels or None
-    ask: Ask[Any, Any] = Detect(labels) if face.kind == "rectanglelabels" else Segment(labels)
+    is_boxes = face.kind == "rectanglelabels" and "detect" in tasks
+    ask: Ask[Any, Any] = Detect(labels) if is_boxes else Segment(labels)
     return PredictCall(ask, tuple(files), interface=face)
 
 
@@ -157,6 +177,27 @@ def health(model: str) -> dict[str, Any]:
 def train() -> NotYet:
     """What ``/train`` answers."""
     return NotYet("train", "training from Label Studio")
+
+
+def _controls(config: object) -> tuple[dict[str, str], list[ElementTree.Element]]:
+    """The names of the images in an interface with what they show, and the controls over them."""
+    text: str = fields.value_as(str, config, "label_config")
+    if len(text) > _LONGEST:
+        raise WrongField("label_config", f"{len(text):,} letters; {_LONGEST:,} are the limit")
+    parser = ElementTree.XMLParser(target=_Builder())
+    try:
+        parser.feed(text)
+        root = parser.close()
+    except (ElementTree.ParseError, ValueError, LookupError, AssertionError):
+        raise WrongField("label_config", "is no XML") from None
+    images = {one.get("name", ""): one.get("value", "") for one in root.iter("Image")}
+    return images, [one for one in root.iter() if one.tag in _CONTROLS and one.get("toName") in images]
+
+
+def _context(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What somebody just drew; empty where nobody did."""
+    context = fields.an_object(body.get("params") or {}, "params").get("context")
+    return fields.an_object(context, "params.context") if context else {}
 
 
 def _picture(task: object, name: str, face: Interface, intake: Intake, hostname: str) -> bytes:

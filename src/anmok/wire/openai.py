@@ -26,6 +26,7 @@ _IGNORED = ("user", "task", "normalized", "embedding_type", "truncate", "truncat
 _TEXTS = 2048  # of one request, as OpenAI has it
 _LATER = {
     "chat/completions": "language model",
+    "completions": "language model",
     "images/generations": "image generator",
     "images/edits": "image editor",
     "images/variations": "image generator",

@@ -43,13 +43,13 @@ ASKS: Mapping[str, type[Ask[Any, Any]]] = {
     kind.task: kind for kind in (Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track)
 }
 REQUEST, IMAGE, CLIP = "request", "image", "clip"  # parts of a multipart body
-_POINTED: Mapping[str, Any] = {
+POINTED: Mapping[str, Any] = {
     "points": tuple[Point, ...],
     "boxes": tuple[Box, ...],
     "mask": Rle,
     "exemplars": tuple[tuple[Box, Sign], ...],
 }
-_CUT: Mapping[str, Any] = {"fps": float | None, "start": float, "end": float | None, "cues": tuple[Cue, ...]}
+CUT: Mapping[str, Any] = {"fps": float | None, "start": float, "end": float | None, "cues": tuple[Cue, ...]}
 
 Parts = Mapping[str, bytes]
 
@@ -101,9 +101,9 @@ def item_from_json(value: object, name: str, intake: Intake, parts: Parts | None
         return Text(fields.value_as(str, value["text"], f"{name}.text"))
     if CLIP in value:
         return _clip(value, name, intake, parts)
-    fields.known(value, (IMAGE, *_POINTED), name)
+    fields.known(value, (IMAGE, *POINTED), name)
     data = _picture(fields.wanted(value, IMAGE, name), f"{name}.{IMAGE}", intake, parts)
-    pointed = _fields(value, _POINTED, name)
+    pointed = given_of(value, POINTED, name)
     return Prompted(data, **pointed) if pointed else data
 
 
@@ -118,9 +118,9 @@ def item_to_json(item: Item, name: str = "item") -> Any:
     if isinstance(item, Clip):
         whole = isinstance(item.source, bytes) or not isinstance(item.source, Sequence)
         source = encoded(item.source, name) if whole else [encoded(one, name) for one in item.source]  # type: ignore[arg-type, union-attr]
-        return {CLIP: source, **{key: fields.plain(getattr(item, key)) for key in _CUT if getattr(item, key)}}
+        return {CLIP: source, **{key: fields.plain(getattr(item, key)) for key in CUT if getattr(item, key)}}
     if isinstance(item, Prompted):
-        pointed = {key: fields.plain(getattr(item, key)) for key in _POINTED if getattr(item, key)}
+        pointed = {key: fields.plain(getattr(item, key)) for key in POINTED if getattr(item, key)}
         return {IMAGE: encoded(item.image, name), **pointed}
     return encoded(item, name)
 
@@ -184,21 +184,25 @@ def lines(values: Iterable[Mapping[str, Any]]) -> Iterable[bytes]:
 
 
 def _clip(content: dict[str, Any], name: str, intake: Intake, parts: Parts | None) -> Clip:
-    fields.known(content, (CLIP, *_CUT), name)
+    fields.known(content, (CLIP, *CUT), name)
     value, place = fields.wanted(content, CLIP, name), f"{name}.{CLIP}"
     if not isinstance(value, list):
-        return Clip(_referred(value, place, intake.clip_bytes, parts), **_fields(content, _CUT, name))
+        return Clip(_referred(value, place, intake.clip_bytes, parts), **given_of(content, CUT, name))
     total, pictures = 0, []
     for i, one in enumerate(value):
         pictures.append(_picture(one, f"{place}[{i}]", intake, parts))
         total += len(pictures[-1])
         if total > intake.clip_bytes:
             raise WrongField(place, f"over {intake.clip_bytes:,} bytes, which are the limit")
-    return Clip(pictures, **_fields(content, _CUT, name))
+    return Clip(pictures, **given_of(content, CUT, name))
 
 
-def _fields(content: dict[str, Any], hints: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Those that were given."""
+def given_of(content: Mapping[str, Any], hints: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The values of ``POINTED`` or ``CUT`` that a request gives, each of its own type.
+
+    Raises:
+        WrongField: one is of another.
+    """
     given = ((key, content[key]) for key in hints if content.get(key) is not None)
     return {key: fields.value_as(hints[key], value, f"{name}.{key}") for key, value in given}
 
