@@ -43,6 +43,42 @@ def test_a_batch_is_as_large_as_its_time_allows() -> None:
     assert measured(3.0).size(limits) == 1
 
 
+def priced(fixed: float, slope: float, sizes: tuple[int, ...]) -> Pace:
+    pace = Pace()
+    for size in (1, *sizes):
+        pace.record(size, fixed + slope * size)
+    return pace
+
+
+@pytest.mark.parametrize(
+    ("fixed", "slope", "size"),
+    [
+        (0.0, 0.05, 10),  # 0.5 s
+        (0.1, 0.05, 8),  # 0.1 + 8 x 0.05 = 0.5
+        (0.6, 0.1, 6),  # longer than a batch should be, but half of it is the pass itself
+        (0.6, 0.01, 32),  # the next picture costs next to nothing
+        (0.0, 3.0, 1),
+    ],
+)
+def test_a_pass_that_costs_much_is_shared_by_many(fixed: float, slope: float, size: int) -> None:
+    pace = priced(fixed, slope, (1, 2, 4, 2, 3, 4) * 4)
+    assert pace.size(Limits(batch_items=32, batch_seconds=0.5)) == size
+
+
+def test_where_small_batches_look_dear_larger_ones_are_tried() -> None:
+    """A pass of 0.6 s and 0.01 s for each picture: batches of one would serve 1.6 a second, those of 32 serve 35."""
+    limits, pace = Limits(batch_items=32, batch_seconds=0.5), Pace()
+    for _ in range(3):
+        pace.record(1, 0.61)
+    sizes = []
+    for _ in range(6):
+        size = pace.size(limits)
+        pace.record(size, 0.6 + 0.01 * size)
+        sizes.append(size)
+    assert sizes[0] == 2
+    assert sizes[-1] == 32
+
+
 def test_the_first_batch_warms_up_and_counts_no_longer_than_until_the_second() -> None:
     pace = Pace()
     pace.record(1, 4.0)
@@ -136,7 +172,7 @@ def test_a_full_queue_says_how_long_what_waits_will_take() -> None:
         assert engine.status().models[0].batch_seconds == {"classify": pytest.approx(0.5, rel=1e-9)}
         with held(stable["fake"], engine):
             engine.submit("fake", [picture(0)] * 6, ASKS[0])
-            with pytest.raises(Busy, match=r"try again in 3\.5 s") as refused:
+            with pytest.raises(Busy, match=r"try again in 3\.2 s") as refused:
                 engine.submit("fake", [picture(0)], ASKS[0])
             assert refused.value.retry_after == pytest.approx(3.5, rel=1e-9)
 

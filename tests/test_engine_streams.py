@@ -161,3 +161,36 @@ def test_a_model_takes_no_more_than_its_share_of_the_queue() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert len(engine.run("a", [frame(0)] * 4, ask)) == 4
+
+
+def test_a_queue_that_would_take_too_long_takes_nobody_else() -> None:
+    """0.2 s a picture as measured, one at a time: with 1 s of work waiting the next request is refused at once."""
+    door = threading.Event()
+    door.set()
+
+    class Slow(Model):
+        def run(self, items: Any, ask: Any) -> Any:
+            assert door.wait(10)
+            time.sleep(0.2 * len(items))
+            return super().run(items, ask)
+
+    def loader(name: str) -> Model:
+        model = load(name)
+        return Slow(model.card, model.kind, model._setup)
+
+    ask = Classify(("red", "blue"))
+    with Engine(PLENTY, loader, limits=Limits(queue_seconds=0.9, batch_items=1, batch_seconds=0.1)) as engine:
+        for _ in range(3):
+            engine.run("fake", [frame(0)], ask)
+        engine.check_room("fake")
+        door.clear()
+        waiting = [engine.submit("fake", [frame(0)], ask) for _ in range(5)]  # one is in work
+        with pytest.raises(Busy, match=r"fake has work for (0\.9|1\.\d) s; try again in 0\.\d s"):
+            engine.submit("fake", [frame(0)], ask)
+        with pytest.raises(Busy):
+            engine.check_room("fake")
+        engine.check_room("fake-sigmoid")  # others are not held up, nor names that nobody has
+        engine.check_room("nobody")
+        assert engine.status().rejected == 2
+        door.set()
+        assert [len(future.result(10)) for future in waiting] == [1] * 5

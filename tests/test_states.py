@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 import time
 import weakref
@@ -50,7 +51,7 @@ def test_a_closed_model_says_so_whatever_it_is_asked() -> None:
 
 @pytest.mark.parametrize("name", ["fake-grounded", "owlv2-b16", "samurai-small"])
 def test_closing_lets_go_of_the_weights_and_of_those_of_the_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anmok.load.model._LARGE", 0)  # as for weights of full size
+    monkeypatch.setattr(sys.modules["anmok.load.model"], "_LARGE", 0)  # as for weights of full size
     model = tiny(name)
     held = [weakref.ref(model.kind)]
     held += [weakref.ref(part) for part in model._setup.parts.values()]

@@ -37,6 +37,17 @@ class Admission:
             after = min(_LONGEST, max(_SHORTEST, backlog()))
             raise Busy(f"the queue is full ({self.items} items waiting); try again in {after:.1f} s", after)
 
+    def check_time(self, name: str, waiting: int, batch: int, backlog: float) -> None:
+        """Whether a model's queue is short enough: ``backlog`` is the seconds that it will take, of ``waiting`` items.
+
+        Raises:
+            Busy: a batch waits already, and the wait would be longer than is bearable.
+        """
+        if waiting >= batch and backlog > self._limits.queue_seconds:
+            self.rejected += 1
+            after = min(_LONGEST, max(_SHORTEST, backlog - self._limits.queue_seconds))
+            raise Busy(f"{name} has work for {backlog:.1f} s; try again in {after:.1f} s", after)
+
     def check_share(self, name: str, share: float, held: int, more: int) -> None:
         """Whether a model's own share of the queue has room beside the ``held`` items.
 

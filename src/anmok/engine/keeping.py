@@ -103,7 +103,7 @@ class Keeper:
         if line.state in ("waiting", "loading"):
             raise Loading(f"{line.name} is being loaded; unload it afterwards", line.until_loaded(self._clock()))
         if not line.is_idle:
-            raise Busy(f"{line.name} has work; try again", line.backlog(self._limits.lanes) or 1.0)
+            raise Busy(f"{line.name} has work; try again", line.backlog(self._limits) or 1.0)
         return self._evicted(line) if line.state == "ready" else None
 
     def end(self) -> list[Model]:

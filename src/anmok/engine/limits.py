@@ -11,7 +11,9 @@ from anmok.errors import BadRequest
 class Limits:
     """Bounds, with what each one bounds.
 
-    Queue: ``queue_items`` and ``queue_bytes`` hold over all models together, and count what is in work as well.
+    Queue: ``queue_items`` and ``queue_bytes`` hold over all models together, and count what is in work as well. Where
+    a batch is waiting for a model already, and what waits will take ``queue_seconds`` by what was measured, the next
+    request is refused rather than kept waiting for longer.
     Batches: never more than ``batch_items``; ``batch_seconds`` is how long one batch may keep a worker, by what was
     measured; a request waits for company no longer than ``wait_share`` of the time that a batch takes, and never
     longer than ``wait_seconds``. ``lanes`` is the number of threads that serve one model: with two, pictures of the
@@ -24,6 +26,7 @@ class Limits:
 
     queue_items: int = 1024
     queue_bytes: int = 512 * 2**20
+    queue_seconds: float = 5.0
     batch_items: int = 32
     batch_seconds: float = 0.5
     wait_share: float = 0.2

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from anmok.catalogue import Card
+from anmok.engine.limits import Limits
 from anmok.engine.pacing import Company, Pace
 from anmok.engine.queueing import Queue
 from anmok.engine.residency import Resident
@@ -127,7 +128,7 @@ class Line:
         self.counts["failed"] += sum(isinstance(one, Failure) for one in answers)
         self.largest = max(self.largest, len(answers))
 
-    def backlog(self, lanes: int) -> float:
+    def backlog(self, limits: Limits) -> float:
         """Seconds that the items here will take, as measured; 1.0 where nothing was measured yet."""
         if not self.queue.items and not self.running:
             return 0.0
@@ -136,9 +137,9 @@ class Line:
         counts = Counter({ticket.ask.task: 0 for ticket in self.queue})
         for ticket in self.queue:
             counts[ticket.ask.task] += ticket.left
-        mean = sum(pace.item_seconds for pace in self.paces.values()) / len(self.paces)
-        waiting = sum(count * self.pace(task).item_seconds for task, count in counts.items())
-        return (waiting + self.running * mean) / lanes
+        mean = sum(pace.batch_seconds for pace in self.paces.values()) / len(self.paces)
+        waiting = sum(self.pace(task).expected(count, limits) for task, count in counts.items())
+        return (waiting + (mean / 2 if self.running else 0.0)) / limits.lanes
 
     def until_loaded(self, now: float) -> float:
         """Seconds until a load that is under way is likely to end."""

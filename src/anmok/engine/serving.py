@@ -273,9 +273,27 @@ class Engine:
         late = None if deadline is None else now + deadline
         return Ticket(name, kept, ask, rank, now, late, sum(payload(item) for item in kept))
 
+    def check_room(self, name: str) -> None:
+        """Whether a request to that model would find room now, before anything is made of it; any name will do.
+
+        Raises:
+            Busy: there is none.
+        """
+        with self._books.lock:
+            line = self._lines.get(name)
+            if line is not None and line.state == "ready":
+                self._check_time(line)
+
     def _check_door(self, line: Line, ticket: Ticket) -> None:
+        self._check_time(line)
         self._books.door.check_share(line.name, line.share, line.queue.items + line.running, ticket.size)
-        self._books.door.check(ticket, lambda: max(one.backlog(self._limits.lanes) for one in self._lines.values()))
+        self._books.door.check(ticket, lambda: max(one.backlog(self._limits) for one in self._lines.values()))
+
+    def _check_time(self, line: Line) -> None:
+        waiting = line.queue.items
+        largest = max((pace.size(self._limits) for pace in line.paces.values()), default=self._limits.batch_items)
+        if waiting >= largest:
+            self._books.door.check_time(line.name, waiting, largest, line.backlog(self._limits))
 
     def _check_open(self) -> None:
         if self._is_closing:
