@@ -1,0 +1,23 @@
+"""``python -m benchmarks serve`` or ``overload``; each has ``--help``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    match sys.argv[1:2]:
+        case ["serve"]:
+            from benchmarks.serve.comparing import command
+        case ["overload"]:
+            from benchmarks.serve.overload import command
+        case _:
+            sys.exit(
+                "python -m benchmarks serve [--help]     the same model behind our server and its peers\n"
+                "python -m benchmarks overload [--help]  ten times what the server can do"
+            )
+    command(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()
