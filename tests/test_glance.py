@@ -27,7 +27,7 @@ from anmok.ladder.report.glance_words import LABEL_ME, LABEL_MORE, answer, quest
 from anmok.ladder.report.phrases import phrase
 from anmok.ladder.report.phrases import texts as common_texts
 from anmok.load import Adapter, tiny
-from conftest import COLOURS, coloured
+from conftest import COLOURS, coloured, write_photos
 from test_report import HOSTILE, LANGS, Page
 
 PLAN = Plan("fake")
@@ -239,7 +239,7 @@ class TestSample:
         write_glance(replace(seen, sample=names), {}, tmp_path)
         text = (tmp_path / LABEL_ME).read_text(encoding="utf-8-sig")
         (tmp_path / LABEL_ME).write_text(re.sub(r",(?=\r?\n|$)", ",cat", text), encoding="utf-8")
-        assert [(name, label) for name, label, _ in read_table(tmp_path / LABEL_ME)] == [(n, "cat") for n in names]
+        assert [row[:2] for row in read_table(tmp_path / LABEL_ME)] == [(n, "cat") for n in names]
 
     def test_labels_once_written_are_never_lost(self, seen: Glance, tmp_path: Path) -> None:
         write_glance(seen, {}, tmp_path)
@@ -391,3 +391,19 @@ def test_both_languages_of_the_common_texts_serve_the_page() -> None:
         common = common_texts(lang)
         assert {"no_duplicates", "cosine", "duplicates"} <= common["images"].keys()
         assert "more" in common["page"]
+
+
+def test_a_table_says_which_images_are_for_the_test(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 4)
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
+    lines = [f"{name},{name.partition('/')[0]},{'measure' if i % 4 == 0 else 'teach'}" for i, name in enumerate(names)]
+    table = tmp_path / "labels.csv"
+    table.write_text("image,label,stream\n" + "\n".join(lines), encoding="utf-8")
+    found = read(photos, labels=table)
+    assert found.is_test is not None
+    tested = [found.paths[i].relative_to(photos).as_posix() for i in np.flatnonzero(found.is_test)]
+    assert sorted(tested) == names[::4]
+    with pytest.raises(BadRequest, match="drop --test"):
+        read(photos, labels=table, test=photos)
+    table.write_text("image,label,split\n" + "\n".join(f"{name},{name[:3]},train" for name in names), encoding="utf-8")
+    assert read(photos, labels=table).is_test is None

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ MAX_CLASSES = 1000  # beyond, a table of classes and few-shot draws stop making 
 _IMAGE_HEADERS = ("image", "filename", "file", "path", "file_name")
 _LABEL_HEADERS = ("label", "class", "target", "category")
 _GROUP_HEADERS = ("group", "session", "part", "patient", "batch")
+_SPLIT_HEADERS = ("stream", "split", "subset")
+_TEST_WORDS = ("measure", "test")
 _REPORT = "report.json"  # in a folder that a climb wrote: where the photos are the current folder, it lies among them
 
 
@@ -79,6 +82,8 @@ def read(source: Path, *, labels: Path | None = None, classes: Sequence[str] = (
         found = _unlabelled(source, classes)
     else:
         found = _from_folders(source)
+    if test is not None and found.is_test is not None:
+        raise BadRequest(f"{labels} says itself which images are for the test: drop --test, or that column")
     if test is not None:
         found = _with_test(found, read(test))
     return checked(found)
@@ -129,32 +134,34 @@ def _unlabelled(source: Path, classes: Sequence[str]) -> Dataset:
 def _from_table(source: Path, table: Path) -> Dataset:
     rows = read_table(table)
     files = {_nfc(path.relative_to(source).as_posix()): path for path in media.find(source)}
-    places = _placed([name for name, _, _ in rows], files, table)
+    places = _placed([row.image for row in rows], files, table)
     # A line that stands there twice is one image; an image with two labels is told from its bytes, as in folders.
-    groups: dict[tuple[Path, str], str] = {}
-    for place, (_, label, group) in zip(places, rows, strict=True):
+    known: dict[tuple[Path, str], Row] = {}
+    for place, row in zip(places, rows, strict=True):
         if place is not None:
-            groups.setdefault((place, label), group)
-    absent = [row[0] for place, row in zip(places, rows, strict=True) if place is None]
-    if not groups:
+            known.setdefault((place, row.label), row)
+    absent = [row.image for place, row in zip(places, rows, strict=True) if place is None]
+    if not known:
         raise BadData(
-            f"{table}: none of its {len(rows):,} images is in {source} (the first is {rows[0][0]!r}); "
+            f"{table}: none of its {len(rows):,} images is in {source} (the first is {rows[0].image!r}); "
             "names must be relative to that folder"
         )
     warnings = []
     if absent:
         warnings.append(f"labels of absent files left out: {len(absent):,}, such as {absent[0]}")
-    unlabelled = len(files) - len({path for path, _ in groups})
+    unlabelled = len(files) - len({path for path, _ in known})
     if unlabelled:
         warnings.append(f"images without a label left out: {unlabelled:,}")
-    classes, labels = np.unique([label for _, label in groups], return_inverse=True)
+    classes, labels = np.unique([label for _, label in known], return_inverse=True)
+    is_test = np.asarray([row.is_test for row in known.values()])
     return Dataset(
         _title(source),
         source,
-        tuple(path for path, _ in groups),
+        tuple(path for path, _ in known),
         tuple(str(name) for name in classes),
         labels.astype(np.int64),
-        _numbered(list(groups.values())),
+        _numbered([row.group for row in known.values()]),
+        is_test if 0 < is_test.sum() < len(is_test) else None,
         warnings=tuple(warnings),
     )
 
@@ -188,8 +195,17 @@ def _numbered(groups: Sequence[str]) -> NDArray[np.int64] | None:
     return np.unique(own, return_inverse=True)[1].astype(np.int64)
 
 
-def read_table(table: Path) -> list[tuple[str, str, str]]:
-    """Rows (image, label, group) of a CSV or TSV file; the group is empty where there is no such column.
+class Row(NamedTuple):
+    """One line of a table of labels. ``is_test``: its column ``split`` (or ``stream``) says test (or measure)."""
+
+    image: str
+    label: str
+    group: str = ""
+    is_test: bool = False
+
+
+def read_table(table: Path) -> list[Row]:
+    """Rows of a CSV or TSV file; group and split may be missing.
 
     Raises:
         BadData: the file is missing, no UTF-8 table, lacks a column, or a line lacks its image or label.
@@ -202,7 +218,7 @@ def read_table(table: Path) -> list[tuple[str, str, str]]:
     if image is None or label is None:
         said = f"it says {','.join(rows[0])[:60]!r}" if rows else "it is empty"
         raise BadData(f"{table}: the first line must name the columns image,label[,group]; {said}")
-    group = _column(header, _GROUP_HEADERS)
+    group, split = _column(header, _GROUP_HEADERS), _column(header, _SPLIT_HEADERS)
     table_rows = []
     for number, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
@@ -210,7 +226,9 @@ def read_table(table: Path) -> list[tuple[str, str, str]]:
         if len(row) < len(header) or not row[label].strip() or not row[image].strip():
             raise BadData(f"{table}: line {number} lacks its image or label; fill it in or delete the line")
         name = _nfc(row[image].strip()).replace("\\", "/").removeprefix("./")
-        table_rows.append((name, _nfc(row[label].strip()), row[group].strip() if group is not None else ""))
+        together = row[group].strip() if group is not None else ""
+        is_test = split is not None and row[split].strip().lower() in _TEST_WORDS
+        table_rows.append(Row(name, _nfc(row[label].strip()), together, is_test))
     if not table_rows:
         raise BadData(f"{table}: no rows below the header; write one per image: photo.jpg,cat")
     return table_rows
