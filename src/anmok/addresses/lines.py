@@ -66,12 +66,11 @@ def dial(address: str, port: int, seconds: float) -> socket.socket:
         OSError: there is nobody, or not within ``seconds``.
     """
     line = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(line)
         line.settimeout(seconds)
         line.connect((address, port))
-    except BaseException:
-        line.close()
-        raise
+        undo.pop_all()  # it holds from here on
     return line
 
 

@@ -26,7 +26,12 @@ def serve_command(
     host: Annotated[str | None, typer.Option(help="127.0.0.1, or 0.0.0.0 with an API key.")] = None,
     port: Annotated[int | None, typer.Option(help="8000; 0 takes a free one.")] = None,
     control_port: Annotated[int | None, typer.Option(help="Load, unload and drain, for this machine alone.")] = None,
-    api_key: Annotated[str | None, typer.Option(help="What callers must send; better as ANMOK_API_KEY.")] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=["ANMOK_API_KEY", "ANMOK_SERVE_API_KEY"], help="What callers must send; better as ANMOK_API_KEY."
+        ),
+    ] = None,
     memory: Annotated[str | None, typer.Option(help="For all models together: 12GB.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
@@ -37,6 +42,7 @@ def serve_command(
     allow_origin: Annotated[list[str] | None, typer.Option(help="Pages of this origin may ask.")] = None,
     lazy: Annotated[bool | None, typer.Option("--lazy", help="Load a model when it is first asked.")] = None,
     max_batch_size: Annotated[int | None, typer.Option(help="Items in one batch.")] = None,
+    max_wait: Annotated[float | None, typer.Option(help="Seconds of work that may wait for a model; then 429.")] = None,
     max_queue: Annotated[int | None, typer.Option(help="Items that may wait, over all models.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
     accept_licence: Annotated[
@@ -71,7 +77,7 @@ def serve_command(
         "logs": log_format,
         "accept_licences": accept_licence,
     }
-    limits = {"batch_items": max_batch_size, "queue_items": max_queue}
+    limits = {"batch_items": max_batch_size, "queue_items": max_queue, "queue_seconds": max_wait}
     settings = settings_of(config, flags, limits, api_key)
     settings = _with_models(settings, models or [], is_all=all_local)
     _check(settings)
@@ -79,7 +85,7 @@ def serve_command(
 
 
 def settings_of(
-    config: Path | None, flags: dict[str, Any], limits: dict[str, int | None], api_key: str | None
+    config: Path | None, flags: dict[str, Any], limits: dict[str, Any], api_key: str | None
 ) -> Settings:
     """The file's settings, and over them what was given on the command line."""
     from anmok.server.settings import Key, Settings, changed, read_settings

@@ -83,7 +83,7 @@ def build(settings: Settings) -> Server:
     docs_page.add(api, desk)
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     metrics = Metrics(list(desk.models), templates)
-    app: ASGIApp = Door(api, settings, metrics, lambda: desk.is_draining, tracing)
+    app: ASGIApp = Door(api, settings, metrics, desk, tracing)
     if settings.origins:
         app = CORSMiddleware(app, settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"])
     return Server(app, desk, render, api, engines, tracing)
@@ -97,6 +97,7 @@ def _api(routers: Sequence[APIRouter]) -> FastAPI:
         license_info={"name": "Apache-2.0"},
         docs_url=None,  # these load scripts from elsewhere; docs_page has ours
         redoc_url=None,
+        redirect_slashes=False,
     )
     for router in routers:
         api.include_router(router)

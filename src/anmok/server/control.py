@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from anmok.errors import AnmokError, Forbidden, UnknownModel
+from anmok.errors import AnmokError, BadRequest, Forbidden, UnknownModel
 from anmok.server.desk import Desk
 from anmok.server.health import Render
-from anmok.server.refusing import refusal
+from anmok.server.refusing import NoSuchRoute, WrongMethod, refusal
 
-_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+_LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
+_ROUTES = "GET /status and /metrics, POST /load/<model>?pin=true, /unload/<model> and /drain"
 
 
 def control_app(desk: Desk, render: Render, drain: Callable[[], None]) -> FastAPI:
     """Load, pin, unload, drain, status and metrics."""
     app = FastAPI(title="anmok control", openapi_url=None, docs_url=None, redoc_url=None)
 
-    @app.middleware("http")
-    async def check(request: Request, go_on: RequestResponseEndpoint) -> Response:
-        """A page in a browser on this machine could ask too: it is given away by its Origin, or a false Host."""
-        host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-        if host not in _LOCAL or "origin" in request.headers or "sec-fetch-site" in request.headers:
-            return refusal("", Forbidden("control is for programs on this machine, not for pages"), "")
-        return await go_on(request)
-
-    @app.exception_handler(AnmokError)
-    async def refused(_: Request, error: AnmokError) -> Response:
-        return refusal("", error, "")
+    _guard(app)
 
     @app.get("/status")
     async def status() -> Response:
@@ -64,6 +58,32 @@ def control_app(desk: Desk, render: Render, drain: Callable[[], None]) -> FastAP
         return JSONResponse({"status": "draining"})
 
     return app
+
+
+def _guard(app: FastAPI) -> None:
+    """Who is let in, and how a refusal reads."""
+
+    @app.middleware("http")
+    async def check(request: Request, go_on: RequestResponseEndpoint) -> Response:
+        """A page in a browser on this machine could ask too: it is given away by its Origin, or a false Host."""
+        hosts = request.headers.getlist("host")
+        is_local = len(hosts) == 1 and _LOCAL.fullmatch(hosts[0].lower()) is not None
+        if not is_local or "origin" in request.headers or "sec-fetch-site" in request.headers:
+            return refusal("", Forbidden("control is for programs on this machine, not for pages"), "")
+        return await go_on(request)
+
+    @app.exception_handler(AnmokError)
+    async def refused(_: Request, error: AnmokError) -> Response:
+        return refusal("", error, "")
+
+    @app.exception_handler(RequestValidationError)
+    async def unread(_: Request, __: RequestValidationError) -> Response:
+        return refusal("", BadRequest("pin: want true or false"), "")
+
+    @app.exception_handler(HTTPException)
+    async def lost(_: Request, error: HTTPException) -> Response:
+        kind = WrongMethod if error.status_code == 405 else NoSuchRoute
+        return refusal("", kind(f"control has {_ROUTES}"), "")
 
 
 def _check(desk: Desk, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _INLINE = 128 * 2**10  # bytes of a body that is read in the loop itself; a thread costs more than that takes
 _LIGHT: Final = frozenset({"classify", "embed", "detect", "pose"})  # answers that are written in the loop itself
 _LIGHT_ITEMS = 16
+_NAMED = re.compile(r"/(?:v2/)?models/([^/]+)")
 _WINDOW = 2  # batches of a long list that wait in the engine at a time
 
 
@@ -77,6 +79,16 @@ class Desk:
             names = ", ".join(one.name for one in found) or f"none that does {task}"
             raise WrongField("model", f"is missing; this server has {names}")
         return self.served(request, found[0].name)
+
+    def check_room(self, path: str) -> None:
+        """Where the address names the model, a request that would find no room is refused before it is read.
+
+        Raises:
+            Busy: it would.
+        """
+        named = _NAMED.match(path)
+        if named is not None:
+            self.engine.check_room(named[1])
 
     def elsewhere(self, request: Request, name: str) -> str | None:
         """The name of a model that another engine runs, where the caller may use it; None where it is none of them."""

@@ -11,7 +11,6 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +26,9 @@ log: Final = logging.getLogger("anmok.server")
 OPEN = frozenset({"/livez", "/readyz", "/health", "/healthz", "/ping", "/v2/health/live", "/v2/health/ready"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_PORT = re.compile(r":[0-9]{1,5}$")
+_SINGLE = (b"host", b"origin")  # who reads the first of two and who the last must not be led to disagree
+_WHOLE = frozenset({"/metrics"})  # names every model, so that a key for some of them is not enough
 
 
 class Counts(Protocol):
@@ -41,6 +43,14 @@ class Counts(Protocol):
     def left(self) -> None: ...
 
 
+class Room(Protocol):
+    """Who knows whether there is room for a request, before its body is read."""
+
+    is_draining: bool
+
+    def check_room(self, path: str) -> None: ...
+
+
 class Gone(Exception):
     """The client left; there is nobody to answer."""
 
@@ -48,14 +58,12 @@ class Gone(Exception):
 class Door:
     """ASGI middleware around the application."""
 
-    def __init__(
-        self, app: ASGIApp, settings: Settings, counts: Counts, is_draining: Callable[[], bool], tracing: Tracing
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, counts: Counts, desk: Room, tracing: Tracing) -> None:
         self._app = app
         self._settings = settings
         self._counts = counts
         self._tracing = tracing
-        self._is_draining = is_draining
+        self._desk = desk
         self._callers = Callers(settings.keys)
         self._hosts = _LOCAL_HOSTS | {host.lower() for host in settings.hosts}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.origins)
@@ -81,17 +89,20 @@ class Door:
 
     async def _admitted(self, visit: _Visit, receive: Receive) -> None:
         scope, headers, state = visit.scope, visit.headers, visit.state
-        self._check_place(headers)
+        self._check_place(scope, headers)
         scope["state"] = state
         if scope["path"] not in OPEN:
-            state["caller"] = self._callers.caller(headers)
-            if self._is_draining():
+            state["caller"] = caller = self._callers.caller(headers)
+            if caller.models and scope["path"] in _WHOLE:
+                raise Forbidden("this address is for keys that may use all models")
+            if self._desk.is_draining:
                 raise Closing("the server is shutting down", 5.0)
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            self._desk.check_room(scope["path"])
             state["body"] = await self._body(visit, receive)
         await self._app(scope, receive, visit.send)
 
-    def _check_place(self, headers: dict[bytes, bytes]) -> None:
+    def _check_place(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """A page of somebody else's in the user's browser can reach this machine's own addresses: its ``Origin`` gives
         it away, and its ``Host`` where a name was made to point here.
 
@@ -99,8 +110,11 @@ class Door:
             WrongHost: not one of this server's names.
             Forbidden: a page from another origin.
         """
+        names = [name for name, _ in scope["headers"]]
+        if any(names.count(name) > 1 for name in _SINGLE):
+            raise WrongHost("the request has more than one Host or Origin")
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        bare = re.sub(r":\d+$", "", host)
+        bare = _PORT.sub("", host)
         if (self._settings.is_loopback or self._settings.hosts) and bare not in self._hosts:
             raise WrongHost("this server is not called that; --allow-host lets another name in")
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
@@ -108,7 +122,7 @@ class Door:
             raise Forbidden("pages of other origins are not let in; --allow-origin does that")
 
     async def _body(self, visit: _Visit, receive: Receive) -> bytes:
-        """All of it.
+        """All of it. Room is taken for what has come, not for what was announced: announcing costs nothing.
 
         Raises:
             TooMuch: over the limit.
@@ -116,11 +130,11 @@ class Door:
             TooSlow: it takes too long.
             Gone: the client left.
         """
-        limit = self._settings.intake.body_bytes
-        told = visit.headers.get(b"content-length", b"")
+        limit = min(self._settings.intake.body_bytes, self._settings.flight_bytes)
+        told = visit.headers.get(b"content-length", b"").lstrip(b"0")[:20]  # no more digits than 64 bits have
         if told.isdigit():
-            self._check_size(int(told[:20]), limit)
-            self._reserve(visit, int(told))
+            self._check_size(int(told), limit)
+            self._check_room(int(told))
         try:
             async with asyncio.timeout(self._settings.body_seconds):
                 return await self._read(visit, receive, limit)
@@ -137,8 +151,9 @@ class Door:
             is_more = message.get("more_body", False)
             size += len(chunk)
             self._check_size(size, limit)
-            if size > visit.reserved:
-                self._reserve(visit, size - visit.reserved)
+            self._check_room(len(chunk))
+            self._in_flight += len(chunk)
+            visit.reserved = size
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -146,11 +161,9 @@ class Door:
         if size > limit:
             raise TooMuch(f"the body has {size:,} bytes or more; {limit:,} are the limit")
 
-    def _reserve(self, visit: _Visit, nbytes: int) -> None:
+    def _check_room(self, nbytes: int) -> None:
         if self._in_flight + nbytes > self._settings.flight_bytes:
             raise Busy("the bodies of other requests fill the memory that is set aside for them", 1.0)
-        self._in_flight += nbytes
-        visit.reserved += nbytes
 
     async def _refused(self, visit: _Visit, error: AnmokError) -> None:
         visit.state["error"] = error

@@ -19,25 +19,7 @@ Render: TypeAlias = Callable[[str], tuple[bytes, str]]  # the Accept of a reques
 def routes(desk: Desk, render: Render) -> APIRouter:
     """Those that every orchestrator knows, and the catalogue of this server."""
     router = APIRouter(tags=["Operate"])
-
-    @router.get("/ping", response_class=Response)
-    @router.get("/livez", response_class=Response)
-    async def live() -> Response:
-        """The process is there."""
-        return JSONResponse({"status": "ok"})
-
-    @router.get("/health", response_class=Response)
-    @router.get("/healthz", response_class=Response)
-    @router.get("/readyz", response_class=Response)
-    async def ready() -> Response:
-        """200 when requests are answered at once; 503 while models are loaded, and when the server shuts down."""
-        if desk.is_draining:
-            return JSONResponse({"status": "DOWN", "reason": "shutting down"}, 503)
-        if not desk.is_ready:
-            return JSONResponse({"status": "DOWN", "reason": "loading"}, 503, {"retry-after": "2"})
-        engines = {one.label: "up" if one.is_up else "down" for one in desk.upstreams.status()}
-        facts = {"status": "UP", "model_class": "anmok"}  # Label Studio's words
-        return JSONResponse(facts | ({"engines": engines} if engines else {}))
+    _states(router, desk)
 
     @router.get("/version", response_class=Response)
     async def version() -> Response:
@@ -59,6 +41,34 @@ def routes(desk: Desk, render: Render) -> APIRouter:
         return Response(body, headers={"content-type": kind})
 
     return router
+
+
+def _states(router: APIRouter, desk: Desk) -> None:
+    """Alive, and ready. HEAD is answered too: some who watch ask so."""
+
+    @router.head("/ping", include_in_schema=False)
+    @router.head("/livez", include_in_schema=False)
+    @router.get("/ping", response_class=Response)
+    @router.get("/livez", response_class=Response)
+    async def live() -> Response:
+        """The process is there."""
+        return JSONResponse({"status": "ok"})
+
+    @router.head("/health", include_in_schema=False)
+    @router.head("/healthz", include_in_schema=False)
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/health", response_class=Response)
+    @router.get("/healthz", response_class=Response)
+    @router.get("/readyz", response_class=Response)
+    async def ready() -> Response:
+        """200 when requests are answered at once; 503 while models are loaded, and when the server shuts down."""
+        if desk.is_draining:
+            return JSONResponse({"status": "DOWN", "reason": "shutting down"}, 503)
+        if not desk.is_ready:
+            return JSONResponse({"status": "DOWN", "reason": "loading"}, 503, {"retry-after": "2"})
+        engines = {one.label: "up" if one.is_up else "down" for one in desk.upstreams.status()}
+        facts = {"status": "UP", "model_class": "anmok"}  # Label Studio's words
+        return JSONResponse(facts | ({"engines": engines} if engines else {}))
 
 
 def _described(name: str, desk: Desk, status: EngineStatus) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -19,12 +20,15 @@ from starlette.types import ASGIApp
 from anmok.errors import AnmokError
 from anmok.server import logs
 from anmok.server.app import Server, build
+from anmok.server.connections import Connection
 from anmok.server.control import control_app
 from anmok.server.desk import Desk
 from anmok.server.settings import Settings
 
 log: Final = logging.getLogger("anmok.server")
 
+_BACKLOG = 2048  # connections that wait to be taken
+_MAX_FRAMES = 20_000  # of a clip, where the environment says nothing: eleven minutes
 _CLOSING_SECONDS = 5.0  # for what is left of the engine after all answers have gone out
 
 
@@ -66,6 +70,7 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
         AnmokError: a model that cannot be loaded at the start, a licence, an address that cannot be had.
     """
     logs.configure(form=settings.logs)
+    os.environ.setdefault("ANMOK_MAX_FRAMES", str(_MAX_FRAMES))
     server = build(settings)
     try:
         with contextlib.ExitStack() as stack:
@@ -124,10 +129,12 @@ def listening(host: str, port: int) -> socket.socket:
         AnmokError: the address is taken, or is none of this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol said, asyncio sends what is ready at once instead of waiting for more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # from here on the address is told, and must answer
     except OSError as error:
         listener.close()
         raise AnmokError(f"{host}:{port} cannot be had ({error.strerror}); --port chooses another one") from None
@@ -157,6 +164,8 @@ def _config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=False,
+        http=Connection,
+        ws="none",
         proxy_headers=False,
         lifespan="off",
         h11_max_incomplete_event_size=64 * 2**10,

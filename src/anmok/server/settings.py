@@ -12,16 +12,18 @@ from typing import Any, Literal
 
 from anmok.catalogue import Card, card
 from anmok.engine import Limits
-from anmok.errors import AnmokError, BadData, BadRequest
+from anmok.errors import AnmokError, BadData, BadRequest, UnknownModel
 from anmok.load import Adapter
 from anmok.wire import Intake
-from anmok.wire.fields import known, value_as
+from anmok.wire.fields import known, nearest, value_as
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMG]i?B)?", re.IGNORECASE)
 _NAME = re.compile(r"[\w][\w.:-]{0,100}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_HOST = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.]+\]")  # as in an address, without its port
+_ORIGIN = re.compile(r"https?://[\w.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:.]+\](:\d{1,5})?|[a-z-]+-extension://\w+")
 _TABLES = ("model", "key", "limits", "intake")
 
 
@@ -62,7 +64,10 @@ class Served:
         if is_named:
             return cls(rest, name)
         folder = Path(target).expanduser()
-        return cls(target, folder.resolve().name if (folder / "anmok.toml").is_file() else target)
+        is_adapter = (folder / "anmok.toml").is_file()
+        if "/" in target and not is_adapter:
+            raise BadData(f"{target}: holds no anmok.toml, so it is no adapter")
+        return cls(target, folder.resolve().name if is_adapter else target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +84,20 @@ class Key:
     priority: int = 0
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise BadData(f"key {self.name[:40]!r}: a key's name has letters, digits, '.', ':', '_' and '-'")
         if not _DIGEST.fullmatch(self.sha256):
-            raise BadData(f"key {self.name}: sha256 must be 64 hexadecimal digits: sha256sum of the key itself")
+            raise BadData(
+                f"key {self.name}: sha256 must be 64 hexadecimal digits, 0-9 and a-f: printf %s KEY | sha256sum"
+            )
+        if not -10 <= self.priority <= 10:
+            raise BadData(f"key {self.name}: want priority in -10..10")
         if self.requests_per_minute is not None and self.requests_per_minute < 1:
             raise BadData(f"key {self.name}: requests_per_minute must be at least 1")
 
     @classmethod
     def of(cls, secret: str, name: str = "default") -> Key:
+        secret = secret.strip()  # a variable that was read from a file ends with its line; no header can
         if len(secret) < 16:
             raise BadRequest("an API key needs at least 16 characters: python -c 'import secrets; ...token_urlsafe()'")
         return cls(name, hashlib.sha256(secret.encode()).hexdigest())
@@ -130,15 +142,54 @@ class Settings:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise BadData(f"two models are served as {twice!r}; give one another name: other={twice}")
+        keys = [key.name for key in self.keys]
+        again = next((name for name in keys if keys.count(name) > 1), None)
+        if again is not None:
+            raise BadData(f"two keys are called {again!r}")
+        self._check_numbers()
         if self.control_port and self.control_port == self.port:
             raise BadRequest("the control port must be another one than the port")
+        if not self.host:
+            raise BadRequest("host is empty: want 127.0.0.1, or 0.0.0.0 with an API key")
+        for host in self.hosts:
+            if not _HOST.fullmatch(host):
+                raise BadRequest(
+                    f"hosts: {host[:60]!r} is no host; want a name or an address, without http:// and port"
+                )
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin.rstrip("/")):
+                raise BadRequest(f"origins: {origin[:60]!r} is no origin; want https://name or http://name:port, each")
+
+    def _check_numbers(self) -> None:
+        for name in ("port", "control_port"):
+            if not 0 <= getattr(self, name) <= 65535:
+                raise BadRequest(f"{name} is {getattr(self, name)}: want 0 to 65535")
+        for name in ("memory_bytes", "flight_bytes", "body_seconds"):
+            if not getattr(self, name) > 0:
+                raise BadRequest(f"{name.removesuffix('_bytes')} is {getattr(self, name):g}: must be above 0")
+        for name in ("worker_bytes", "drain_seconds"):
+            if not getattr(self, name) >= 0:
+                raise BadRequest(
+                    f"{name.replace('_bytes', '_memory')} is {getattr(self, name):g}: must not be negative"
+                )
+        for limit in ("body_bytes", "image_bytes", "clip_bytes", "items"):
+            if getattr(self.intake, limit) < 1:
+                raise BadRequest(f"intake.{limit} is {getattr(self.intake, limit)}: must be at least 1")
 
     def check_open(self) -> None:
-        """Whoever is open to others needs a key.
+        """Whoever is open to others needs a key, and a key is for models that are here.
 
         Raises:
             BadRequest: there is none.
+            UnknownModel: one is for a model that is not served.
         """
+        names = [one.name for one in self.models]
+        for key in self.keys if not self.engines else ():  # what other engines serve is known when they answer
+            for model in key.models:
+                if model not in names:
+                    near = nearest(model, names)
+                    remedy = f"did you mean {near!r}?" if near else f"it has {', '.join(names) or 'none'}"
+                    raise UnknownModel(f"key {key.name}: this server has no model called {model[:60]!r}; {remedy}")
         if not self.is_loopback and not self.keys:
             raise BadRequest(
                 f"--host {self.host} is open to others and needs a key: ANMOK_API_KEY, or [[key]] in serve.toml"
@@ -232,6 +283,8 @@ def _key(row: dict[str, Any], index: int) -> Key:
     missing = next((name for name in ("name", "sha256") if name not in row), None)
     if missing is not None:
         raise BadData(f"{place}: {missing} is missing")
+    if row.get("models") == []:
+        raise BadData(f"{place}.models: is empty; name some, or leave it out for all")
     return Key(**{name: value_as(hints[name], value, f"{place}.{name}") for name, value in row.items()})
 
 
@@ -250,7 +303,7 @@ def _as(hint: Any) -> Any:
 
 
 def _size(key: str, value: object) -> int:
-    return value if isinstance(value, int) else size_in_bytes(value_as(str, value, key), key)
+    return size_in_bytes(value, key) if isinstance(value, str) else value_as(int, value, key)
 
 
 _FLAT: Mapping[str, tuple[str, Any]] = {
@@ -261,7 +314,7 @@ _FLAT: Mapping[str, tuple[str, Any]] = {
     "origins": ("origins", _as(tuple[str, ...])),
     "memory": ("memory_bytes", _size),
     "device": ("device", _as(str)),
-    "dtype": ("dtype", _as(str)),
+    "dtype": ("dtype", _as(Literal["float32", "bfloat16"])),
     "worker_memory": ("worker_bytes", _size),
     "workers": ("workers", _as(Literal["thread", "process"])),
     "engines": ("engines", _as(tuple[str, ...])),

@@ -29,13 +29,14 @@ class Intake:
     """What one request may bring. The limit of pixels is that of ``anmok.media``, checked on the header when the
     picture is opened.
 
-    ``fetch`` takes an http(s) address and the number of bytes that are let in.
+    ``stills`` are the pictures of a clip that comes as such. ``fetch`` takes an http(s) address and the number of bytes that are let in.
     """
 
     body_bytes: int = 256 * MIB
     image_bytes: int = 32 * MIB
     clip_bytes: int = 192 * MIB
     items: int = 256
+    stills: int = 2000
     fetch: Callable[[str, int], bytes] | None = None
 
 

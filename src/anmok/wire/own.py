@@ -189,7 +189,7 @@ def _clip(content: dict[str, Any], name: str, intake: Intake, parts: Parts | Non
     if not isinstance(value, list):
         return Clip(_referred(value, place, intake.clip_bytes, parts), **given_of(content, CUT, name))
     total, pictures = 0, []
-    for i, one in enumerate(value):
+    for i, one in enumerate(fields.a_list(value, place, intake.stills)):
         pictures.append(_picture(one, f"{place}[{i}]", intake, parts))
         total += len(pictures[-1])
         if total > intake.clip_bytes:
