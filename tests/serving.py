@@ -86,6 +86,10 @@ def running(settings: Settings | None = None) -> Iterator[Running]:
     with contextlib.ExitStack() as stack:
         main = stack.enter_context(listening("127.0.0.1", 0))
         control = stack.enter_context(listening("127.0.0.1", 0)) if settings.control_port else None
+        if settings.page is not None:
+            from anmok.server.pages import add_page
+
+            add_page(server, f"http://127.0.0.1:{main.getsockname()[1]}")
         stop = threading.Event()
         thread = threading.Thread(target=lambda: asyncio.run(serve(server, main, control, stop)), daemon=True)
         thread.start()

@@ -14,7 +14,7 @@ import typer
 from anmok.cli.console import note
 
 if TYPE_CHECKING:
-    from anmok.server.settings import Settings
+    from anmok.server.settings import PageSettings, Settings
 
 Models = Annotated[list[str] | None, typer.Argument(help="Names of models, folders of adapters, or name=model.")]
 
@@ -44,6 +44,8 @@ def serve_command(
     max_batch_size: Annotated[int | None, typer.Option(help="Items in one batch.")] = None,
     max_wait: Annotated[float | None, typer.Option(help="Seconds of work that may wait for a model; then 429.")] = None,
     max_queue: Annotated[int | None, typer.Option(help="Items that may wait, over all models.")] = None,
+    ui: Annotated[bool | None, typer.Option("--ui", help="The page too, at /ui.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="The only folder that the page may read.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
     accept_licence: Annotated[
         list[str] | None, typer.Option("--accept-licence", help="A licence, by its name.")
@@ -80,13 +82,13 @@ def serve_command(
     limits = {"batch_items": max_batch_size, "queue_items": max_queue, "queue_seconds": max_wait}
     settings = settings_of(config, flags, limits, api_key)
     settings = _with_models(settings, models or [], is_all=all_local)
+    if ui or folder is not None:
+        settings = replace(settings, page=_page(folder))
     _check(settings)
     run(settings, lambda address: _announce(address, settings))
 
 
-def settings_of(
-    config: Path | None, flags: dict[str, Any], limits: dict[str, Any], api_key: str | None
-) -> Settings:
+def settings_of(config: Path | None, flags: dict[str, Any], limits: dict[str, Any], api_key: str | None) -> Settings:
     """The file's settings, and over them what was given on the command line."""
     from anmok.server.settings import Key, Settings, changed, read_settings
 
@@ -107,6 +109,12 @@ def _with_models(settings: Settings, models: Sequence[str], *, is_all: bool) -> 
     if is_all:
         served |= {one.name: Served(one.name, one.name) for one in cards() if one.name not in served and is_here(one)}
     return replace(settings, models=tuple(served.values()), is_lazy=settings.is_lazy or is_all)
+
+
+def _page(folder: Path | None) -> PageSettings:
+    from anmok.server.settings import PageSettings
+
+    return PageSettings(folder=None if folder is None else str(folder))
 
 
 def _check(settings: Settings) -> None:

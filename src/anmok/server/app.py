@@ -44,6 +44,7 @@ class Server:
     render: health.Render
     api: FastAPI
     engines: Engines
+    door: Door
     tracing: Tracing
 
     def close(self, *, seconds: float) -> None:
@@ -83,10 +84,11 @@ def build(settings: Settings) -> Server:
     docs_page.add(api, desk)
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     metrics = Metrics(list(desk.models), templates)
-    app: ASGIApp = Door(api, settings, metrics, desk, tracing)
+    door = Door(api, settings, metrics, desk, tracing)
+    app: ASGIApp = door
     if settings.origins:
         app = CORSMiddleware(app, settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"])
-    return Server(app, desk, render, api, engines, tracing)
+    return Server(app, desk, render, api, engines, door, tracing)
 
 
 def _api(routers: Sequence[APIRouter]) -> FastAPI:

@@ -32,7 +32,7 @@ class Callers:
 
     def __init__(self, keys: Sequence[Key], clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = tuple((bytes.fromhex(key.sha256), key) for key in keys)
-        self._buckets = {key.name: _Bucket(key.requests_per_minute, clock) for key in keys if key.requests_per_minute}
+        self._buckets = {key.name: Bucket(key.requests_per_minute, clock) for key in keys if key.requests_per_minute}
         self._nobody = Caller()
 
     @property
@@ -50,7 +50,21 @@ class Callers:
         if not self._keys:
             return self._nobody
         scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
-        secret = secret.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        found = self._key(secret.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b""))
+        bucket = self._buckets.get(found.name)
+        if bucket is not None:
+            bucket.take()
+        return _caller(found)
+
+    def visitor(self, secret: str) -> Caller:
+        """Whoever that key belongs to; looking at the page uses up none of its requests.
+
+        Raises:
+            Unauthorized: it is not known.
+        """
+        return _caller(self._key(secret.encode()))
+
+    def _key(self, secret: bytes) -> Key:
         digest = hashlib.sha256(secret).digest()
         found = None
         for known, key in self._keys:  # all of them: how long it takes tells nothing
@@ -58,13 +72,14 @@ class Callers:
                 found = key
         if found is None or not secret:
             raise Unauthorized("this server needs an API key: Authorization: Bearer <key>")
-        bucket = self._buckets.get(found.name)
-        if bucket is not None:
-            bucket.take()
-        return Caller(found.name, frozenset(found.models), found.priority)
+        return found
 
 
-class _Bucket:
+def _caller(key: Key) -> Caller:
+    return Caller(key.name, frozenset(key.models), key.priority)
+
+
+class Bucket:
     """So many requests a minute, all of them at once if need be."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:

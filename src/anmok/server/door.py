@@ -11,21 +11,26 @@ import logging
 import re
 import secrets
 import time
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anmok.errors import AnmokError, BadRequest, Busy, Closing, Forbidden, ModelFailed, Refused, TooMuch
-from anmok.server.callers import Callers
+from anmok.server.callers import Caller, Callers
 from anmok.server.refusing import TooSlow, WrongHost, refusal
 from anmok.server.settings import Settings
 from anmok.server.tracing import RequestTrace, Tracing
+
+if TYPE_CHECKING:  # the page is optional, and brings all of gradio
+    from anmok.server.visitors import Visitors
 
 log: Final = logging.getLogger("anmok.server")
 
 OPEN = frozenset({"/livez", "/readyz", "/health", "/healthz", "/ping", "/v2/health/live", "/v2/health/ready"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_LOOK_SECONDS = 0.5
 _PORT = re.compile(r":[0-9]{1,5}$")
 _SINGLE = (b"host", b"origin")  # who reads the first of two and who the last must not be led to disagree
 _WHOLE = frozenset({"/metrics"})  # names every model, so that a key for some of them is not enough
@@ -65,6 +70,7 @@ class Door:
         self._tracing = tracing
         self._desk = desk
         self._callers = Callers(settings.keys)
+        self.visitors: Visitors | None = None  # of the page, where there is one
         self._hosts = _LOCAL_HOSTS | {host.lower() for host in settings.hosts}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.origins)
         self._in_flight = 0  # bytes of bodies
@@ -91,7 +97,15 @@ class Door:
         scope, headers, state = visit.scope, visit.headers, visit.state
         self._check_place(scope, headers)
         scope["state"] = state
-        if scope["path"] not in OPEN:
+        if self.visitors is not None and self.visitors.covers(scope["path"]):
+            receive = self._until_drained(receive)
+            state["caller"] = caller = self._visitor(self.visitors, scope["path"], headers)
+            if caller is None:
+                page = self._settings.page
+                where = f"{page.prefix if page else ''}{self.visitors.login}"
+                await RedirectResponse(where, 303)(scope, receive, visit.send)
+                return
+        elif scope["path"] not in OPEN:
             state["caller"] = caller = self._callers.caller(headers)
             if caller.models and scope["path"] in _WHOLE:
                 raise Forbidden("this address is for keys that may use all models")
@@ -101,6 +115,34 @@ class Door:
             self._desk.check_room(scope["path"])
             state["body"] = await self._body(visit, receive)
         await self._app(scope, receive, visit.send)
+
+    def _visitor(self, visitors: Visitors, path: str, headers: dict[bytes, bytes]) -> Caller | None:
+        """Whoever looks at the page; None for one who has to show a key first.
+
+        Raises:
+            Unauthorized: the same, for what lies below the page.
+        """
+        if path == visitors.login or not self._callers.are_known:
+            return Caller()
+        known = visitors.caller(headers)
+        if known is None and b"text/html" not in headers.get(b"accept", b""):
+            return self._callers.caller(headers)  # programs may use the page's addresses too, with a key
+        return known
+
+    def _until_drained(self, receive: Receive) -> Receive:
+        """The page's streams last as long as somebody looks; the server's end is the end of them."""
+
+        async def received() -> Message:
+            waiting = asyncio.ensure_future(receive())
+            try:
+                while not (await asyncio.wait({waiting}, timeout=_LOOK_SECONDS))[0]:
+                    if self._desk.is_draining:
+                        return {"type": "http.disconnect"}
+                return waiting.result()
+            finally:
+                waiting.cancel()
+
+        return received
 
     def _check_place(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """A page of somebody else's in the user's browser can reach this machine's own addresses: its ``Origin`` gives

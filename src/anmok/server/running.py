@@ -78,7 +78,12 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
             control = (
                 stack.enter_context(listening("127.0.0.1", settings.control_port)) if settings.control_port else None
             )
-            announce(f"http://{settings.host}:{main.getsockname()[1]}")
+            address = f"http://{settings.host}:{main.getsockname()[1]}"
+            if settings.page is not None:
+                from anmok.server.pages import add_page  # all of gradio
+
+                add_page(server, address)
+            announce(address)
             with asyncio.Runner(loop_factory=_loop()) as runner:
                 runner.run(serve(server, main, control))
     finally:

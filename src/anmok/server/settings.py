@@ -15,7 +15,7 @@ from anmok.engine import Limits
 from anmok.errors import AnmokError, BadData, BadRequest, UnknownModel
 from anmok.load import Adapter
 from anmok.wire import Intake
-from anmok.wire.fields import known, nearest, value_as
+from anmok.wire.fields import known, nearest, read, value_as
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[\w][\w.:-]{0,100}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HOST = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.]+\]")  # as in an address, without its port
 _ORIGIN = re.compile(r"https?://[\w.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:.]+\](:\d{1,5})?|[a-z-]+-extension://\w+")
-_TABLES = ("model", "key", "limits", "intake")
+_TABLES = ("model", "key", "limits", "intake", "page")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,22 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class PageSettings:
+    """The page of a server. ``folder`` is the only one that it may read; ``prefix`` is the path that a proxy puts
+    before ours and takes away again."""
+
+    path: str = "/ui"
+    folder: str | None = None
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or (self.prefix and not self.prefix.startswith("/")):
+            raise BadData("page: path and prefix begin with a slash")
+        if self.folder is not None and not Path(self.folder).is_dir():
+            raise BadData(f"page: {self.folder}: no such folder")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole server. Bytes and seconds; see ``Served``, ``Key`` and ``anmok.engine.Limits``.
 
@@ -134,6 +150,7 @@ class Settings:
     body_seconds: float = 30.0
     drain_seconds: float = 30.0
     logs: Literal["text", "json"] = "text"
+    page: PageSettings | None = None
     limits: Limits = field(default_factory=Limits)
     intake: Intake = field(default_factory=Intake)
 
@@ -246,7 +263,16 @@ def _settings(content: dict[str, Any], folder: Path) -> Settings:
     for name, kind in (("limits", Limits), ("intake", Intake)):
         if name in content:
             values[name] = _table(kind, content[name], name)
+    if "page" in content:
+        values["page"] = _page(content["page"], folder)
     return Settings(**values)
+
+
+def _page(row: object, folder: Path) -> PageSettings:
+    if isinstance(row, dict) and str(row.get("folder", "")).startswith(("./", "../")):
+        row = {**row, "folder": str(folder / row["folder"])}
+    page: PageSettings = read(PageSettings, row, "page")
+    return page
 
 
 def _rows(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
