@@ -16,11 +16,11 @@ from anmok.ladder import findings, ledger, verdicts
 from anmok.ladder.dataset import Dataset
 from anmok.ladder.evaluate import Evaluated, Price, cross_fitted
 from anmok.ladder.features import grey_features
-from anmok.ladder.measure import Measured, measure, outer_folds
+from anmok.ladder.measure import Measured, Watch, measure, outer_folds
 from anmok.ladder.outcome import Data, Honesty, Leak, NotTried, Outcome
 from anmok.ladder.plan import Plan
 from anmok.ladder.prepare import Scene, prepare
-from anmok.ladder.rungs.fitting import LEARNED, Material
+from anmok.ladder.rungs.fitting import LEARNED, Material, available
 from anmok.ladder.zero_shot import TextSide, random_words, text_side
 from anmok.load import Adapter, Model
 
@@ -40,6 +40,14 @@ class Climbed:
     measured: Measured
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opened:
+    """What the test set answered, and how the books stand."""
+
+    measured: Measured
+    count: ledger.Count
+
+
 def climb(
     dataset: Dataset,
     model: Model,
@@ -47,8 +55,11 @@ def climb(
     *,
     commands: tuple[str, str] = ("", ""),
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Climbed:
     """The whole ladder on labelled images. ``commands``: the one that was typed, and the one that runs the winner.
+    ``watch``: is told of rungs as they answer, and may end the climb; the books then say that the test set was opened
+    before the first of them is told.
 
     Raises:
         BadData: too few usable images or classes.
@@ -60,7 +71,12 @@ def climb(
     text = text_side(model, scene.dataset.classes, plan)
     # Thin matrices: a second BLAS thread costs more in waiting than it brings, and much more on a busy machine.
     with threadpool_limits(1, user_api="blas"):
-        return _concluded(scene, model, plan, text, measure(scene, model, text, plan, progress), commands, start)
+        planned = tuple(rung.key for rung in text.rungs) + tuple(k for k in available(text.towers) if k in plan.rungs)
+        count = None if watch is None else _open(scene, model, plan, planned, len(scene.pool), start)
+        measured = measure(scene, model, text, plan, progress, watch)
+        if count is None:
+            count = _open(scene, model, plan, tuple(measured.final), _to_choose(measured), start)
+        return _concluded(scene, model, plan, text, _Opened(measured, count), commands, start)
 
 
 def _concluded(
@@ -68,14 +84,14 @@ def _concluded(
     model: Model,
     plan: Plan,
     text: TextSide,
-    measured: Measured,
+    opened: _Opened,
     commands: tuple[str, str],
     start: float,
 ) -> Climbed:
+    measured = opened.measured
     leak = _leak(scene, measured)
     recommended = verdicts.recommendation(measured, scene, plan)
     chosen = measured.final[recommended.recommendation.key]
-    count = _open(scene, model, plan, measured, time.perf_counter() - start)
     held = scene.held()
     commonest = scene.dataset.classes
     outcome = Outcome(
@@ -98,7 +114,7 @@ def _concluded(
         confusions=findings.confusions(chosen, held, scene.test, commonest),
         suspects=findings.suspects(_DEVELOPMENT_RUNG, measured.material, scene.pool, commonest),
         duplicates=findings.pairs(scene.grouping.duplicates, scene.labels),
-        honesty=_honesty(scene, model, plan, text, measured, chosen, count),
+        honesty=_honesty(scene, model, plan, text, measured, chosen, opened.count),
         margin=plan.margin,
         seed=plan.seed,
         plan_hash=plan.digest(scene.data_hash, scene.split_hash),
@@ -160,7 +176,7 @@ def _cross_validated(scene: Scene, material: Material, groups: Labels, key: str 
     return cross_fitted(key, regrouped, fold, held, Price(0.0, 0.0))
 
 
-def _open(scene: Scene, model: Model, plan: Plan, measured: Measured, seconds: float) -> ledger.Count:
+def _open(scene: Scene, model: Model, plan: Plan, rungs: tuple[str, ...], to_choose: int, start: float) -> ledger.Count:
     """The books say so before the verdict does. Development estimates open nothing."""
     if scene.is_development:
         return ledger.Count(0, False)
@@ -172,9 +188,9 @@ def _open(scene: Scene, model: Model, plan: Plan, measured: Measured, seconds: f
         split=scene.split_hash,
         labels_train=len(scene.pool),
         labels_test=len(scene.test),
-        labels_to_choose=_to_choose(measured),
-        seconds=round(seconds, 1),
-        rungs=tuple(measured.final),
+        labels_to_choose=to_choose,
+        seconds=round(time.perf_counter() - start, 1),
+        rungs=rungs,
         at=ledger.now(),
     )
     ledger.record(scene.data_hash, opening)
@@ -197,6 +213,10 @@ def _honesty(
     count: ledger.Count,
 ) -> Honesty:
     not_tried = [NotTried(f"rung {key}", "left out by the plan") for key in LEARNED if key not in plan.rungs]
+    begun = {*measured.final, *(key for key in LEARNED if key not in available(text.towers))}
+    not_tried += [
+        NotTried(f"rung {key}", "stopped before it") for key in LEARNED if key in plan.rungs and key not in begun
+    ]
     if text.reason:
         not_tried.append(NotTried("zero-shot and rung 3", text.reason))
     elif "0c" not in measured.final:

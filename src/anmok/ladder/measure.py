@@ -14,6 +14,7 @@ from anmok.evidence.draws import support_draws
 from anmok.evidence.splits import folds
 from anmok.ladder.evaluate import Evaluated, Price, cross_fitted, fixed, learned
 from anmok.ladder.features import look
+from anmok.ladder.outcome import Step
 from anmok.ladder.plan import Plan
 from anmok.ladder.prepare import Scene
 from anmok.ladder.rungs.fitting import Material, available
@@ -29,6 +30,15 @@ OUTER_FOLDS = 5
 _TIMED, _TIMED_SIDE = 7, 512
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Somebody looks on. ``arrived`` is told each rung with all labels as soon as it has answered; where
+    ``is_enough`` says so, no further rung is begun."""
+
+    arrived: Callable[[Step], None]
+    is_enough: Callable[[], bool]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
     """``final`` holds every rung with all labels, from the cheapest up; ``curve`` the learned ones at few labels."""
@@ -38,8 +48,16 @@ class Measured:
     curve: tuple[Evaluated, ...]
 
 
-def measure(scene: Scene, model: Model, text: TextSide, plan: Plan, progress: Progress | None = None) -> Measured:
-    """Fits on the pool alone; then all rungs answer on the held-out images at once."""
+def measure(
+    scene: Scene,
+    model: Model,
+    text: TextSide,
+    plan: Plan,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> Measured:
+    """Fits on the pool alone; each rung answers on the held-out images once. Whoever hands in a ``watch`` has recorded
+    that the test set is opened."""
     held = scene.held()
     price = price_of(model, scene)
     keys = [key for key in available(text.towers) if key in plan.rungs]
@@ -47,10 +65,13 @@ def measure(scene: Scene, model: Model, text: TextSide, plan: Plan, progress: Pr
     final: dict[str, Evaluated] = {}
     for rung in text.rungs:
         final[rung.key] = fixed(rung.key, rung.rung, rung.logits(held.features), rung.head, held, price)
+        _tell(watch, final[rung.key])
     curve: list[Evaluated] = []
     supports = {} if scene.is_development else _supports(material, plan)
     total, done = len(keys) * (len(supports) + 1), 0
     for key in keys:
+        if watch is not None and final and watch.is_enough():
+            break
         for shots, draws in supports.items():
             curve.append(learned(key, shots, material, list(draws), held, price))
             done = _report(progress, done, total)
@@ -59,8 +80,14 @@ def measure(scene: Scene, model: Model, text: TextSide, plan: Plan, progress: Pr
             final[key] = cross_fitted(key, material, fold, held, price)
         else:
             final[key] = learned(key, None, material, [np.arange(len(material.labels))], held, price)
+        _tell(watch, final[key])
         done = _report(progress, done, total)
     return Measured(material, final, tuple(curve))
+
+
+def _tell(watch: Watch | None, found: Evaluated) -> None:
+    if watch is not None:
+        watch.arrived(found.step)
 
 
 def price_of(model: Model, scene: Scene) -> Price:
