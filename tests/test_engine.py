@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
 import time
@@ -401,6 +402,21 @@ def test_a_future_does_not_keep_what_was_sent_in(engine: Engine, stable: Stable)
     del item
     until(lambda: gone() is None)
     assert future.done()
+
+
+def test_nothing_of_a_request_waits_for_the_collector_of_circles(engine: Engine, stable: Stable) -> None:
+    """Beside a net it comes by once in thousands of requests, and a map of depth has some megabytes."""
+    engine.run("fake", [picture(1)], ASK)
+    gc.collect()
+    gc.disable()
+    try:
+        future = engine.submit("fake", [picture(1)], ASK)
+        future.result(10)
+        gone = weakref.ref(future)
+        del future
+        until(lambda: gone() is None)
+    finally:
+        gc.enable()
 
 
 def test_the_rest_of_a_large_request_is_dropped_when_its_caller_leaves(stable: Stable) -> None:

@@ -194,3 +194,18 @@ def test_a_queue_that_would_take_too_long_takes_nobody_else() -> None:
         assert engine.status().rejected == 2
         door.set()
         assert [len(future.result(10)) for future in waiting] == [1] * 5
+
+
+def test_a_model_that_is_lent_stays_and_answers_meanwhile() -> None:
+    with Engine(PLENTY) as engine:
+        with engine.lend("fake-places") as model:
+            assert model.kind is not None
+            with pytest.raises(Busy, match="fake-places has work"):
+                engine.unload("fake-places")
+            [found] = engine.run("fake-places", [frame(8)], RED)
+            assert len(found) == 1
+        engine.unload("fake-places")
+        with pytest.raises(UnknownModel), engine.lend("fakke"):
+            pass
+    with pytest.raises(Closing), engine.lend("fake-places"):
+        pass

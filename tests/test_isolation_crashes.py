@@ -273,3 +273,27 @@ def test_a_process_that_hangs_does_not_hold_up_the_end() -> None:
         while threading.active_count() >= before and time.monotonic() < ends:
             time.sleep(0.01)
         assert threading.active_count() < before  # the thread that was at work as well
+
+
+def test_a_process_that_is_stopped_lets_its_model_be_closed(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At work or not: it is asked to let go of its model, and then it is ended."""
+    monkeypatch.setattr(process, "_END", 0.2)
+    refused: list[Exception] = []
+    with Apart(device="cpu", bounds=QUICK) as apart:
+        model = apart("fake")
+        os.kill(pid_of(apart, "fake"), signal.SIGSTOP)
+
+        def ask() -> None:
+            try:
+                model.run([GOOD], ASK)
+            except Closing as error:
+                refused.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        time.sleep(0.05)
+        started = time.monotonic()
+        model.close()
+    asking.join(10)
+    assert time.monotonic() - started < 5  # two waits of 0.2 s
+    assert len(refused) == 1

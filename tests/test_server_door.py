@@ -305,6 +305,16 @@ def test_a_model_of_others_is_not_there(keyed: Running, method: str, path: str, 
     assert refused.body.count(b"fake-") <= 1  # the name that was asked for, and none else
 
 
+def test_a_busy_model_of_others_is_not_there_either(keyed: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str) -> None:
+        raise Busy(f"{name} has work for 9 s")
+
+    assert keyed.server is not None
+    monkeypatch.setattr(keyed.server.desk.engine, "check_room", full)
+    asked = [keyed.post("/models/fake-places", b"", **bearer(name)).status for name in ("some", "all")]
+    assert asked == [404, 429]
+
+
 def test_lists_show_only_what_a_key_may_use(keyed: Running) -> None:
     for path in ("/info", "/models", "/v1/models", "/docs"):
         mine, all_of_it = keyed.get(path, **bearer("some")), keyed.get(path, **bearer("all"))

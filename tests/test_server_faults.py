@@ -482,6 +482,31 @@ def test_a_slow_model_answers_what_it_has_after_the_signal(monkeypatch: pytest.M
     assert outcome(one.port) == "refused"
 
 
+def test_whoever_comes_while_answers_are_under_way_is_told_to_go_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over connections of his own: a socket that is closed at once tells a balancer nothing."""
+    going = threading.Event()
+    real = Fake.encode
+
+    def slow(self: Fake, batch: Any) -> Any:
+        assert going.wait(20)
+        return real(self, batch)
+
+    monkeypatch.setattr(Fake, "encode", slow)
+    replies: list[str] = []
+    with running(Settings(models=FAKES[:1], control_port=1)) as one:
+        thread = threading.Thread(target=lambda: replies.append(outcome(one.port)))
+        thread.start()
+        time.sleep(0.2)
+        assert ask(one.control_port, "POST", "/drain").status == 200
+        time.sleep(0.3)  # three ticks
+        assert [one.get(path).status for path in ("/livez", "/readyz")] == [200, 503]
+        late = one.post(VECTORS, RED_BOX)
+        assert (late.status, late.headers["retry-after"]) == (503, "5")
+        going.set()
+        thread.join()
+    assert replies == ["200"]
+
+
 def test_while_it_drains_new_requests_are_told_to_go_elsewhere(server: Running) -> None:
     assert server.server is not None
     server.server.desk.is_draining = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import itertools
 import json
 import re
 import socket
@@ -22,6 +23,7 @@ from PIL import Image as pillow
 
 import anmok.server.engines
 from anmok.engine import Limits
+from anmok.errors import Busy
 from anmok.inputs import Clip, Cue, Item, Prompted, Text
 from anmok.load import Model, load, tiny
 from anmok.results import Embedding, Failure, Result, Scores
@@ -351,6 +353,42 @@ def test_a_long_list_comes_line_by_line() -> None:
         _check_near(one, other)
 
 
+def test_a_list_that_meets_a_full_queue_keeps_what_was_answered() -> None:
+    """Five batches of which the third finds no room: two are told, and then why there are no more."""
+    settings = Settings(models=(Served.of("fake"),), limits=Limits(batch_items=2))
+    with running(settings) as server, pytest.MonkeyPatch.context() as patch:
+        assert server.server is not None
+        engine = server.server.desk.engine
+        submit, sent = engine.submit, itertools.count(1)
+
+        def full(*given: Any, **how: Any) -> Any:
+            if next(sent) > 2:
+                raise Busy("the queue is full", 1.0)
+            return submit(*given, **how)
+
+        patch.setattr(engine, "submit", full)
+        with streamed(server, "embed", Call(Embed(), tuple(PICTURES[:10]), "fake")) as response:
+            lines = [json.loads(line) for line in response]
+    assert response.status == 200
+    assert ["vector" in line for line in lines[:-1]] == [True] * 4
+    assert lines[-1]["error"]["code"] == "busy"
+
+
+def test_clips_that_wait_hold_up_nobody_else() -> None:
+    """More of them than a server has threads for what takes milliseconds (40)."""
+    gate = Gate()
+    call = Call(Track(("red",)), (Clip(FILM),), "fake-places")
+    with gated(gate, Settings(models=(Served.of("fake-places"),))) as server:
+        waiting = [_sent(server, "track", call, "accept: application/x-ndjson") for _ in range(45)]
+        try:
+            _until(lambda: bool(_status(server).running_items == 45), 10)
+            assert server.post("/run/track", {"model": "x" * 200_000}).status == 422  # so long a body has a thread
+            assert _status(server).answered == 0
+        finally:
+            for one in waiting:
+                one.close()
+
+
 def test_a_stream_that_cannot_begin_has_its_status(server: Running) -> None:
     with streamed(server, "track", Call(Track(("red",)), (Clip(b"no clip"),), "fake-places")) as response:
         assert response.status == 422
@@ -452,6 +490,19 @@ def test_who_does_not_wait_for_a_load_is_told_when_to_come_back() -> None:
         gate.loads.set()
         assert patient.result().status == 200
         assert server.post("/run/embed", body, x_anmok_wait="no").status == 200
+
+
+def test_a_clip_line_by_line_reads_the_headers_too() -> None:
+    gate = Gate()
+    gate.loads.clear()
+    call = Call(Track(("red",)), (Clip(FILM),), "fake-places")
+    with gated(gate, Settings(models=(Served.of("fake-places"),), is_lazy=True)) as server:
+        with streamed(server, "track", call, **{"x-anmok-wait": "no"}) as response:
+            assert response.status == 503
+            assert json.loads(response.read())["error"]["code"] == "loading"
+        with streamed(server, "track", call, **{"x-anmok-wait": "perhaps"}) as response:
+            assert response.status == 422
+        assert _status(server).running_items == 0
 
 
 def test_a_key_may_ask_for_its_own_priority_and_no_more() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from anmok.errors import BadData, Busy, Unauthorized
-from anmok.server.callers import Callers
+from anmok.errors import BadData, BadRequest, Busy, Forbidden, Unauthorized
+from anmok.server.callers import Caller, Callers
 from anmok.server.settings import Key, PageSettings, Served, Settings, read_settings
+from anmok.server.taking import take
 from anmok.server.visitors import Visitors
+from command_line import first_climb
 from serving import Running, running
 
 SECRET, OTHER = "correct horse battery", "another key of some length"
@@ -126,3 +129,26 @@ def test_the_page_in_serve_toml(tmp_path: Path) -> None:
     file.write_text('[page]\nfolders = "a"\n', encoding="utf-8")
     with pytest.raises(BadData, match="did you mean 'folder'"):
         read_settings(file)
+
+
+def test_a_winner_is_served_from_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda name: str(tmp_path / name))
+    climbed = first_climb(tmp_path)
+    assert climbed.code == 0
+    with running(Settings(models=MODELS[:1])) as found:
+        assert found.server is not None
+        desk = found.server.desk
+        with pytest.raises(Forbidden):
+            take(desk, Caller("some", frozenset({"fake"})), "parts", tmp_path / "report" / "best")
+        where = take(desk, None, "parts", tmp_path / "report" / "best")
+        assert where == tmp_path / "anmok" / "served" / "parts"
+        shutil.rmtree(tmp_path / "report")
+        photo = next((tmp_path / "many" / "red").iterdir()).read_bytes()
+        reply = found.post("/models/parts", photo)
+        assert (reply.status, reply.json[0]["label"]) == (200, "red")
+        assert [one["name"] for one in found.get("/info").json["models"]] == ["fake", "parts"]
+        assert 'anmok_requests_total{model="parts"' in found.get("/metrics").body.decode()
+        for taken in ("parts", "fake", "mini"):
+            with pytest.raises(BadRequest, match="is taken"):
+                take(desk, None, taken, where)
+        assert not (tmp_path / "anmok" / "served" / "mini").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,14 +55,7 @@ def serve_command(
 
     Example: anmok serve mini --port 8000
     """
-    from anmok.errors import MissingDependency
-
-    try:
-        from anmok.server.running import run
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("anmok"):
-            raise
-        raise MissingDependency(f"serve needs the package {error.name}: pip install 'anmok[serve]'") from None
+    run = runner()
     flags: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -86,6 +79,23 @@ def serve_command(
         settings = replace(settings, page=_page(folder))
     _check(settings)
     run(settings, lambda address: _announce(address, settings))
+
+
+def runner() -> Callable[[Settings, Callable[[str], None]], None]:
+    """What runs a server.
+
+    Raises:
+        MissingDependency: the packages of a server are not installed.
+    """
+    from anmok.errors import MissingDependency
+
+    try:
+        from anmok.server.running import run
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("anmok"):
+            raise
+        raise MissingDependency(f"serve needs the package {error.name}: pip install 'anmok[serve]'") from None
+    return run
 
 
 def settings_of(config: Path | None, flags: dict[str, Any], limits: dict[str, Any], api_key: str | None) -> Settings:

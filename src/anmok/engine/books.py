@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
 
 from anmok.engine.admission import Admission
 from anmok.engine.keeping import again
@@ -14,7 +17,7 @@ from anmok.errors import AnmokError
 
 
 class Books:
-    """Holds the engine's lock. Methods are called with it, but for ``left`` and ``refuse``.
+    """Holds the engine's lock. Methods are called with it, but for ``watch`` and ``refuse``.
 
     A request is settled once, under the lock, by whoever comes first: the worker with the last answer, the reaper of
     deadlines, its own caller who leaves, a load that failed, or the end. Its future is resolved after the lock.
@@ -53,12 +56,22 @@ class Books:
         """Takes out what waits for a model that does not come."""
         return [ticket for ticket in list(line.queue) if self.settle(ticket, "refused")]
 
-    def left(self, ticket: Ticket) -> None:
-        """The future is done; where that is because its caller has left, the request goes. Without the lock."""
-        if ticket.future.cancelled():
-            with self.lock:
-                if ticket in self.open:
-                    self.settle(ticket, "cancelled")
+    def watch(self, ticket: Ticket) -> None:
+        """Where its caller leaves, which cancels the future, the request goes. Without the lock.
+
+        A future keeps its callbacks: one that held the ticket, which holds the future, would keep pictures and answers
+        in memory until the collector of circles comes by, and beside a net it seldom does.
+        """
+        ref = weakref.ref(ticket)
+
+        def left(future: Future[Any]) -> None:
+            one = ref() if future.cancelled() else None
+            if one is not None:
+                with self.lock:
+                    if one in self.open:
+                        self.settle(one, "cancelled")
+
+        ticket.future.add_done_callback(left)
 
 
 def refuse(tickets: Sequence[Ticket], error: AnmokError) -> None:

@@ -5,23 +5,24 @@ One lock guards all that changes; it is never held while a model works, a model 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from anmok.catalogue import Card, card
+from anmok.catalogue import Card, card, cards
 from anmok.engine.books import Books, refuse
 from anmok.engine.deadlines import Reaper
 from anmok.engine.encodings import Encodings
 from anmok.engine.keeping import Keeper, Loader, refuse_loads
 from anmok.engine.limits import Limits
 from anmok.engine.lines import EngineStatus, Line, Named
-from anmok.engine.streaming import OnBroken, Pieces
+from anmok.engine.streaming import OnBroken, Pieces, present
 from anmok.engine.tickets import Ticket, held, payload
 from anmok.engine.working import Batched, Crew
 from anmok.errors import BadRequest, Closing, Expired, Loading, Unsupported
@@ -116,7 +117,7 @@ class Engine:
         if not ticket.size:
             ticket.future.set_result([])
             return ticket.future
-        ticket.future.add_done_callback(lambda _: self._books.left(ticket))
+        self._books.watch(ticket)
         with self._books.lock:
             self._admit(line, ticket, wait_for_load)
         return ticket.future
@@ -138,11 +139,19 @@ class Engine:
         finally:
             future.cancel()  # for whoever is interrupted while he waits
 
-    def stream(self, name: str, clip: Clip, ask: Ask[Any, P], *, on_broken: OnBroken | None = None) -> Pieces[P]:
+    def stream(
+        self,
+        name: str,
+        clip: Clip,
+        ask: Ask[Any, P],
+        *,
+        on_broken: OnBroken | None = None,
+        wait_for_load: bool = True,
+    ) -> Pieces[P]:
         """One piece per frame, as ``Model.stream`` gives them, in the caller's thread. Read to the end, or close it.
 
         Raises:
-            UnknownModel, Unsupported, BadRequest, TooMuch, Busy, Closing: as ``submit``, at once.
+            UnknownModel, Unsupported, BadRequest, TooMuch, Busy, Loading, Closing: as ``submit``, at once.
             AnmokError: from the iterator, whatever keeps the model from being loaded, or the clip from being read.
         """
         line = self._line(name)
@@ -153,9 +162,45 @@ class Engine:
         with self._books.lock:
             self._check_open()
             self._check_door(line, ticket)
+            if not wait_for_load:
+                self._check_loaded(line)
             self._books.enter(line, ticket)
             line.running += 1  # the model stays while somebody reads
         return Pieces(line, ticket, self._books, self._keeper, on_broken)
+
+    @contextlib.contextmanager
+    def lend(self, name: str) -> Iterator[Model]:
+        """The model itself, for work that is no request, such as a climb; it stays in memory meanwhile, and requests
+        are answered in between. Waits until it is loaded.
+
+        Raises:
+            UnknownModel, Closing: as ``submit``.
+            AnmokError: whatever keeps it from being loaded.
+        """
+        line = self._line(name)
+        with self._books.lock:
+            self._check_open()
+            line.running += 1
+        try:
+            yield present(line, self._books, self._keeper)
+        finally:
+            with self._books.lock:
+                line.running -= 1
+                line.used = self._clock()
+                self._books.changed.notify_all()
+
+    def add(self, name: str, target: str) -> None:
+        """Another name, from now on, for a card or the folder of an adapter.
+
+        Raises:
+            BadRequest: the name is taken.
+            UnknownModel, BadData: there is no such thing.
+        """
+        card_of = _card_of(target)
+        with self._books.lock:
+            if name in self._targets or name in self._lines or name in {one.name for one in cards(is_hidden=True)}:
+                raise BadRequest(f"{name} is taken; choose another name")
+            self._targets[name] = (Named(target), card_of)
 
     def load(self, name: str) -> Future[None]:
         """Begins to load a model; the future is done when it is there, and carries the error where it will not be."""
@@ -299,15 +344,21 @@ class Engine:
         if self._is_closing:
             raise Closing("the engine is shutting down", 5.0)
 
+    def _check_loaded(self, line: Line) -> None:
+        """Begins to load a model that is not there. With the lock."""
+        if line.state != "ready":
+            self._keeper.want(line)
+            after = line.until_loaded(self._clock())
+            raise Loading(f"{line.name} is being loaded; try again in {after:.0f} s", after)
+
     def _admit(self, line: Line, ticket: Ticket, wait_for_load: bool) -> None:
         """With the lock."""
         self._check_open()
         self._check_door(line, ticket)
-        if line.state != "ready":
+        if not wait_for_load:
+            self._check_loaded(line)
+        elif line.state != "ready":
             self._keeper.want(line)
-            if not wait_for_load:
-                after = line.until_loaded(self._clock())
-                raise Loading(f"{line.name} is being loaded; try again in {after:.0f} s", after)
         if ticket.deadline is not None:
             self._reaper.watch(ticket.deadline)
         self._books.accept(line, ticket)

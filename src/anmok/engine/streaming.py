@@ -53,7 +53,7 @@ class Pieces(Iterator[P]):
                 raise Closing("the engine shut down before the clip's end")
             if self._stream is None:
                 assert isinstance(self._clip, Clip)
-                model = _present(self._line, self._books, self._keeper)
+                model = present(self._line, self._books, self._keeper)
                 self._stream = model.stream(self._clip, self._ticket.ask, on_broken=self._on_broken)
             piece = _next(self._stream, self._line.name)
         finally:
@@ -79,7 +79,7 @@ class Pieces(Iterator[P]):
         self._stream = None  # closes what reads the clip
 
 
-def _present(line: Line, books: Books, keeper: Keeper) -> Model:
+def present(line: Line, books: Books, keeper: Keeper) -> Model:
     """The model, once it is in memory.
 
     Raises:

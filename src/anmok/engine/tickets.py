@@ -21,7 +21,7 @@ Answer: TypeAlias = Result | Failure
 _UNSEEN = 1024  # bytes; a path or an open file, whose size is not known before it is read
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Ticket:
     """A request in the engine. The engine's lock guards all but ``answer`` and ``refuse``, which come after it.
 

@@ -63,7 +63,7 @@ class Channel:
             sent = socket.send_fds(self._end, [prefix], [] if descriptor is None else [descriptor])
             self._end.sendall(prefix[sent:] + body)
         except OSError as error:
-            raise Lost(f"cannot be written to ({error.strerror})") from None
+            raise Lost(f"cannot be written to ({error.strerror or 'no answer'})") from None
         finally:
             if descriptor is not None:
                 os.close(descriptor)
@@ -86,13 +86,17 @@ class Channel:
                 raise Garbled(f"sent {length:,} bytes of JSON")
             words = json.loads(self._exactly(length))
         except OSError as error:
-            raise Lost(f"cannot be read from ({error.strerror})") from None
+            raise Lost(f"cannot be read from ({error.strerror or 'no answer'})") from None
         except (ValueError, RecursionError) as error:
             raise Garbled(f"sent what is no JSON ({error})") from None
         if nbytes and (self._theirs is None or nbytes > len(self._theirs)):
             raise Garbled("sent a block that its segment does not hold")
         block = memoryview(self._theirs)[:nbytes] if self._theirs is not None else memoryview(b"")
         return words, block
+
+    def wait(self, seconds: float | None) -> None:
+        """From now on the other end is given up (``Lost``) where nothing moves for so long; None waits for ever."""
+        self._end.settimeout(seconds)
 
     @property
     def is_large(self) -> bool:

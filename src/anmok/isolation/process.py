@@ -96,24 +96,33 @@ class Process:
         return facts
 
     def forget(self, key: int) -> None:
-        """Lets go of a model; one that is not there changes nothing."""
-        if self._loaded.pop(key, None) is not None:
-            self.ask({"do": "unload", "key": key}, None)
+        """Lets go of a model; one that is not there changes nothing. A process that hangs is not waited for: it does
+        it when it goes on.
 
-    def ask(self, words: Mapping[str, Any], value: object, *, is_copied: bool = False) -> Any:
+        Raises:
+            Lost: the process is gone, or hangs.
+        """
+        if self._loaded.pop(key, None) is not None:
+            self.ask({"do": "unload", "key": key}, None, seconds=_END)
+
+    def ask(
+        self, words: Mapping[str, Any], value: object, *, is_copied: bool = False, seconds: float | None = None
+    ) -> Any:
         """One question, one answer.
 
         Args:
             words: what is to be done.
             value: with what.
             is_copied: the arrays of an answer that does not copy them by itself.
+            seconds: for the answer; None waits as long as the process lives.
 
         Raises:
-            Lost: the process is gone, or its answer is none.
+            Lost: the process is gone, or its answer is none or too late.
             Exception: what it raised.
         """
         parcel = packed(value)
         with self._lent() as channel:
+            channel.wait(seconds)
             channel.send(words, parcel)
             reply, block = channel.receive()
             answer = read(reply, block, is_copied=is_copied)

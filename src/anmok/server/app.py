@@ -83,7 +83,7 @@ def build(settings: Settings) -> Server:
     api = _api(routers)
     docs_page.add(api, desk)
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
-    metrics = Metrics(list(desk.models), templates)
+    metrics = Metrics(desk.models, templates)
     door = Door(api, settings, metrics, desk, tracing)
     app: ASGIApp = door
     if settings.origins:

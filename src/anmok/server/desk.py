@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from anmok.engine import Engine
-from anmok.errors import BadRequest, UnknownModel
+from anmok.errors import BadRequest, Refused, UnknownModel
 from anmok.inputs import Clip
 from anmok.results import Failure, Result
 from anmok.server.callers import Caller
@@ -30,6 +31,7 @@ _LIGHT: Final = frozenset({"classify", "embed", "detect", "pose"})  # answers th
 _LIGHT_ITEMS = 16
 _NAMED = re.compile(r"/(?:v2/)?models/([^/]+)")
 _WINDOW = 2  # batches of a long list that wait in the engine at a time
+_FETCHING, _FOLLOWING = 64, 64  # threads
 
 
 @dataclass(slots=True)
@@ -43,6 +45,11 @@ class Desk:
     models: dict[str, Served] = field(default_factory=dict)
     is_draining: bool = False
     is_ready: bool = False
+    under_way: int = 0  # requests that the door has let in and that are not answered
+    # Threads that may wait for others for long: for hosts of addresses, and for models that load or are at work. They
+    # have their own number, so that whoever needs a thread for some milliseconds finds one.
+    _fetching: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_FETCHING))
+    _following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_FOLLOWING))
 
     def __post_init__(self) -> None:
         self.models = {one.name: one for one in self.settings.models}
@@ -80,14 +87,15 @@ class Desk:
             raise WrongField("model", f"is missing; this server has {names}")
         return self.served(request, found[0].name)
 
-    def check_room(self, path: str) -> None:
-        """Where the address names the model, a request that would find no room is refused before it is read.
+    def check_room(self, path: str, caller: Caller | None) -> None:
+        """Where the address names the model, a request that would find no room is refused before it is read. Of models
+        that the caller may not use he learns nothing here either.
 
         Raises:
             Busy: it would.
         """
         named = _NAMED.match(path)
-        if named is not None:
+        if named is not None and (caller or Caller()).may_use(named[1]):
             self.engine.check_room(named[1])
 
     def elsewhere(self, request: Request, name: str) -> str | None:
@@ -106,9 +114,9 @@ class Desk:
     async def read(self, request: Request, reader: Callable[[bytes], T]) -> T:
         """The request's body through ``reader``; a long one, or one that may bring addresses, in a thread."""
         body: bytes = request.scope["state"]["body"]
-        if len(body) <= _INLINE and self.intake.fetch is None:
-            return reader(body)
-        return await run_in_threadpool(reader, body)
+        if self.intake.fetch is not None:
+            return await to_thread.run_sync(reader, body, limiter=self._fetching)
+        return reader(body) if len(body) <= _INLINE else await run_in_threadpool(reader, body)
 
     async def write(self, call: Call, writer: Callable[[], T]) -> T:
         """What ``writer`` makes of answers to ``call``; maps and masks in a thread."""
@@ -146,19 +154,20 @@ class Desk:
 
     async def streamed(self, request: Request, one: Served, call: Call) -> AsyncIterator[Result | Failure]:
         """The answers one by one, in order, as they come: frames of a clip, or items of a long list."""
-        if len(call.items) == 1 and isinstance(call.items[0], Clip):
-            return await self._frames(one, call)
         how = _manner(request, one, is_waiting=self.settings.wait_for_load)
+        if len(call.items) == 1 and isinstance(call.items[0], Clip):
+            return self._frames(one, call, how)
         return self._items(one, call, how)
 
-    async def _frames(self, one: Served, call: Call) -> AsyncIterator[Result]:
+    def _frames(self, one: Served, call: Call, how: Manner) -> AsyncIterator[Result]:
+        """Priority and deadline mean nothing here: a clip is in no queue."""
         [clip] = call.items
         assert isinstance(clip, Clip)
-        pieces = self.engine.stream(one.name, clip, call.ask)
+        pieces = self.engine.stream(one.name, clip, call.ask, wait_for_load=how.wait_for_load)
 
         async def frames() -> AsyncIterator[Result]:
             with contextlib.closing(pieces):
-                while (piece := await run_in_threadpool(next, pieces, None)) is not None:
+                while (piece := await to_thread.run_sync(next, pieces, None, limiter=self._following)) is not None:
                     yield piece
 
         return frames()
@@ -180,13 +189,19 @@ class Desk:
                 )
                 waiting.append(asyncio.wrap_future(future))
 
+        refused: Refused | None = None
         try:
             ahead()
             while waiting:
-                answers = await waiting.pop(0)
-                ahead()
-                for answer in answers:
+                for answer in await waiting.pop(0):
                     yield answer
+                try:
+                    if refused is None:
+                        ahead()
+                except Refused as error:  # told after the answers to what was let in before
+                    refused = error
+            if refused is not None:
+                raise refused
         finally:
             for future in waiting:
                 future.cancel()

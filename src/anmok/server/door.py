@@ -52,8 +52,9 @@ class Room(Protocol):
     """Who knows whether there is room for a request, before its body is read."""
 
     is_draining: bool
+    under_way: int  # requests that were let in and are not answered; health does not count
 
-    def check_room(self, path: str) -> None: ...
+    def check_room(self, path: str, caller: Caller | None) -> None: ...
 
 
 class Gone(Exception):
@@ -111,10 +112,15 @@ class Door:
                 raise Forbidden("this address is for keys that may use all models")
             if self._desk.is_draining:
                 raise Closing("the server is shutting down", 5.0)
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            self._desk.check_room(scope["path"])
-            state["body"] = await self._body(visit, receive)
-        await self._app(scope, receive, visit.send)
+        is_counted = scope["path"] not in OPEN
+        self._desk.under_way += is_counted
+        try:
+            if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+                self._desk.check_room(scope["path"], state["caller"])
+                state["body"] = await self._body(visit, receive)
+            await self._app(scope, receive, visit.send)
+        finally:
+            self._desk.under_way -= is_counted
 
     def _visitor(self, visitors: Visitors, path: str, headers: dict[bytes, bytes]) -> Caller | None:
         """Whoever looks at the page; None for one who has to show a key first.

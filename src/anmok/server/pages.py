@@ -7,6 +7,8 @@ from typing import Any
 
 from anmok.server.app import Server
 from anmok.server.callers import Callers
+from anmok.server.desk import Desk
+from anmok.server.taking import take
 from anmok.server.visitors import Visitors
 from anmok.ui import Host, mount
 
@@ -23,6 +25,10 @@ def add_page(server: Server, address: str) -> None:
     visitors = Visitors(base, Callers(server.desk.settings.keys))
     server.door.visitors = visitors
     mount(server.api, host_of(server, visitors, f"{address}{page.prefix}"), page.path)
+
+
+def _take(desk: Desk, scope: Any, name: str, folder: Path) -> None:
+    take(desk, scope.get("state", {}).get("caller"), name, folder)
 
 
 def host_of(server: Server, visitors: Visitors, address: str) -> Host:
@@ -46,4 +52,5 @@ def host_of(server: Server, visitors: Visitors, address: str) -> Host:
         prefix=page.prefix,
         may_use=may_use,
         enter=visitors.enter if desk.settings.keys else None,
+        serve=lambda scope, name, folder: _take(desk, scope, name, folder),
     )

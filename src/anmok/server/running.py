@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
@@ -17,7 +18,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
-from anmok.errors import AnmokError
+from anmok.errors import AnmokError, MissingDependency
 from anmok.server import logs
 from anmok.server.app import Server, build
 from anmok.server.connections import Connection
@@ -33,22 +34,33 @@ _CLOSING_SECONDS = 5.0  # for what is left of the engine after all answers have 
 
 
 class _Main(uvicorn.Server):
-    """uvicorn that tells the application about a signal before it closes its sockets."""
+    """uvicorn that goes on listening while answers are under way, so that whoever comes then is told to go elsewhere,
+    and closes its sockets after them."""
 
     def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
         super().__init__(config)
         self._desk = desk
+        self._ends: float | None = None  # time.monotonic, of the drain
         self.stop = threading.Event()
 
     async def on_tick(self, counter: int) -> bool:
         """Every tenth of a second."""
-        if self.stop.is_set():
+        if self.stop.is_set() and self._ends is None:
             self.handle_exit(signal.SIGTERM, None)
+        if self._ends is not None:
+            left = self._ends - time.monotonic()
+            self.config.timeout_graceful_shutdown = max(1, round(left))
+            self.should_exit |= not self._desk.under_way or left <= 0
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the drain; the second closes the sockets, and Ctrl-C waits for nobody."""
+        if self._ends is None:
+            self._ends = time.monotonic() + self._desk.settings.drain_seconds
+        else:
+            self.should_exit = True
+            super().handle_exit(sig, frame)
         self._desk.is_draining = True
-        super().handle_exit(sig, frame)
         self._captured_signals.clear()  # the process ends by itself, with its own exit code
 
 
@@ -78,17 +90,26 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
             control = (
                 stack.enter_context(listening("127.0.0.1", settings.control_port)) if settings.control_port else None
             )
-            address = f"http://{settings.host}:{main.getsockname()[1]}"
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            address = f"http://{host}:{main.getsockname()[1]}"
             if settings.page is not None:
-                from anmok.server.pages import add_page  # all of gradio
-
-                add_page(server, address)
+                _add_page(server, address)
             announce(address)
             with asyncio.Runner(loop_factory=_loop()) as runner:
                 runner.run(serve(server, main, control))
     finally:
         server.close(seconds=_CLOSING_SECONDS)
         server.tracing.close()
+
+
+def _add_page(server: Server, address: str) -> None:
+    try:
+        from anmok.server.pages import add_page  # all of gradio
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("anmok"):
+            raise
+        raise MissingDependency(f"the page needs the package {error.name}: pip install 'anmok[ui]'") from None
+    add_page(server, address)
 
 
 async def serve(

@@ -99,7 +99,8 @@ class Key:
     def of(cls, secret: str, name: str = "default") -> Key:
         secret = secret.strip()  # a variable that was read from a file ends with its line; no header can
         if len(secret) < 16:
-            raise BadRequest("an API key needs at least 16 characters: python -c 'import secrets; ...token_urlsafe()'")
+            remedy = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            raise BadRequest(f"an API key needs at least 16 characters: {remedy}")
         return cls(name, hashlib.sha256(secret.encode()).hexdigest())
 
 

@@ -29,7 +29,8 @@ class Intake:
     """What one request may bring. The limit of pixels is that of ``anmok.media``, checked on the header when the
     picture is opened.
 
-    ``stills`` are the pictures of a clip that comes as such. ``fetch`` takes an http(s) address and the number of bytes that are let in.
+    ``stills`` are the pictures of a clip that comes as such. ``fetch`` takes an http(s) address and the number of bytes
+    that are let in.
     """
 
     body_bytes: int = 256 * MIB
