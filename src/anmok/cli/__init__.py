@@ -60,6 +60,7 @@ def _register() -> None:
     from anmok.cli.plan import plan_command
     from anmok.cli.serve import serve_command
     from anmok.cli.track import track_command
+    from anmok.cli.ui import ui_command
 
     catalogue = (models_command, info_command, doctor_command, pull_command)
     places = (detect_command, segment_command, track_command, depth_command)
@@ -74,6 +75,7 @@ def _register() -> None:
         *measured,
         plan_command,
         serve_command,
+        ui_command,
     ):
         name = command.__name__.removesuffix("_command")
         example = (command.__doc__ or "").partition("Example:")[2].strip()

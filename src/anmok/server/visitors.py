@@ -13,6 +13,7 @@ from anmok.server.callers import Bucket, Caller, Callers
 from anmok.ui.entrance import COOKIE
 from anmok.ui.texts import LANGUAGES
 
+_BELOW: Final = ("/label/", *(f"/{language}/" for language in LANGUAGES))
 _SECONDS: Final = 12 * 3600.0
 _MOST: Final = 1000  # visitors; whoever came first goes first
 _TRIES: Final = 30  # keys a minute, of all visitors together
@@ -44,7 +45,7 @@ class Visitors:
         rest = path.removeprefix(self._base)
         if self._base and rest == path:
             return False
-        return rest in ("", "/", "/login") or rest.startswith(tuple(f"/{language}/" for language in LANGUAGES))
+        return rest in ("", "/", "/login") or rest.startswith(_BELOW)
 
     def enter(self, key: str) -> str:
         """The cookie for whoever shows that key.

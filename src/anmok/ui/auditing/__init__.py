@@ -1,0 +1,143 @@
+"""The tab ``Audit``: what a claimed accuracy is worth, from predictions of any tool. Needs no model."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import gradio as gr
+
+from anmok.errors import BadRequest
+from anmok.evidence.schema import write_verdict
+from anmok.ui.auditing import commands
+from anmok.ui.auditing.answering import KINDS, Question, answered
+from anmok.ui.auditing.showing import shown
+from anmok.ui.climbing.places import WHOLE, Places
+from anmok.ui.page import Page
+
+_AT_ONCE: Final = 2  # audits: each reads every picture of a set
+_MOST: Final = 1000  # models tried
+# On a phone the answer begins below what is seen.
+_SEEN: Final = "() => document.getElementById('audit-said').scrollIntoView({ block: 'nearest' })"
+
+
+def tab(page: Page) -> None:
+    """One tab: what was brought on the left, what it is worth on the right."""
+    words = page.words
+    with gr.Tab(words("audit.title"), id="audit") as shown_tab, gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            folder, inputs = _form(page)
+            go = gr.Button(words("audit.go"), variant="primary", elem_id="audit-go")
+        with gr.Column(scale=8, min_width=300):
+            said = gr.HTML(f'<p class="anmok-said">{words("audit.begin")}</p>', elem_id="audit-said")
+            verdict = gr.DownloadButton("verdict.json", visible=False, size="sm", elem_id="audit-verdict")
+            with gr.Accordion(words("audit.copy"), open=False), gr.Tabs():
+                codes = [_code(words("audit.shell"), "shell"), _code("Python", "python")]
+    done = go.click(
+        page.guarded(_event(page)),
+        inputs,
+        [said, verdict, *codes],
+        api_name="audit_go",
+        concurrency_limit=_AT_ONCE,
+        show_progress_on=[said],
+    )
+    done.success(None, js=_SEEN)
+    if page.host.root is not None:
+        places = Places(page.host.root)
+        shown_tab.select(
+            lambda: gr.update(choices=_choices(page, places)),
+            None,
+            [folder],
+            api_visibility="private",
+            show_progress="hidden",
+        )
+
+
+def _form(page: Page) -> tuple[Any, list[Any]]:
+    words, root = page.words, page.host.root
+    predictions = gr.File(
+        label=words("audit.predictions"), file_types=list(KINDS), height=150, elem_id="audit-predictions"
+    )
+    choices = [] if root is None else _choices(page, Places(root))
+    folder: Any = gr.Dropdown(
+        choices, value=None, label=words("audit.folder"), visible=root is not None, elem_id="audit-folder"
+    )
+    folder.preprocess = _as_it_is  # folders may have come since
+    zipped = gr.File(label=words("audit.zip"), file_types=[".zip"], height=150, elem_id="audit-zip")
+    with gr.Accordion(words("audit.more"), open=False):
+        hint = words("audit.claimed_hint")
+        claimed = gr.Number(None, label=words("audit.claimed"), info=hint, minimum=0, maximum=100)
+        tried = gr.Number(1, label=words("audit.tried"), info=words("audit.tried_hint"), precision=0, minimum=1)
+        margin = gr.Number(3.0, label=words("audit.margin"), info=words("audit.margin_hint"), minimum=0.1, maximum=49)
+        required = gr.Textbox("", label=words("audit.required"), info=words("audit.required_hint"), max_lines=1)
+        classes = gr.Textbox("", label=words("audit.classes"), info=words("audit.classes_hint"), max_lines=1)
+        groups = gr.File(label=words("audit.groups"), file_types=[".csv"], height=150)
+        seed = gr.Number(0, label=words("audit.seed"), precision=0, minimum=0)
+    return folder, [predictions, folder, zipped, claimed, tried, margin, required, classes, groups, seed]
+
+
+def _choices(page: Page, places: Places) -> list[tuple[str, str]]:
+    words = page.words
+    names = [(words("audit.whole") if one == WHOLE else one, one) for one in places.names()]
+    return [(words("audit.no_folder"), ""), *names]
+
+
+def _code(label: str, language: Any) -> Any:
+    with gr.Tab(label):
+        return gr.Code(language=language, label=label, interactive=False, wrap_lines=True, lines=2, buttons=["copy"])
+
+
+def _as_it_is(payload: Any) -> Any:
+    return payload
+
+
+def _event(page: Page) -> Any:
+    words = page.words
+
+    def audited(request: gr.Request, progress: Any = gr.Progress(), *values: Any) -> list[Any]:  # noqa: B008
+        question = _question(*values)
+
+        def report(done: int, total: int) -> None:
+            progress((done, total), desc=words("audit.looking"), unit=words("audit.unit"))
+
+        with answered(page.host, question, report) as answer:
+            said = shown(words, answer.audit, question.gates)
+            path = page.sessions.place(request.session_hash or "") / "verdict.json"
+            write_verdict(path, answer.audit, question.gates)
+        codes = [commands.shell(question, answer.called, words.language), commands.python(question, answer.called)]
+        return [said, gr.update(value=str(path), visible=True), *codes]
+
+    return audited
+
+
+def _question(*values: Any) -> Question:
+    """values: of the form, in its order.
+
+    Raises:
+        BadRequest: there are no predictions, or a number that makes no sense.
+    """
+    predictions, folder, zipped, claimed, tried, margin, required, classes, groups, seed = values
+    if not predictions:
+        raise BadRequest("no predictions: drop the file that your tool wrote (CSV, JSON, Parquet ...)")
+    if not 1 <= tried <= _MOST:
+        raise BadRequest(f"models tried: want 1 to {_MOST}")
+    return Question(
+        folder=folder or None,
+        zipped=zipped,
+        predictions=predictions,
+        claimed=None if claimed is None else _share(claimed),
+        tried=int(tried),
+        margin=margin / 100,
+        classes=_listed(classes),
+        groups=groups,
+        required=_listed(required),
+        seed=int(seed),
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _share(number: float) -> float:
+    """A share as it is, percent as a share; as the command line reads it."""
+    return number if number <= 1 else number / 100

@@ -1,0 +1,316 @@
+"""The tab ``Climb``: from a folder of labelled pictures to a verdict, its report, and a model that is served."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+from gradio.events import api
+
+from anmok.errors import AnmokError, BadRequest
+from anmok.ladder import Plan
+from anmok.ui.climbing import commands, showing
+from anmok.ui.climbing.ascending import BEST, BUDGETS, PHOTOS, REPORT, counted, models, work
+from anmok.ui.climbing.commands import Wanted
+from anmok.ui.climbing.jobs import Job, Jobs, jobs_of, key_of_folder, key_of_zip
+from anmok.ui.climbing.places import WHOLE, Places, folder_of, fresh, opened, unpacked
+from anmok.ui.climbing.zipped import remove
+from anmok.ui.page import Page
+
+_SECONDS: Final = 1.0  # between two looks at a climb
+_KEPT_AS: Final = "anmok-climb"  # in the browser: the climb that this visitor follows
+# On a phone the climb is told of below what is seen.
+_SEEN: Final = "() => document.getElementById('climb-state').scrollIntoView({ block: 'nearest' })"
+_NOT_IN_NAMES: Final = re.compile(r"[^\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The fields of the form, in the order in which events get them."""
+
+    folder: Any
+    zipped: Any
+    labels: Any
+    model: Any
+    budget: Any
+    margin: Any
+    seed: Any
+
+    @property
+    def all(self) -> list[Any]:
+        return [self.folder, self.zipped, self.labels, self.model, self.budget, self.margin, self.seed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What changes while a climb is followed. ``kept`` lies in the browser, and survives a reload."""
+
+    kept: Any
+    following: Any
+    state: Any
+    report: Any
+    files: list[Any]
+    serving: Any
+    codes: list[Any]
+    stop: Any
+    timer: Any
+
+    @property
+    def all(self) -> list[Any]:
+        last = [self.serving, *self.codes, self.stop, self.timer]
+        return [self.kept, self.following, self.state, self.report, *self.files, *last]
+
+
+def tab(page: Page) -> None:
+    """One tab; nothing where no served model can be climbed on."""
+    names = models(page.host)
+    if not names:
+        return
+    words = page.words
+    with gr.Tab(words("climb.title"), id="climb") as shown_tab, gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            asked, classes = _form(page, names)
+            go = gr.Button(words("climb.go"), variant="primary", elem_id="climb-go")
+        with gr.Column(scale=8, min_width=300):
+            shown, name, serve = _results(page)
+        _Events(page, asked, shown).wire(shown_tab, classes, go, name, serve)
+
+
+def _form(page: Page, names: tuple[str, ...]) -> tuple[_Asked, Any]:
+    words, root = page.words, page.host.root
+    places = [] if root is None else Places(root).names()
+    choices = [(words("climb.whole") if one == WHOLE else one, one) for one in places]
+    folder: Any = gr.Dropdown(
+        choices, value=None, label=words("climb.folder"), visible=root is not None, elem_id="climb-folder"
+    )
+    folder.preprocess = _as_it_is  # folders may have come since
+    zipped = gr.File(label=words("climb.zip"), file_types=[".zip"], height=150, elem_id="climb-zip")
+    with gr.Accordion(words("climb.labels_elsewhere"), open=False):
+        labels = gr.File(label=words("climb.labels"), file_types=[".csv", ".tsv"], height=150)
+    classes = gr.HTML()
+    model = gr.Dropdown(list(names), value=names[0], label=words("climb.model"), filterable=False)
+    budgets = [(words(f"climb.budget.{key}"), key) for key in BUDGETS]
+    budget = gr.Radio(budgets, value="all", label=words("climb.how_far"))
+    with gr.Accordion(words("climb.more"), open=False):
+        margin = gr.Number(1.0, label=words("climb.margin"), info=words("climb.margin_hint"), minimum=0.1, maximum=49)
+        seed = gr.Number(0, label=words("climb.seed"), info=words("climb.seed_hint"), precision=0, minimum=0)
+    return _Asked(folder, zipped, labels, model, budget, margin, seed), classes
+
+
+def _results(page: Page) -> tuple[_Shown, Any, Any]:
+    words = page.words
+    kept = gr.BrowserState("", storage_key=_KEPT_AS, secret=_KEPT_AS)
+    following: Any = gr.Dropdown(
+        [], value=None, label=words("climb.following"), visible=False, elem_id="climb-following"
+    )
+    following.preprocess = _as_it_is
+    state = gr.HTML(f'<p class="anmok-said">{words("climb.begin")}</p>', elem_id="climb-state")
+    stop = gr.Button(words("climb.stop"), variant="stop", visible=False, size="sm", elem_id="climb-stop")
+    with gr.Row():
+        named = ("climb.take.page", "climb.take.json", "climb.take.table", "climb.take.best")
+        files = [gr.DownloadButton(words(key), visible=False, size="sm", min_width=120) for key in named]
+    with gr.Row(visible=False) as serving:
+        name = gr.Textbox("best", label=words("climb.serve_as"), max_lines=1, elem_id="climb-name")
+        serve = gr.Button(words("climb.serve"), elem_id="climb-serve")
+    with gr.Accordion(words("climb.copy"), open=False), gr.Tabs():
+        codes = [
+            _code(words(key), language) for key, language in (("climb.shell", "shell"), ("climb.python", "python"))
+        ]
+    report = gr.HTML(elem_id="climb-report")
+    return (
+        _Shown(kept, following, state, report, files, serving, codes, stop, gr.Timer(_SECONDS, active=False)),
+        name,
+        serve,
+    )
+
+
+def _code(label: str, language: Any) -> Any:
+    with gr.Tab(label):
+        return gr.Code(language=language, label=label, interactive=False, wrap_lines=True, lines=2, buttons=["copy"])
+
+
+def _as_it_is(payload: Any) -> Any:
+    return payload
+
+
+class _Events:
+    """What happens when somebody does something. Each answers with the values of ``_Shown.all``."""
+
+    def __init__(self, page: Page, asked: _Asked, shown: _Shown) -> None:
+        self._page = page
+        self._asked = asked
+        self._shown = shown
+        self._jobs: Jobs = jobs_of(page.sessions)
+        self._serve = page.host.serve
+
+    def wire(self, shown_tab: Any, classes: Any, go: Any, name: Any, serve: Any) -> None:
+        page, asked, shown = self._page, self._asked, self._shown
+        for field in (asked.folder, asked.zipped, asked.labels):
+            field.change(
+                page.guarded(self.look),
+                [asked.folder, asked.zipped, asked.labels],
+                [classes],
+                api_name="climb_look" if field is asked.folder else None,
+                api_visibility="public" if field is asked.folder else "private",
+                show_progress="minimal",
+            )
+        begun = go.click(
+            page.guarded(self.start), asked.all, shown.all, api_name="climb_start", show_progress="minimal"
+        )
+        begun.success(None, js=_SEEN)
+        private: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        shown_tab.select(page.guarded(self.arrive), [shown.kept], [asked.folder, *shown.all], **private)
+        shown.following.input(page.guarded(self.watch), [shown.following], shown.all, **private)
+        shown.timer.tick(page.guarded(self.tick), [shown.kept], shown.all, **private)
+        shown.stop.click(
+            page.guarded(self.stop), [shown.kept], shown.all, api_name="climb_stop", show_progress="hidden"
+        )
+        api(page.guarded(self.told), api_name="climb_watch")
+        serve.click(
+            page.guarded(self.serve), [shown.kept, name], [name], api_name="climb_serve", show_progress="minimal"
+        )
+
+    def look(self, folder: str | None, zipped: str | None, labels: str | None) -> str:
+        if not zipped and not folder:
+            return ""
+        with opened(self._page.host, folder, zipped) as source:
+            return showing.classes(self._page.words, counted(source, Path(labels) if labels else None))
+
+    def start(self, request: gr.Request, *values: Any) -> list[Any]:
+        """values: as ``_Asked.all`` has them."""
+        folder, zipped, labels, model, budget, margin, seed = values
+        page, host = self._page, self._page.host
+        page.usable(request, model)
+        if model not in models(host) or budget not in BUDGETS:
+            raise BadRequest("a climb takes one of the models and one of the budgets that are offered")
+        card = host.models[model]
+        plan = Plan(card.name, margin=float(margin) / 100, seed=int(seed), rungs=BUDGETS[budget])
+        place = fresh("climbs")
+        with contextlib.ExitStack() as stack:
+            stack.callback(remove, place)
+            source = unpacked(host, Path(zipped), place / PHOTOS) if zipped else folder_of(host, folder)
+            table = _kept_beside(labels, place)
+            called = "" if table is None else table.name
+            wanted = Wanted(source.called, called, model, card, plan, page.words.language)
+            counted(source, table)  # what cannot be climbed on is said at once
+            stack.pop_all()
+        key = key_of_zip() if zipped else key_of_folder(str(folder))
+        job = self._jobs.start(key, source.called, model, place, work(host, source, table, wanted, plan))
+        codes = [commands.shell(wanted) or f"# {page.words('climb.no_shell')}", commands.python(wanted)]
+        return self._values(job, request, codes)
+
+    def arrive(self, kept: str | None, request: gr.Request) -> list[Any]:
+        """The tab is opened: the climb that this browser follows, or else one that is under way."""
+        root = self._page.host.root
+        places = [] if root is None else Places(root).names()
+        choices = [(self._page.words("climb.whole") if one == WHOLE else one, one) for one in places]
+        folders = gr.update(choices=choices)
+        seen = self._visible(request)
+        job = self._known(kept, request) or next((one for one in seen if not one.is_over), None)
+        if job is not None:
+            return [folders, *self._values(job, request, None)]
+        nothing: list[Any] = [gr.skip() for _ in self._shown.all]
+        nothing[1] = self._choices(seen, None)
+        return [folders, *nothing]
+
+    def watch(self, key: str | None, request: gr.Request) -> list[Any]:
+        return self._values(self._visible_job(key, request), request, None)
+
+    def tick(self, kept: str | None, request: gr.Request) -> list[Any]:
+        job = self._known(kept, request)
+        if job is not None and job.is_over:
+            return self._values(job, request, None)
+        values: list[Any] = [gr.skip() for _ in self._shown.all]
+        if job is None:
+            values[-1] = gr.Timer(active=False)
+        else:
+            values[2] = showing.state(self._page.words, job, can_serve=self._serve is not None)
+        return values
+
+    def stop(self, kept: str | None, request: gr.Request) -> list[Any]:
+        job = self._visible_job(kept, request)
+        job.stop()
+        return self._values(job, request, None)
+
+    def told(self, key: str, request: gr.Request) -> dict[str, Any]:
+        """For programs: where the climb of that key is, and what it found."""
+        job = self._visible_job(key, request)
+        return {
+            "key": job.key,
+            "state": job.state,
+            "stage": job.stage,
+            "done": job.done,
+            "total": job.total,
+            "steps": [{"key": step.key, "accuracy": step.accuracy.value} for step in job.steps],
+            "recommended": None if job.outcome is None else job.outcome.recommendation.key,
+            "error": None if job.error is None else self._page.words.error(job.error),
+        }
+
+    def serve(self, kept: str | None, name: str, request: gr.Request) -> str:
+        """The winner becomes a model of this server."""
+        job = self._visible_job(kept, request)
+        if self._serve is None or job.state != "done":
+            raise BadRequest("this server takes on no models while it runs; download the winner and serve it yourself")
+        cleaned = served_name(name)
+        self._serve(getattr(request.request, "scope", {}), cleaned, job.folder / BEST)
+        gr.Info(self._page.words("climb.served", cleaned))
+        return cleaned
+
+    def _known(self, key: str | None, request: gr.Request) -> Job | None:
+        """What this browser followed, where it is still there and the visitor may see it."""
+        try:
+            return self._visible_job(key, request) if key else None
+        except AnmokError:
+            return None
+
+    def _visible(self, request: gr.Request) -> list[Job]:
+        scope: Any = getattr(request.request, "scope", {})
+        return [job for job in self._jobs.shared() if self._page.host.may_use(scope, job.model)]
+
+    def _visible_job(self, key: str | None, request: gr.Request) -> Job:
+        """Raises `UnknownModel` where the visitor may not use what the climb stands on."""
+        job = self._jobs.get(key or "")
+        self._page.usable(request, job.model)
+        return job
+
+    def _choices(self, seen: list[Job], followed: Job | None) -> Any:
+        jobs = [*seen, *([followed] if followed is not None and followed not in seen else [])]
+        words = self._page.words
+        choices = [(f"{job.called} · {job.model} · {words(f'climb.state_short.{job.state}')}", job.key) for job in jobs]
+        return gr.update(choices=choices, value=None if followed is None else followed.key, visible=len(jobs) > 0)
+
+    def _values(self, job: Job, request: gr.Request, codes: list[str] | None) -> list[Any]:
+        self._page.usable(request, job.model)
+        is_done = job.state == "done"
+        words = self._page.words
+        paths = [job.folder / words.language / REPORT, job.folder / words.language / "report.json"]
+        paths += [job.folder / words.language / "predictions.parquet", job.folder / f"{BEST}.zip"]
+        return [
+            job.key,
+            self._choices(self._visible(request), job),
+            showing.state(words, job, can_serve=self._serve is not None),
+            showing.report(words, job),
+            *[gr.update(value=str(path) if is_done else None, visible=is_done) for path in paths],
+            gr.update(visible=is_done and self._serve is not None),
+            *(codes if codes is not None else [gr.skip() for _ in self._shown.codes]),
+            gr.update(visible=not job.is_over),
+            gr.Timer(active=not job.is_over),
+        ]
+
+
+def served_name(text: str) -> str:
+    """What somebody wrote as a name that a server takes."""
+    return _NOT_IN_NAMES.sub("-", text.strip()).strip("-.") or BEST
+
+
+def _kept_beside(labels: str | None, place: Path) -> Path | None:
+    """The table of labels where the climb can still read it when the visitor has left."""
+    if not labels:
+        return None
+    copy = place / Path(labels).name
+    copy.write_bytes(Path(labels).read_bytes())
+    return copy

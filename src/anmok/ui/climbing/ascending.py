@@ -1,0 +1,120 @@
+"""What a climb does in its thread: the model, the pictures, the ladder, and the files that are left."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from anmok.errors import Busy
+from anmok.files import cannot_write
+from anmok.ladder import Dataset, Plan, climb
+from anmok.ladder.climb import Climbed
+from anmok.ladder.dataset import read
+from anmok.ladder.measure import Watch
+from anmok.ladder.report import write_report
+from anmok.ladder.show import predictions, thumbnails
+from anmok.load import Model, load
+from anmok.ui.climbing.commands import Wanted, follow_up, reproduce
+from anmok.ui.climbing.jobs import Job, Work
+from anmok.ui.climbing.places import Source
+from anmok.ui.climbing.zipped import remove
+from anmok.ui.host import Host
+
+BEST: Final = "best"
+REPORT: Final = "index.html"  # of each language, in a folder of its name
+PHOTOS: Final = "photos"  # what was unpacked, for as long as it is needed
+
+# What a visitor is willing to wait for: the rungs up to one of them.
+BUDGETS: Final = {
+    "zero_shot": ("0a", "0b", "0c", "0d"),
+    "few": ("0a", "0b", "0c", "0d", "1"),
+    "linear": ("0a", "0b", "0c", "0d", "1", "2"),
+    "all": ("0a", "0b", "0c", "0d", "1", "2", "3"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The classes of a folder, and how many images each has."""
+
+    title: str
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    warnings: tuple[str, ...]
+
+
+def counted(source: Source, labels: Path | None) -> Counted:
+    """What is there to be learned. Raises `BadData` as ``anmok.ladder.dataset.read``."""
+    found = _read(source, labels)
+    assert found.labels is not None
+    counts = np.bincount(found.labels, minlength=len(found.classes))  # (K,)
+    return Counted(source.called, found.classes, tuple(int(count) for count in counts), found.warnings)
+
+
+def models(host: Host) -> tuple[str, ...]:
+    """The served names on which a climb can stand: plain models that embed pictures."""
+    cards = {name: host.models[name].name for name in host.doing("embed")}
+    return tuple(name for name, card in cards.items() if host.targets.get(name, card) == card)
+
+
+def work(host: Host, source: Source, labels: Path | None, wanted: Wanted, plan: Plan) -> Work:
+    """The climb as a job carries it out."""
+
+    def ascend(job: Job) -> None:
+        try:
+            with lent(host, wanted.served) as model:
+                dataset = _read(source, labels)
+                watch = Watch(job.arrived, job.is_enough)
+                commands = reproduce(wanted), follow_up(wanted)
+                climbed = climb(dataset, model, plan, commands=commands, progress=job.progressed, watch=watch)
+                _write(job, climbed)
+        finally:
+            remove(job.folder / PHOTOS)
+
+    return ascend
+
+
+@contextlib.contextmanager
+def lent(host: Host, name: str) -> Iterator[Model]:
+    """The engine's own model of that served name; where it lives in a process of its own, a second copy of it.
+
+    Raises:
+        Busy: what the engine's budget leaves is less than a second copy needs.
+        AnmokError: as ``load``.
+    """
+    with host.engine.lend(name) as model:
+        if model.kind is not None:
+            yield model
+            return
+    card, status = host.models[name], host.engine.status()
+    free = status.budget_bytes - status.model_bytes
+    if card.memory_bytes > free:
+        raise Busy(
+            f"{name} needs {card.memory_bytes:,} bytes for a climb, and {free:,} are free; try again later", 60.0
+        )
+    # Its licence was accepted when the server began to serve it.
+    with load(card.name, accept_licences=(card.licence.id,)) as copy:
+        yield copy
+
+
+def _read(source: Source, labels: Path | None) -> Dataset:
+    return read(source.folder, labels=labels)
+
+
+def _write(job: Job, climbed: Climbed) -> None:
+    """Reports in both languages, the table of all answers, and the winner, alone and as a zip."""
+    job.progressed("writing", 0, 0)
+    pictures, table = thumbnails(climbed), predictions(climbed)
+    write_report(climbed.outcome, pictures, job.folder / "en", lang="en", predictions=table)
+    write_report(climbed.outcome, pictures, job.folder / "ko", lang="ko", predictions=table)
+    climbed.best.write(job.folder / BEST)
+    with cannot_write(job.folder):
+        shutil.make_archive(str(job.folder / BEST), "zip", job.folder, BEST)
+    job.steps, job.outcome = climbed.outcome.steps, climbed.outcome
+    job.state = "done"

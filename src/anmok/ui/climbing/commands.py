@@ -1,0 +1,78 @@
+"""A climb as something to copy: the command line where it has the same climb, and Python, which always has."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from anmok.catalogue import Card
+from anmok.ladder import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a visitor asked for. ``photos`` and ``labels`` are names as he knows them; ``served`` that of the model."""
+
+    photos: str
+    labels: str
+    served: str
+    card: Card
+    plan: Plan
+    language: str
+
+
+def reproduce(wanted: Wanted) -> str:
+    """The command that climbs again; Python where the command line would climb further."""
+    return shell(wanted) or python(wanted)
+
+
+def follow_up(wanted: Wanted) -> str:
+    """The command that runs the winner, from where its zip was unpacked."""
+    return shlex.join(["anmok", "classify", "new.jpg", "--head", "best", *_terms(wanted.card)])
+
+
+def shell(wanted: Wanted) -> str:
+    """Empty where the plan leaves rungs out, which the command line cannot."""
+    plan, usual = wanted.plan, Plan(wanted.plan.model)
+    if plan.rungs != usual.rungs:
+        return ""
+    words = ["anmok", "ladder", wanted.photos]
+    words += ["--labels", wanted.labels] if wanted.labels else []
+    words += ["--model", plan.model]
+    words += ["--margin", f"{plan.margin:g}"] if plan.margin != usual.margin else []
+    words += ["--groups", plan.groups] if plan.groups != usual.groups else []
+    words += ["--seed", str(plan.seed)] if plan.seed else []
+    words += ["--lang", wanted.language] if wanted.language != "en" else []
+    return shlex.join([*words, "--out", "report", *_terms(wanted.card)])
+
+
+def python(wanted: Wanted) -> str:
+    """A script that writes the same report."""
+    plan, usual = wanted.plan, Plan(wanted.plan.model)
+    given = {name: getattr(plan, name) for name in ("margin", "seed", "groups", "rungs")}
+    told = "".join(f", {name}={value!r}" for name, value in given.items() if value != getattr(usual, name))
+    terms = f", accept_licences={(wanted.card.licence.id,)!r}" if _terms(wanted.card) else ""
+    labels = f", labels=Path({wanted.labels!r})" if wanted.labels else ""
+    return "\n".join(
+        [
+            "from pathlib import Path",
+            "",
+            "import anmok",
+            "from anmok.ladder import Plan, climb, dataset",
+            "from anmok.ladder.report import write_report",
+            "from anmok.ladder.show import predictions, thumbnails",
+            "",
+            f"photos = dataset.read(Path({wanted.photos!r}){labels})",
+            f"plan = Plan({plan.model!r}{told})",
+            f"climbed = climb(photos, anmok.load(plan.model{terms}), plan)",
+            'report = Path("report")',
+            "tables = predictions(climbed)",
+            f"write_report(climbed.outcome, thumbnails(climbed), report, lang={wanted.language!r}, predictions=tables)",
+            'climbed.best.write(report / "best")',
+            "",
+        ]
+    )
+
+
+def _terms(card: Card) -> list[str]:
+    return [] if card.licence.is_accepted_by_default else ["--accept-licence", card.licence.id]

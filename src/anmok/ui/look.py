@@ -1,0 +1,94 @@
+"""How the page looks: system fonts, two colour schemes, a focus that can be seen, and room on a phone."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gradio.themes import Base
+
+_FONTS: Final = ("system-ui", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", "sans-serif")
+_MONO: Final = ("ui-monospace", "SFMono-Regular", "Consolas", "D2Coding", "monospace")
+
+# Remembered in this browser; gradio itself follows the system.
+ON_LOAD: Final = """() => {
+  const show = (scheme) => document.body.classList.toggle('dark', scheme === 'dark');
+  let kept = null;
+  try { kept = localStorage.getItem('anmok-scheme'); } catch (error) { /* private windows */ }
+  if (kept) show(kept);
+  // What gradio gets wrong for those who hear the page: a button in a button, and a view that is first in the order.
+  const mend = () => {
+    document.querySelectorAll('.toast-header[role="button"]').forEach((one) => {
+      one.removeAttribute('role');
+      one.removeAttribute('tabindex');
+    });
+    document.querySelectorAll('canvas[tabindex="1"]').forEach((one) => { one.tabIndex = 0; });
+  };
+  new MutationObserver(mend).observe(document.body, { childList: true, subtree: true, attributeFilter: ['tabindex'] });
+  mend();
+  const button = document.getElementById('anmok-dark');
+  if (button && !button.dataset.ready) {
+    button.dataset.ready = '1';
+    button.addEventListener('click', () => {
+      const scheme = document.body.classList.contains('dark') ? 'light' : 'dark';
+      show(scheme);
+      try { localStorage.setItem('anmok-scheme', scheme); } catch (error) { /* private windows */ }
+    });
+  }
+}"""
+
+CSS: Final = """
+.gradio-container main { width: 100%; min-width: 0; box-sizing: border-box; max-width: 1280px !important;
+  margin: 0 auto !important; padding: 0 16px 32px !important; }
+.gradio-container button[role=tab] { font-size: 1rem; color: var(--body-text-color) !important; }
+.gradio-container button[role=tab].selected { font-weight: 600; color: var(--link-text-color) !important; }
+.anmok-header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 16px; padding: 12px 0 4px; }
+.anmok-header h1 { font-size: 1.35rem !important; margin: 0 !important; }
+.anmok-header p { margin: 0 !important; flex: 1 1 16rem; color: var(--body-text-color-subdued); }
+.anmok-header nav { display: flex; gap: 4px; align-items: center; }
+.anmok-header nav a, .anmok-header nav button { padding: 6px 10px; border-radius: 6px;
+  color: var(--body-text-color) !important;
+  background: none; border: 1px solid transparent; cursor: pointer; text-decoration: none !important; font-size: 1rem; }
+.anmok-header nav a[aria-current] { border-color: var(--border-color-primary); font-weight: 600; }
+.anmok-header nav a:hover, .anmok-header nav button:hover { background: var(--background-fill-secondary); }
+.gradio-container :focus-visible { outline: 3px solid var(--anmok-focus) !important; outline-offset: 2px; }
+.gradio-container { --anmok-focus: #1d4ed8; }
+.dark .gradio-container, .gradio-container.dark { --anmok-focus: #93c5fd; }
+.anmok-facts { display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 0; font-size: .9rem; }
+.anmok-facts div { display: flex; gap: 6px; } .anmok-facts dt { color: var(--body-text-color-subdued); }
+.anmok-facts dd { margin: 0; } .anmok-said { margin: 4px 0; font-size: 1.05rem; }
+.anmok-examples { align-items: center; gap: 8px !important; } .anmok-examples > * { flex: 0 0 auto !important; }
+.anmok-examples p { margin: 0; font-size: .9rem; color: var(--body-text-color-subdued); }
+.anmok-table { width: 100%; border-collapse: collapse; font-size: .9rem; border: 0 !important; margin: 4px 0; }
+.gradio-container .anmok-table :is(th, td) { text-align: left; padding: 4px 8px; border: 0 !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; }
+.anmok-live meter { width: min(100%, 24rem); height: 1.2rem; }
+.gradio-container .cm-line span { color: var(--body-text-color) !important; } /* gradio's light colours are too pale */
+#clip-track .icon-button:not(:last-of-type) { display: none; } /* gradio cuts clips by a program from elsewhere */
+footer { display: none !important; }
+@media (max-width: 640px) {
+  .gradio-container > .main { padding: 8px !important; }
+  .gradio-container main { padding: 0 4px 24px !important; }
+}
+@media (prefers-reduced-motion: reduce) { * { animation-duration: .01ms !important; transition: none !important; } }
+"""
+
+
+def theme() -> Any:
+    """Gradio's base theme in our colours: text and borders that pass WCAG AA on either ground."""
+    base = Base(primary_hue="blue", neutral_hue="slate", font=list(_FONTS), font_mono=list(_MONO), radius_size="sm")
+    return base.set(
+        body_text_color_subdued="#475569",
+        body_text_color_subdued_dark="#cbd5e1",
+        block_label_text_color="#334155",
+        block_label_text_color_dark="#e2e8f0",
+        block_info_text_color="#475569",
+        block_info_text_color_dark="#cbd5e1",
+        input_placeholder_color="#64748b",
+        input_placeholder_color_dark="#94a3b8",
+        button_primary_background_fill="#1d4ed8",
+        button_primary_background_fill_hover="#1e40af",
+        button_primary_background_fill_dark="#1d4ed8",
+        button_primary_text_color="#ffffff",
+        link_text_color="#1d4ed8",
+        link_text_color_dark="#93c5fd",
+    )

@@ -1,0 +1,51 @@
+"""What every tab of the page is given."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+
+from anmok.errors import AnmokError, UnknownModel
+from anmok.ui.host import Host
+from anmok.ui.sessions import Sessions
+from anmok.ui.texts import Words
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The server below, the words of one language, and a place for files."""
+
+    host: Host
+    words: Words
+    sessions: Sessions
+
+    def guarded(self, event: Callable[P, T]) -> Callable[P, T]:
+        """An event whose errors of ours are shown as one line in the page's language. Others are gradio's to hide."""
+
+        @functools.wraps(event)
+        def _guarded(*given: P.args, **named: P.kwargs) -> T:
+            try:
+                return event(*given, **named)
+            except AnmokError as error:
+                raise gr.Error(html.escape(self.words.error(error)), print_exception=False) from None
+
+        return _guarded
+
+    def usable(self, request: gr.Request, name: str) -> str:
+        """The name of a served model that this visitor may use.
+
+        Raises:
+            UnknownModel: there is none of that name for him.
+        """
+        scope: Any = getattr(request.request, "scope", {})
+        if name not in self.host.models or not self.host.may_use(scope, name):
+            raise UnknownModel(f"this server has no model called {str(name)[:60]!r}")
+        return name

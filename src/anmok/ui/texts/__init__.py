@@ -1,0 +1,69 @@
+"""Every word that a person reads on the page, by language. A tab has two files of its own: ``label.en.toml`` and
+``label.ko.toml``; a key is the file's name and the way into it: ``label.keys.undo``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from anmok.errors import AnmokError, Refused
+from anmok.wire import refusals
+
+LANGUAGES: Final = ("en", "ko")
+
+
+class Words:
+    """The texts of one language.
+
+    >>> Words("ko")("try.found", 3)
+    '3개를 찾았습니다.'
+    """
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._table = table(language)
+
+    def __call__(self, key: str, *values: object) -> str:
+        """The text of that key, with ``{0}``, ``{1}`` ... filled in.
+
+        Raises:
+            KeyError: there is none: a fault of the page, which its tests find.
+        """
+        text = self._table[key]
+        return text.format(*values) if values else text
+
+    def has(self, key: str) -> bool:
+        return key in self._table
+
+    def error(self, error: AnmokError) -> str:
+        """One line: what is wrong in this language where it is another one than the message's, and the message."""
+        message = refusals.public_message(error)
+        key = f"page.errors.{refusals.code(error)}"
+        if not self.has(key):
+            return message
+        after = max(1, round(error.retry_after)) if isinstance(error, Refused) else 0
+        return f"{self(key, after)} ({message})"
+
+
+@cache
+def table(language: str) -> Mapping[str, str]:
+    """All texts of a language, by their keys."""
+    found: dict[str, str] = {}
+    ending = f".{language}.toml"
+    for file in sorted(resources.files(__name__).iterdir(), key=lambda file: file.name):
+        if file.name.endswith(ending):
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            found.update(_flat(content, file.name.removesuffix(ending)))
+    return found
+
+
+def _flat(content: Mapping[str, Any], place: str) -> Iterator[tuple[str, str]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{place}.{key}")
+        else:
+            yield f"{place}.{key}", str(value)

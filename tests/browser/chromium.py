@@ -1,0 +1,113 @@
+"""A real Chromium (the distribution's own package), and everything that it says while a test uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+WIDTHS = {"phone": 390, "desk": 1440}
+_SERIOUS = ("serious", "critical")
+_OWN = ("data", "blob", "about")
+# Gradio's view of points in space tries WebGPU first; a browser without a GPU has none, and WebGL takes over.
+_HARMLESS = ("WebGPU",)
+
+
+@dataclass
+class Seen:
+    """What a page asked for and complained about."""
+
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def hear(self, text: str) -> None:
+        if not any(word in text for word in _HARMLESS):
+            self.complaints.append(text)
+
+    @property
+    def outside(self) -> list[str]:
+        """Requests that went anywhere but to this machine."""
+        parts = [(address, urlsplit(address)) for address in self.requests]
+        return [address for address, part in parts if part.scheme not in _OWN and part.hostname != "127.0.0.1"]
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser. Where it is missing the test fails, and says what to install."""
+    program = shutil.which("chromium")
+    assert program is not None, "the page is tested in Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        # A test machine may run as root in a container, where Chromium's own sandbox cannot be had.
+        arguments = [
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader",
+        ]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextlib.contextmanager
+def opened(
+    browser: Browser,
+    address: str,
+    *,
+    width: int = 1440,
+    locale: str = "en-US",
+    scheme: Literal["light", "dark"] = "light",
+    height: int = 900,
+) -> Iterator[tuple[Page, Seen]]:
+    """A fresh visitor on that address, and what he sees of its traffic."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, locale=locale, color_scheme=scheme, reduced_motion="reduce"
+    )
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    seen = Seen()
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.on("console", lambda said: seen.hear(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#anmok-tabs", timeout=30_000)
+    try:
+        yield page, seen
+    finally:
+        context.close()
+
+
+def faults(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe-core finds that is serious or worse: the rule, and where."""
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    found = Axe().run(page, options=options).response["violations"]
+    return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found if one["impact"] in _SERIOUS]
+
+
+_WIDEST = """() => Math.max(document.documentElement.scrollWidth, ...[...document.querySelectorAll('main *')]
+  .filter((one) => one.checkVisibility() && !one.closest('.visually-hidden, pre, .cm-editor, [class*=toast]'))
+  .map((one) => one.getBoundingClientRect().right)) - document.documentElement.clientWidth"""
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which anything visible reaches over the window's edge; what scrolls by itself does not count."""
+    return max(0, round(page.evaluate(_WIDEST)))
+
+
+def choose_tab(page: Page, tabs: str, name: str, label: str) -> None:
+    """Opens the tab of that id and label; on a narrow window some stand in a menu."""
+    row = page.locator(f"{tabs} > .tab-wrapper")
+    button = row.locator(f"button[role=tab][data-tab-id={name}]")
+    if not button.count():
+        row.locator(".overflow-menu > button").click()
+        button = row.locator(".overflow-dropdown button").filter(has_text=label)
+    button.first.click()

@@ -1,0 +1,63 @@
+"""The page's words: both languages whole, and every key that the code asks for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from anmok.errors import Busy, UnknownModel
+from anmok.ui import texts
+from anmok.ui.texts import Words, table
+
+SOURCE = Path(texts.__file__).parent.parent
+# The code makes these of parts: of a task's name, of an error's class.
+MADE = re.compile(r"f[\"']([a-z_.]+)\.\{")
+OWN = ("page.", "try.")  # of this test; other tabs have theirs
+SAME = {"try.said.best"}  # a label and a number
+
+
+def test_both_languages_have_the_same_keys_and_places_for_values() -> None:
+    english, korean = table("en"), table("ko")
+    # English messages of errors need no second sentence.
+    assert {key for key in korean if not key.startswith("page.errors.")} == set(english)
+    assert [key for key in english if _numbers(english[key]) != _numbers(korean[key])] == []
+
+
+def _numbers(text: str) -> set[str]:
+    return set(re.findall(r"\{(\d)", text))
+
+
+def test_korean_is_korean() -> None:
+    hangul = re.compile(r"[가-힣]")
+    bare = {key for key, text in table("ko").items() if key.startswith(OWN) and not hangul.search(text)}
+    assert bare - SAME == set()
+
+
+def test_every_key_that_the_code_asks_for_is_there() -> None:
+    asked, stems = set(), set()
+    for file in SOURCE.rglob("*.py"):
+        code = file.read_text(encoding="utf-8")
+        asked |= set(re.findall(r"words\(\s*[\"']([a-z_.]+)[\"']", code))
+        stems |= set(MADE.findall(code))
+    missing = {key for key in asked if key not in table("en")}
+    assert missing == set()
+    unused = {
+        key for key in table("en") if key.startswith(OWN) and key not in asked and not key.startswith(tuple(stems))
+    }
+    assert unused == set()
+
+
+def test_an_error_is_one_line_in_the_language_of_the_page() -> None:
+    error = Busy("the queue is full; come back in 3 s", 3.2)
+    assert Words("en").error(error) == "the queue is full; come back in 3 s"
+    assert Words("ko").error(error) == (
+        "지금은 요청이 많습니다. 3초 뒤에 다시 시도해 주세요. (the queue is full; come back in 3 s)"
+    )
+    assert Words("ko").error(UnknownModel("no model")).startswith("그런 이름의 모델이 없습니다.")
+
+
+def test_a_missing_key_is_a_fault() -> None:
+    with pytest.raises(KeyError):
+        Words("en")("try.nowhere")
