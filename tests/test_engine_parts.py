@@ -65,6 +65,14 @@ def test_a_pass_that_costs_much_is_shared_by_many(fixed: float, slope: float, si
     assert pace.size(Limits(batch_items=32, batch_seconds=0.5)) == size
 
 
+@pytest.mark.parametrize(
+    ("fixed", "slope", "enough"), [(0.0, 0.05, 1), (0.004, 0.01, 4), (0.007, 0.008, 9), (0.6, 0.1, 6), (0.6, 0.01, 32)]
+)
+def test_from_where_on_larger_batches_bring_little(fixed: float, slope: float, enough: int) -> None:
+    pace = priced(fixed, slope, (1, 2, 4, 2, 3, 4) * 4)
+    assert pace.enough(Limits(batch_items=32, batch_seconds=0.5)) == enough
+
+
 def test_where_small_batches_look_dear_larger_ones_are_tried() -> None:
     """A pass of 0.6 s and 0.01 s for each picture: batches of one would serve 1.6 a second, those of 32 serve 35."""
     limits, pace = Limits(batch_items=32, batch_seconds=0.5), Pace()

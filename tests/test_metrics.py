@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 
 from anmok.catalogue import cards
 from anmok.engine import Batched, Engine, EngineStatus
+from anmok.isolation import ProcessStatus
 from anmok.load import load
 from anmok.server.histograms import Histograms
 from anmok.server.metrics import ITEMS, OTHER, SECONDS, SERIES, Metrics
@@ -227,7 +228,9 @@ def test_what_is_exported_is_what_is_described() -> None:
     with Engine(10**9) as engine, pytest.MonkeyPatch.context() as patch:
         engine.run("fake", [coloured("red", RNG)], Embed())
         patch.setitem(sys.modules, "torch", _cuda())
-        body, _ = metrics.render(engine.status(), upstreams={"llm": True})
+        worker = ProcessStatus("fake", ("fake",), 7, 1000, 2, 0.0)
+        body, _ = metrics.render(engine.status(), upstreams={"llm": True}, workers=[worker])
+    assert b'anmok_worker_deaths_total{worker="fake"} 2.0' in body
     families = [one for one in plain_text(body.decode()) if not one.name.startswith("process_")]
     found = {(one.name, family.type, frozenset(one.labels) - {"le"}) for family in families for one in family.samples}
     described = {(name, one.kind, frozenset(one.labels)) for one in SERIES for name in one.samples}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,27 @@ from anmok.tasks import Classify, Embed, Projects, TextRules, WordVectors
 
 Array = NDArray[np.float32]
 Reader = Callable[[Sequence[str]], Array]  # sentences to unit rows (N, D)
+
+
+_one_at_a_time = threading.Lock()
+
+
+@cache
+def _pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()  # of the libraries that are loaded by now, numpy's among them
+
+
+def product(rows: Array, columns: Array) -> Array:
+    """The product (N, D) of matrices (N, F) and (F, D), on one thread of numpy's BLAS.
+
+    These are thin: a second thread brings nothing, and waits afterwards for more work at full speed, beside the net
+    that needs the cores. With `mini` behind a server on two cores, one client at a time was answered at 20 pictures a
+    second with it and is at 50 without.
+    """
+    with _one_at_a_time, _pools().limit(limits=1, user_api="blas"):
+        return np.asarray(rows @ columns)
 
 
 def unit(rows: Array) -> Array:
@@ -42,7 +65,7 @@ def image_vectors(features: Array, towers: Projects) -> Array:
     """(B, F) to unit rows (B, D): by the model's word vectors where it prefers them, otherwise by its projection."""
     if isinstance(towers, WordVectors):
         return towers.word_vectors(features)
-    return unit(features @ towers.projection)
+    return unit(product(features, towers.projection))
 
 
 def classified(
@@ -56,7 +79,7 @@ def classified(
     assert ask.labels is not None
     texts = towers.text_vectors(ask)  # (K, D)
     images = image_vectors(np.stack([state.features for state in states]), towers)  # (B, D)
-    logits = towers.temperature * (images @ texts.T) + towers.bias  # (B, K)
+    logits = towers.temperature * product(images, texts.T) + towers.bias  # (B, K)
     read_as = () if ask.descriptions is not None else words.english(ask.labels, languages)
     return [score_row(row, ask, scoring, read_as) for row in logits]
 

@@ -6,6 +6,11 @@ a second however few it serves, smaller batches would only make all of them slow
 all batches had one size, a and c cannot be told apart, and one twice as large is tried where its time allows. The
 first batch of a task, of which nothing is known, is small: it may be of clips that take minutes each.
 
+Half of it: where more than ``enough`` items wait, of which the fixed part is a tenth, a batch takes half of them. The
+other half is at hand when it ends, and while that one is at work the answers of the first go out and the next
+requests come in. Where all went into one batch, everybody would be answered at once, and the net would stand still
+until they ask again.
+
 Waiting: not at all, unless others have just been answered. Whoever was answered a moment ago is likely to ask again,
 so after a batch the worker expects as many items as it has answered, and as were left waiting. Until they are there
 it holds the next batch back, ``wait_share`` of the time of a batch at most, counted from the end of the last batch or
@@ -29,6 +34,7 @@ _LONG = 0.05  # of the newest batch in the means of the fit
 _SAME = 0.25  # variance of the items below which all batches count as of one size
 _LEAST = 1e-9  # seconds of an item: noise can make it none
 _ROUNDING = 1e-6  # items
+_TENTH = 10  # the fixed part of a batch that is enough is as small a part as this
 _TRIAL = 8  # times ``batch_seconds`` that a larger batch may take when it is tried
 
 
@@ -63,6 +69,16 @@ class Pace:
         elif wanted < self._items:
             wanted = max(wanted, min(2 * self._items, _TRIAL * wanted))
         return max(1, min(limits.batch_items, int(wanted + _ROUNDING)))
+
+    def enough(self, limits: Limits) -> int:
+        """Items from which on a larger batch would serve hardly more in the same time; where that is not known, all
+        that a batch may hold."""
+        line = self._line()
+        size = self.size(limits)
+        if line is None:
+            return size
+        fixed, slope = line
+        return max(1, min(size, math.ceil(_TENTH * fixed / slope)))
 
     def expected(self, items: int, limits: Limits) -> float:
         """Seconds that so many items will take, in batches as they are made now."""

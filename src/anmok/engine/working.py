@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -90,14 +91,14 @@ class Crew:
                 line.wake.wait()
                 continue
             pace = line.pace(head.ask.task)
-            size = pace.size(self._limits)
-            if line.queue.like(head) < size:
+            here, enough = line.queue.like(head), pace.enough(self._limits)
+            if here < enough:
                 now, waiting = self._clock(), line.queue.items
                 wait = line.company.wait(pace, self._limits, head.arrived, waiting, now)
                 if wait > 0:
                     line.wake.wait(wait)
                     continue
-            return line.queue.take(head, size)
+            return line.queue.take(head, min(pace.size(self._limits), max(enough, math.ceil(here / 2))))
         return None
 
     def _answer(self, line: Line, model: Model, batch: Batch, started: float) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anmok.errors import BadData, BadWeights, WrongState
 from anmok.files import write_beside
-from anmok.pairing import score_row
+from anmok.pairing import product, score_row
 from anmok.results import Scores
 from anmok.tasks import Classify
 
@@ -48,10 +48,10 @@ class Head:
         if self.scale is not None:
             rows = rows / self.scale
         if self.projection is not None:
-            rows = rows @ self.projection  # (N, D)
+            rows = product(rows, self.projection)  # (N, D)
         if self.is_normalised:
             rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        return np.asarray((rows @ self.weight.T + self.bias) / self.temperature, np.float32)  # (N, K)
+        return np.asarray((product(rows, self.weight.T) + self.bias) / self.temperature, np.float32)  # (N, K)
 
     def tensors(self) -> dict[str, Array]:
         named = {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}

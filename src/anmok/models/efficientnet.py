@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from anmok import geometry
+from anmok import geometry, pairing
 from anmok.errors import BadWeights, Unsupported
 from anmok.inputs import Encoded, Text
 from anmok.nets import efficientnet_lite
@@ -71,6 +71,6 @@ class EfficientNet:
 
     def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """features (N, F) to the chances of the ImageNet classes (N, 1000)."""
-        logits = features @ self.class_weight.T + self.class_bias
+        logits = pairing.product(features, self.class_weight.T) + self.class_bias
         raised = np.exp(logits - logits.max(1, keepdims=True))
         return np.asarray(raised / raised.sum(1, keepdims=True), np.float32)

@@ -77,7 +77,7 @@ def build(settings: Settings) -> Server:
 
     def render(accept: str) -> tuple[bytes, str]:
         elsewhere = {one.label: one.is_up for one in upstreams.status()}
-        return metrics.render(desk.engine.status(), accept=accept, upstreams=elsewhere)
+        return metrics.render(desk.engine.status(), accept=accept, upstreams=elsewhere, workers=engines.workers())
 
     routers = [*(dialect.routes(desk) for dialect in _DIALECTS), health.routes(desk, render)]
     api = _api(routers)

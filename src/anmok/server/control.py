@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from anmok.errors import AnmokError, BadRequest, Forbidden, UnknownModel
+from anmok.isolation import ProcessStatus
 from anmok.server.desk import Desk
 from anmok.server.health import Render
 from anmok.server.refusing import NoSuchRoute, WrongMethod, refusal
@@ -23,7 +24,9 @@ _LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
 _ROUTES = "GET /status and /metrics, POST /load/<model>?pin=true, /unload/<model> and /drain"
 
 
-def control_app(desk: Desk, render: Render, drain: Callable[[], None]) -> FastAPI:
+def control_app(
+    desk: Desk, render: Render, drain: Callable[[], None], workers: Callable[[], tuple[ProcessStatus, ...]] = tuple
+) -> FastAPI:
     """Load, pin, unload, drain, status and metrics."""
     app = FastAPI(title="anmok control", openapi_url=None, docs_url=None, redoc_url=None)
 
@@ -31,7 +34,8 @@ def control_app(desk: Desk, render: Render, drain: Callable[[], None]) -> FastAP
 
     @app.get("/status")
     async def status() -> Response:
-        return JSONResponse(asdict(desk.engine.status()) | {"is_draining": desk.is_draining})
+        processes = [asdict(one) for one in workers()]
+        return JSONResponse(asdict(desk.engine.status()) | {"is_draining": desk.is_draining, "processes": processes})
 
     @app.get("/metrics")
     async def counted(request: Request) -> Response:

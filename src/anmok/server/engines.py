@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anmok.engine import Batched, Engine, Named
-from anmok.isolation import Apart, Bounds
+from anmok.isolation import Apart, Bounds, ProcessStatus
 from anmok.load import load
 from anmok.server.settings import Settings
 
@@ -22,6 +22,10 @@ class Engines:
         )
         names = {one.name: Named(one.target, one.share) for one in settings.models}
         self.engine = Engine(settings.memory_bytes, loader, limits=settings.limits, names=names, observe=observe)
+
+    def workers(self) -> tuple[ProcessStatus, ...]:
+        """The processes, at this moment; none where models run in this one."""
+        return () if self.apart is None else self.apart.status()
 
     def close(self, *, seconds: float) -> None:
         self.engine.close(drain=False, seconds=seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final, Literal, TypeAlias
@@ -20,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from anmok import errors
 from anmok.engine import Batched, EngineStatus, ModelStatus
 from anmok.errors import Refused
+from anmok.isolation import ProcessStatus
 from anmok.server.histograms import Histograms
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
@@ -116,6 +117,10 @@ GPU_MEMORY: Final = Series(
     "Of this process: allocated by tensors, reserved by the allocator. Only where CUDA is in use.",
 )
 UPSTREAM: Final = Series("anmok_upstream_up", "gauge", ("upstream",), "1 where another engine answers its checks.")
+WORKER_DEATHS: Final = Series(
+    "anmok_worker_deaths_total", "counter", ("worker",), "Processes of models that ended and were started again."
+)
+WORKER_MEMORY: Final = Series("anmok_worker_memory_bytes", "gauge", ("worker",), "Resident bytes of such a process.")
 BUILD: Final = Series("anmok_build_info", "gauge", ("version", "python", "torch"), "Always 1; the versions are labels.")
 
 SERIES: Final = tuple(one for one in globals().values() if isinstance(one, Series))
@@ -182,7 +187,12 @@ class Metrics:
             self._preprocess.observe(work, (batched.prepared,))
 
     def render(
-        self, status: EngineStatus, *, accept: str = "", upstreams: Mapping[str, bool] | None = None
+        self,
+        status: EngineStatus,
+        *,
+        accept: str = "",
+        upstreams: Mapping[str, bool] | None = None,
+        workers: Sequence[ProcessStatus] = (),
     ) -> tuple[bytes, str]:
         """All metrics at this moment.
 
@@ -190,12 +200,14 @@ class Metrics:
             status: of the engine.
             accept: the header of the request; OpenMetrics where it says so, Prometheus' text otherwise.
             upstreams: which of the other engines answer.
+            workers: the processes of models, where there are any.
 
         Returns:
             The body and its content type.
         """
         encode, content_type = choose_encoder(accept)
         families = [*self._of_engine(status), *_of_devices(), *_of_upstreams(upstreams or {})]
+        families += _of_workers(workers)
         families.append(_family(BUILD, [(self._build, 1)]))
         written = "".join(one.written() for one in self._histograms)
         return written.encode() + encode(_Snapshot(self._registry, families)), content_type
@@ -265,6 +277,12 @@ def _of_devices() -> Iterator[Family]:
 def _of_upstreams(upstreams: Mapping[str, bool]) -> Iterator[Family]:
     if upstreams:
         yield _family(UPSTREAM, [((name,), is_up) for name, is_up in sorted(upstreams.items())])
+
+
+def _of_workers(workers: Sequence[ProcessStatus]) -> Iterator[Family]:
+    if workers:
+        yield _family(WORKER_DEATHS, [((one.name,), one.deaths) for one in workers])
+        yield _family(WORKER_MEMORY, [((one.name,), one.resident_bytes) for one in workers])
 
 
 def _version(package: str) -> str:

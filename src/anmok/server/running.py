@@ -140,7 +140,9 @@ async def _both(server: Server, main: _Main, listener: socket.socket, control: s
     if control is None:
         await main.serve([listener])
         return
-    app = control_app(server.desk, server.render, lambda: main.handle_exit(signal.SIGTERM, None))
+    app = control_app(
+        server.desk, server.render, lambda: main.handle_exit(signal.SIGTERM, None), server.engines.workers
+    )
     side = _Side(_config(server.desk.settings, app))
     async with asyncio.TaskGroup() as group:
         group.create_task(side.serve([control]))
