@@ -16,7 +16,8 @@ WIDTHS = {"phone": 390, "desk": 1440}
 _SERIOUS = ("serious", "critical")
 _OWN = ("data", "blob", "about")
 # Gradio's view of points in space tries WebGPU first; a browser without a GPU has none, and WebGL takes over.
-_HARMLESS = ("WebGPU",)
+# A page that is loaded again breaks off what it was waiting for.
+_HARMLESS = ("WebGPU", "AbortError: signal is aborted")
 
 
 @dataclass

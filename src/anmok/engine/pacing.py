@@ -6,19 +6,10 @@ a second however few it serves, smaller batches would only make all of them slow
 all batches had one size, a and c cannot be told apart, and one twice as large is tried where its time allows. The
 first batch of a task, of which nothing is known, is small: it may be of clips that take minutes each.
 
-Half of it: where more than ``enough`` items wait, of which the fixed part is a tenth, a batch takes half of them. The
-other half is at hand when it ends, and while that one is at work the answers of the first go out and the next
-requests come in. Where all went into one batch, everybody would be answered at once, and the net would stand still
-until they ask again.
-
-Waiting: not at all, unless others have just been answered. Whoever was answered a moment ago is likely to ask again,
-so after a batch the worker expects as many items as it has answered, and as were left waiting. Until they are there
-it holds the next batch back, ``wait_share`` of the time of a batch at most, counted from the end of the last batch or
-from the arrival of the first request, whichever is later. Without this, callers who ask again as soon as they are
-answered split into two halves that take turns, and every batch is half as large as it could be.
-
-A queue in which nothing happened for the time of a whole batch is idle: nobody is expected, and a request goes
-straight through. So does each request of a single caller who waits for one answer before he asks again.
+Half of it: where more than ``enough`` items of several callers wait, of which the fixed part is a tenth, a batch takes
+half of them. The other half is at hand when it ends, and while that one is at work the answers of the first go out and
+the next requests come in. Where all went into one batch, everybody would be answered at once, and the net would stand
+still until they ask again.
 """
 
 from __future__ import annotations

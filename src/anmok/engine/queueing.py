@@ -85,6 +85,10 @@ class Queue:
         """Waiting items with the ask of this request, which waits here too."""
         return self._groups[ticket.ask].items
 
+    def callers(self, ticket: Ticket) -> int:
+        """Waiting requests with the ask of this one, itself among them."""
+        return len(self._groups[ticket.ask].tickets)
+
     def take(self, first: Ticket, size: int) -> Batch:
         """Up to ``size`` items with the ask of ``first``, in order."""
         group = self._groups[first.ask]

@@ -98,7 +98,8 @@ class Crew:
                 if wait > 0:
                     line.wake.wait(wait)
                     continue
-            return line.queue.take(head, min(pace.size(self._limits), max(enough, math.ceil(here / 2))))
+            shared = math.ceil(here / 2) if line.queue.callers(head) > 1 else here
+            return line.queue.take(head, min(pace.size(self._limits), max(enough, shared)))
         return None
 
     def _answer(self, line: Line, model: Model, batch: Batch, started: float) -> None:
