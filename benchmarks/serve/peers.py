@@ -84,7 +84,8 @@ def _app(name: str) -> Callable[[Path, int, str], list[str]]:
 
 
 def _ours(python: Path, port: int, model: str) -> list[str]:
-    # 128 clients that ask again at once wait for longer than the 5 s after which the server would say 429.
+    # 128 clients that ask again at once wait for longer than the 5 s after which the server would say 429. Where the
+    # overload is measured, its own flags come behind and hold.
     patience = ["--max-wait", "60"]
     return [str(python), "-m", "anmok", "serve", _OURS[model], "--port", str(port), "--device", "cpu", *patience]
 
