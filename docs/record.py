@@ -64,6 +64,7 @@ def session(visitor: Page, parts: Path) -> list[bytes]:
     """Labels as a person does, and photographs the window meanwhile."""
     known = Photos(parts)
     defects = {one for one, name in zip(known.ids, known.names, strict=True) if name.endswith("x.jpg")}
+    visitor.wait_for_selector("#anmok-tabs button[role=tab][data-tab-id=label]")
     choose_tab(visitor, "#anmok-tabs", "label", "Label")
     visitor.locator("#label-folder input").click()
     visitor.get_by_role("option", name=parts.name, exact=True).click()

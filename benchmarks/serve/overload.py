@@ -182,7 +182,8 @@ def command(given: Sequence[str]) -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--factor", type=float, default=10.0, help="times the capacity")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--flags", type=str.split, default=["--max-wait", "5"], help='more for `anmok serve`: "--max-queue 64"')
+    flags = ["--max-wait", "5"]  # what the server does by itself
+    parser.add_argument("--flags", type=str.split, default=flags, help='more for `anmok serve`: "--max-queue 64"')
     arguments = parser.parse_args(given)
     out = run(arguments.model, arguments.seconds, arguments.factor, arguments.flags)
     if arguments.json is not None:
