@@ -62,12 +62,6 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_limit_on_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that ran in this process has set one."""
-    monkeypatch.delenv("ANMOK_MAX_FRAMES", raising=False)
-
-
-@pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``ANMOK_CACHE`` is a folder of this session, but for the tests that need the real weights."""
     if request.node.get_closest_marker("weights") is None:

@@ -630,7 +630,6 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
 
 
 def test_closing_early_closes_the_file(shelf: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ANMOK_MAX_FRAMES", raising=False)  # a server in this process sets it; frames are then counted
     opened: list[IO[Any]] = []
     really = Path.open
 

@@ -34,8 +34,7 @@ def product(rows: Array, columns: Array) -> Array:
     """The product (N, D) of matrices (N, F) and (F, D), on one thread of numpy's BLAS.
 
     These are thin: a second thread brings nothing, and waits afterwards for more work at full speed, beside the net
-    that needs the cores. With `mini` behind a server on two cores, one client at a time was answered at 20 pictures a
-    second with it and is at 50 without.
+    that needs the cores.
     """
     with _one_at_a_time, _pools().limit(limits=1, user_api="blas"):
         return np.asarray(rows @ columns)

@@ -16,8 +16,9 @@ WIDTHS = {"phone": 390, "desk": 1440}
 _SERIOUS = ("serious", "critical")
 _OWN = ("data", "blob", "about")
 # Gradio's view of points in space tries WebGPU first; a browser without a GPU has none, and WebGL takes over.
-# A page that is loaded again breaks off what it was waiting for.
-_HARMLESS = ("WebGPU", "AbortError: signal is aborted")
+_HARMLESS = ("WebGPU",)
+# What is said of requests that a page was waiting for when it was loaded again.
+_BROKEN_OFF = "AbortError: signal is aborted"
 
 
 @dataclass
@@ -90,12 +91,19 @@ def opened(
 def faults(page: Page) -> list[tuple[str, list[str]]]:
     """What axe-core finds that is serious or worse: the rule, and where."""
     options: dict[str, Any] = {"resultTypes": ["violations"]}
+    page.wait_for_function(_OPAQUE)  # a message has its contrast when it has faded in
     found = Axe().run(page, options=options).response["violations"]
-    rows = [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found if one["impact"] in _SERIOUS]
-    # A message fades in and out, and has its contrast only in between.
-    return [row for row in rows if row[0] != "color-contrast" or not all("toast" in place for place in row[1])]
+    return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found if one["impact"] in _SERIOUS]
 
 
+def reload(page: Page, seen: Seen) -> None:
+    """Loads the page again; that it says so of what it was waiting for is no complaint."""
+    page.reload()
+    seen.complaints[:] = [text for text in seen.complaints if _BROKEN_OFF not in text]
+
+
+_OPAQUE = """() => [...document.querySelectorAll('.toast-wrap, .toast-wrap > *, .toast-body')]
+  .every((one) => getComputedStyle(one).opacity === '1')"""
 _WIDEST = """() => Math.max(document.documentElement.scrollWidth, ...[...document.querySelectorAll('main *')]
   .filter((one) => one.checkVisibility() && !one.closest('.visually-hidden, pre, .cm-editor, [class*=toast]'))
   .map((one) => one.getBoundingClientRect().right)) - document.documentElement.clientWidth"""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser.chromium import WIDTHS, Seen, chromium, faults, opened, overflow
+from browser.chromium import WIDTHS, Seen, chromium, faults, opened, overflow, reload
 from conftest import write_photos
 from ui_page import GRADIO, Shown, line, shown, zip_of
 
@@ -87,7 +87,7 @@ def test_somebody_climbs_leaves_and_comes_back(
         expect(visitor.locator("table").first).to_contain_text("52")
         visitor.locator("#climb-go").click()
         expect(visitor.locator("#climb-state")).to_contain_text("/parts")
-        visitor.reload()
+        reload(visitor, seen)
         visitor.get_by_role("tab", name=TABS[language][1], exact=True).click()
         frame = visitor.locator("#climb-report iframe")
         expect(frame).to_be_attached(timeout=SLOW)

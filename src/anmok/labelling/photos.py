@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from anmok import media
 from anmok.errors import BadData, BadMedia, BadRequest, Forbidden
 from anmok.results import Failure
+
+T = TypeVar("T")
 
 _ID_BYTES = 8  # among 20,000 images two share an id with a chance of one in 10^11
 
@@ -76,6 +80,36 @@ class Photos:
             return Failure(name, BadMedia(f"{name}: cannot be read ({error.strerror})"))
         except Forbidden as error:
             return Failure(name, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[T]):
+    """What a model said of images, by their numbers, what their files held, and those that cannot be used."""
+
+    answers: dict[int, T]
+    contents: dict[int, bytes]
+    broken: set[int]
+
+
+def answered(
+    photos: Photos, numbers: Sequence[int], model: Callable[[list[bytes]], Sequence[T | Failure] | None]
+) -> Answered[T] | None:
+    """The images of those numbers through a model; None where it gave up.
+
+    Raises:
+        AnmokError: what is no fault of the picture's.
+    """
+    read = {i: photos.contents(i) for i in numbers}
+    contents = {i: data for i, data in read.items() if isinstance(data, bytes)}
+    found = model(list(contents.values())) if contents else ()
+    if found is None:
+        return None
+    said: dict[int, T | Failure] = dict(zip(contents, found, strict=True))
+    failures = {i: one for i, one in {**read, **said}.items() if isinstance(one, Failure)}
+    for failure in failures.values():
+        if not isinstance(failure.error, BadMedia | Forbidden):
+            raise failure.error
+    return Answered({i: one for i, one in said.items() if not isinstance(one, Failure)}, contents, set(failures))
 
 
 def checked_labels(labels: Sequence[str], reserved: Sequence[str] = ()) -> tuple[str, ...]:

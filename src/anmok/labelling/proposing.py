@@ -8,11 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from anmok import catalogue, media
 from anmok.engine import Engine
-from anmok.errors import BadMedia, Forbidden
+from anmok.errors import BadMedia
 from anmok.inputs import Source
 from anmok.labelling.background import Background
 from anmok.labelling.box_book import proposals_line
-from anmok.labelling.photos import Photos
+from anmok.labelling.photos import Photos, answered
 from anmok.labelling.streams import Streams
 from anmok.load import Model, load
 from anmok.results import Detections, Failure
@@ -119,19 +119,13 @@ class Proposer:
             number = self._order.pop()
             if is_open(number):
                 now.append(number)
-        read = {i: self._photos.contents(i) for i in now}
-        good = {i: data for i, data in read.items() if isinstance(data, bytes)}
-        found = self.background.patiently(lambda: finder.find(list(good.values()), self._ask)) if good else []
+        found = answered(
+            self._photos, now, lambda data: self.background.patiently(lambda: finder.find(data, self._ask))
+        )
         if found is None:
             return False
-        answers: dict[int, Detections | Failure] = dict(zip(good, found, strict=True))
-        answers |= {i: data for i, data in read.items() if isinstance(data, Failure)}
-        for number, answer in answers.items():
-            if isinstance(answer, Failure):
-                if not isinstance(answer.error, BadMedia | Forbidden):
-                    raise answer.error
-                self.broken.add(number)
-        lines = [(self._photos.names[i], one) for i, one in answers.items() if isinstance(one, Detections)]
+        self.broken |= found.broken
+        lines = [(self._photos.names[i], one) for i, one in found.answers.items()]
         if lines:
             keep([proposals_line(*line) for line in lines])
         return bool(now)

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anmok.errors import BadMedia, Forbidden
 from anmok.labelling.background import Background
-from anmok.labelling.looking import Look, Looker
+from anmok.labelling.looking import Looker
 from anmok.labelling.outlook import Curve, curve_of
-from anmok.labelling.photos import Photos
+from anmok.labelling.photos import Photos, answered
 from anmok.labelling.remembering import Remembered, Row, Seen, probe_picture
 from anmok.labelling.streams import Streams
 from anmok.labelling.teaching import CANDIDATES, fitted, plan
@@ -110,22 +109,16 @@ class Thinker:
             self._unsaved = []
         if not now:
             return False
-        read = {i: self._photos.contents(i) for i in now}
-        good = {i: data for i, data in read.items() if isinstance(data, bytes)}
-        looks = self.background.patiently(lambda: looker.look(list(good.values()), self._labels)) if good else []
-        if looks is None:
+        looked = answered(
+            self._photos, now, lambda data: self.background.patiently(lambda: looker.look(data, self._labels))
+        )
+        if looked is None:
             return False
-        answers: dict[int, Look | Failure] = dict(zip(good, looks, strict=True))
-        answers |= {i: data for i, data in read.items() if isinstance(data, Failure)}
-        for number, answer in answers.items():
-            if isinstance(answer, Failure):
-                if not isinstance(answer.error, BadMedia | Forbidden):
-                    raise answer.error
-                self.broken.add(number)
-            else:
-                digest = hashlib.sha256(good[number]).hexdigest()
-                self.seen.put(number, digest, answer)
-                self._unsaved.append((self._photos.names[number], self._stamp(number), digest, answer))
+        self.broken |= looked.broken
+        for number, look in looked.answers.items():
+            digest = hashlib.sha256(looked.contents[number]).hexdigest()
+            self.seen.put(number, digest, look)
+            self._unsaved.append((self._photos.names[number], self._stamp(number), digest, look))
         return True
 
     def _unseen(self, lesson: Lesson) -> list[int]:

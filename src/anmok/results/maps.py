@@ -102,8 +102,8 @@ class NormalMap(Result):
             raise BadRequest(f"NormalMap.normals: want (H, W, 3), got {self.normals.shape}")
         height, width = self.normals.shape[:2]
         object.__setattr__(self, "normals", frozen(self.normals, (height, width, 3), "NormalMap.normals"))
-        # The usual norm takes 20 times as long along an axis of three.
-        lengths = np.sqrt(np.einsum("hwc,hwc->hw", self.normals, self.normals))  # (H, W)
+        x, y, z = np.moveaxis(self.normals, -1, 0)  # (H, W) each: numpy's norm is slow along an axis of three
+        lengths = np.sqrt(x * x + y * y + z * z)  # (H, W)
         if not np.all((lengths < 1e-3) | (np.abs(lengths - 1) < 1e-3)):
             raise BadRequest("NormalMap.normals: want vectors of length 1, or 0 where there is none")
 

@@ -19,7 +19,7 @@ from anmok.errors import BadRequest, Refused, UnknownModel
 from anmok.inputs import Clip
 from anmok.results import Failure, Result
 from anmok.server.callers import Caller
-from anmok.server.door import Gone
+from anmok.server.door import unless_left
 from anmok.server.settings import Served, Settings
 from anmok.server.upstreams import Upstreams
 from anmok.wire import Call, Intake, WrongField
@@ -142,15 +142,7 @@ class Desk:
         )
         waiting: asyncio.Future[list[Result | Failure]] = asyncio.wrap_future(future)
         request.state.trace.watch(future, one.name, call.ask.task)
-        leaving = asyncio.ensure_future(_left(request))
-        try:
-            await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                raise Gone
-            return waiting.result()
-        finally:
-            leaving.cancel()
-            waiting.cancel()  # and with it, where it is still there, the request in the engine
+        return await unless_left(request.receive, waiting)  # cancels the request in the engine where it is still there
 
     async def streamed(self, request: Request, one: Served, call: Call) -> AsyncIterator[Result | Failure]:
         """The answers one by one, in order, as they come: frames of a clip, or items of a long list."""
@@ -250,12 +242,6 @@ def _number(name: str, text: str, *, whole: bool) -> float:
 def _caller(request: Request) -> Caller:
     caller: Caller | None = request.scope["state"]["caller"]
     return caller or Caller()
-
-
-async def _left(request: Request) -> None:
-    """Returns when the client has left. The body was read, so that nothing else can come."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def raised(results: Sequence[Result | Failure]) -> list[Result]:

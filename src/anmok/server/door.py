@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +24,8 @@ from anmok.server.tracing import RequestTrace, Tracing
 
 if TYPE_CHECKING:  # the page is optional, and brings all of gradio
     from anmok.server.visitors import Visitors
+
+T = TypeVar("T")
 
 log: Final = logging.getLogger("anmok.server")
 
@@ -59,6 +61,29 @@ class Room(Protocol):
 
 class Gone(Exception):
     """The client left; there is nobody to answer."""
+
+
+async def left(receive: Receive) -> None:
+    """Returns when the client has left. The body was read, so that nothing else can come."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_left(receive: Receive, waiting: asyncio.Future[T]) -> T:
+    """What is waited for; it is cancelled where the client leaves before.
+
+    Raises:
+        Gone: he did.
+    """
+    leaving = asyncio.ensure_future(left(receive))
+    try:
+        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise Gone
+        return waiting.result()
+    finally:
+        leaving.cancel()
+        waiting.cancel()
 
 
 class Door:

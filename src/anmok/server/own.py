@@ -16,7 +16,7 @@ from anmok.results import Failure, Result
 from anmok.server import openapi
 from anmok.server.bodies import is_multipart, parts_of
 from anmok.server.desk import Desk
-from anmok.server.door import Gone, broken
+from anmok.server.door import broken, unless_left
 from anmok.server.refusing import JSON, WrongType
 from anmok.wire import ASKS, Call, answers_to_json, call_from_json, call_from_parts, error_to_json, result_to_json
 from anmok.wire.fields import parsed
@@ -105,19 +105,7 @@ async def _first(request: Request, answers: AsyncIterator[Result | Failure]) -> 
     async def answer() -> Result | Failure | None:
         return await anext(answers, None)
 
-    async def left() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    waiting, leaving = asyncio.create_task(answer()), asyncio.create_task(left())
-    try:
-        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise Gone
-        return waiting.result()
-    finally:
-        leaving.cancel()
-        waiting.cancel()
+    return await unless_left(request.receive, asyncio.create_task(answer()))
 
 
 def _described(task: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
@@ -82,10 +82,9 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
         AnmokError: a model that cannot be loaded at the start, a licence, an address that cannot be had.
     """
     logs.configure(form=settings.logs)
-    os.environ.setdefault("ANMOK_MAX_FRAMES", str(_MAX_FRAMES))
     server = build(settings)
     try:
-        with contextlib.ExitStack() as stack:
+        with _frames_bounded(), contextlib.ExitStack() as stack:
             main = stack.enter_context(listening(settings.host, settings.port))
             control = (
                 stack.enter_context(listening("127.0.0.1", settings.control_port)) if settings.control_port else None
@@ -100,6 +99,19 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda address: No
     finally:
         server.close(seconds=_CLOSING_SECONDS)
         server.tracing.close()
+
+
+@contextlib.contextmanager
+def _frames_bounded() -> Iterator[None]:
+    """A limit on the frames of a clip, where the environment sets none; processes of models take it over."""
+    if "ANMOK_MAX_FRAMES" in os.environ:
+        yield
+        return
+    os.environ["ANMOK_MAX_FRAMES"] = str(_MAX_FRAMES)
+    try:
+        yield
+    finally:
+        del os.environ["ANMOK_MAX_FRAMES"]
 
 
 def _add_page(server: Server, address: str) -> None:

@@ -16,6 +16,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from anmok.errors import Busy, Closing, Refused, UnknownModel
+from anmok.server.door import left
 from anmok.server.proxy import Caps, Condition, EngineFailed, EngineSilent, Reply, Upstream
 from anmok.server.proxy.asking import INLINE, Asked, Fetch, asked
 from anmok.server.proxy.engine import Engine, Unreachable
@@ -121,7 +122,7 @@ class Upstreams:
         ``receive`` is the request's own; its body was read, so that only ``http.disconnect`` can come.
         """
         sending = asyncio.ensure_future(self.send(route, body, model=model, request_id=request_id))
-        leaving = asyncio.ensure_future(_left(receive))
+        leaving = asyncio.ensure_future(left(receive))
         response: Passing | None = None
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -149,11 +150,6 @@ class Upstreams:
         if not free:
             raise Busy(f"the engine of {model[:60]!r} has {self._caps.in_flight} requests in flight, and takes no more")
         return min(free, key=lambda engine: (engine.in_flight, engine.last_asked))
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _dropped(sending: asyncio.Future[Reply]) -> None:
