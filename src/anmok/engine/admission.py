@@ -37,13 +37,13 @@ class Admission:
             after = min(_LONGEST, max(_SHORTEST, backlog()))
             raise Busy(f"the queue is full ({self.items} items waiting); try again in {after:.1f} s", after)
 
-    def check_time(self, name: str, waiting: int, batch: int, backlog: float) -> None:
-        """Whether a model's queue is short enough: ``backlog`` is the seconds that it will take, of ``waiting`` items.
+    def check_time(self, name: str, backlog: float) -> None:
+        """Whether a model's queue is short enough: ``backlog`` is the seconds that it will take.
 
         Raises:
-            Busy: a batch waits already, and the wait would be longer than is bearable.
+            Busy: the wait would be longer than is bearable.
         """
-        if waiting >= batch and backlog > self._limits.queue_seconds:
+        if backlog > self._limits.queue_seconds:
             self.rejected += 1
             after = min(_LONGEST, max(_SHORTEST, backlog - self._limits.queue_seconds))
             raise Busy(f"{name} has work for {backlog:.1f} s; try again in {after:.1f} s", after)

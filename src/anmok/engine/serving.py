@@ -335,10 +335,10 @@ class Engine:
         self._books.door.check(ticket, lambda: max(one.backlog(self._limits) for one in self._lines.values()))
 
     def _check_time(self, line: Line) -> None:
-        waiting = line.queue.items
+        """Where a batch waits already, which a model may always keep."""
         largest = max((pace.size(self._limits) for pace in line.paces.values()), default=self._limits.batch_items)
-        if waiting >= largest:
-            self._books.door.check_time(line.name, waiting, largest, line.backlog(self._limits))
+        if line.queue.items >= largest:
+            self._books.door.check_time(line.name, line.backlog(self._limits))
 
     def _check_open(self) -> None:
         if self._is_closing:
