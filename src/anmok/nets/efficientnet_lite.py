@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -148,21 +149,40 @@ class EfficientNetLite(nn.Module):
         return logits
 
 
+def unfolded(net: EfficientNetLite) -> EfficientNetLite:
+    """A copy whose units are a plain convolution, its batch norm and its activation, kernels turned for good: equal,
+    and open to whoever trains it. Of such a copy, another one."""
+    plain = copy.deepcopy(net)
+    for parent in list(plain.modules()):
+        for name, unit in list(parent.named_children()):
+            if isinstance(unit, ConvNorm):
+                unit.conv.weight = nn.Parameter(unit.turned().clone(memory_format=torch.contiguous_format))
+                parts = {"conv": unit.conv, "norm": unit.norm, "activation": unit.activation}
+                setattr(parent, name, nn.Sequential(OrderedDict(parts)))
+    return plain
+
+
 def fold(net: EfficientNetLite) -> EfficientNetLite:
     """A frozen copy with every batch norm inside its convolution: equal but for rounding, and faster.
 
     Its weights are others under other names: it is for running, not for training or saving.
     """
-    folded = copy.deepcopy(net).eval()
+    folded = unfolded(net).eval()
     folded.is_folded = True
-    for parent in list(folded.modules()):
-        for name, unit in list(parent.named_children()):
-            if isinstance(unit, ConvNorm):
-                unit.conv.weight = nn.Parameter(unit.turned())
-                conv = fuse_conv_bn_eval(unit.conv, unit.norm)
-                conv.weight = nn.Parameter(conv.weight.contiguous(memory_format=torch.channels_last))
-                setattr(parent, name, nn.Sequential(conv, unit.activation))
+    fuse(folded)
     return folded.requires_grad_(False)
+
+
+def fuse(net: nn.Module) -> None:
+    """Joins convolution and batch norm in all units of an ``unfolded`` net, or of a part of one, in place."""
+    for parent in list(net.modules()):
+        for name, unit in list(parent.named_children()):
+            parts = dict(unit.named_children())
+            conv, norm = parts.get("conv"), parts.get("norm")
+            if isinstance(unit, nn.Sequential) and isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                joined = fuse_conv_bn_eval(conv, norm)
+                joined.weight = nn.Parameter(joined.weight.contiguous(memory_format=torch.channels_last))
+                setattr(parent, name, nn.Sequential(joined, parts["activation"]))
 
 
 _PUBLISHED = (

@@ -1,0 +1,60 @@
+"""The small print: how often the test set was opened, what was not tried and why, what all of it rests on."""
+
+from __future__ import annotations
+
+from anmok.evidence.intervals import Estimate
+from anmok.ladder import ledger
+from anmok.ladder.measure import Measured
+from anmok.ladder.outcome import Honesty, NotTried
+from anmok.ladder.plan import BRIEF, Plan
+from anmok.ladder.prepare import Scene
+from anmok.ladder.rungs.fitting import available
+from anmok.ladder.rungs.order import LEARNED, RUNGS, TUNED
+from anmok.ladder.zero_shot import TextSide
+from anmok.load import Model
+
+
+def honesty(
+    scene: Scene,
+    model: Model,
+    not_tried: tuple[NotTried, ...],
+    chosen: int,
+    development: Estimate | None,
+    count: ledger.Count,
+) -> Honesty:
+    """``chosen``: labels that some choice used. ``development``: the recommended rung by nested cross-validation."""
+    licences = [(model.card.name, model.card.licence.name)]
+    if scene.dataset.licence:
+        licences.append((scene.dataset.title, scene.dataset.licence))
+    return Honesty(
+        openings=count.openings,
+        is_replay=count.is_replay,
+        labels_to_choose=chosen,
+        development=development,
+        not_tried=not_tried,
+        assumptions=(
+            "the images to come are like these: same camera, same things, same shares of the classes",
+            "the labels are right",
+            f"images stand alone but for these groups: {scene.grouping.description}",
+        ),
+        licences=tuple(licences),
+    )
+
+
+def not_tried(plan: Plan, text: TextSide, measured: Measured) -> tuple[NotTried, ...]:
+    """Every rung that has no figure, with the reason."""
+    possible = available(text.towers)
+    left_out = [key for key in BRIEF if key in LEARNED and key not in plan.rungs]
+    stopped = [key for key in possible if key in plan.rungs and key not in measured.final]
+    found = [NotTried(f"rung {key}", "left out by the plan") for key in left_out]
+    found += [NotTried(f"rung {key}", "stopped before it") for key in stopped]
+    if text.reason:
+        found.append(NotTried("zero-shot and rung 3", text.reason))
+    elif "0c" not in measured.final:
+        found.append(NotTried("rung 0c, own descriptions", "none were given: --descriptions FILE"))
+    found += [NotTried(f"rung {one.key} ({RUNGS[one.key].name})", one.why) for one in measured.skipped]
+    further = [key for key in (*LEARNED, *TUNED) if key not in plan.rungs and key not in BRIEF]
+    if further:
+        names = ", ".join(f"{key} ({RUNGS[key].name})" for key in sorted(further))
+        found.append(NotTried(f"rungs {names}", "they take longer: --budget 2h"))
+    return tuple(found)

@@ -1,0 +1,58 @@
+"""One fixed recipe for each rung, scaled to the number of pictures; nothing here is chosen on anybody's data.
+
+Learning rates and sizes are those usual for few pictures: CLIP-LoRA (Zanella and Ben Ayed, CVPR 2024 workshops) for
+rank, dropout and decay; Kumar et al. (ICLR 2022) for beginning with the head; BEiT (Bao et al., ICLR 2022) for rates
+that fall towards the input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anmok.train.opening import How
+    from anmok.train.recipe import Recipe
+
+PASSES = 12  # over the teaching pictures, at most
+FEWEST_PASSES = 2  # below, a run is not begun
+_STEPS = (60, 600)  # at least, at most
+_CHECKS, _PATIENCE = 12, 3
+_BATCH = {"5": 32}  # of activations; pictures go through the whole tower by 16
+_RATES = {"4": 1e-3, "4a": 1e-3, "4b": 1e-3, "5": 3e-4, "6": 5e-5}
+
+
+def how_of(key: str) -> How:
+    """What moves on this rung."""
+    from anmok.train.opening import How
+
+    ways = {
+        "4": How("lora", rank=4, strength=4.0, dropout=0.1),
+        "4a": How("dora", rank=4, strength=4.0, dropout=0.1),
+        "4b": How("bottleneck", narrow=32),
+        "5": How("last", last=2),
+        "6": How("full"),
+    }
+    return ways[key]
+
+
+def recipe_of(key: str, pictures: int, seed: int) -> Recipe:
+    """How long and how fast, for so many teaching pictures."""
+    from anmok.train.recipe import Recipe
+
+    batch = _BATCH.get(key, 16)
+    steps = min(max(pictures * PASSES // batch, _STEPS[0]), _STEPS[1])
+    return Recipe(
+        steps=steps,
+        rate=_RATES[key],
+        batch=batch,
+        weight_decay=0.05 if key in ("5", "6") else 0.01,
+        check_every=max(1, steps // _CHECKS),
+        patience=_PATIENCE,
+        seed=seed,
+    )
+
+
+def shortened(recipe: Recipe, steps: int) -> Recipe:
+    """The same with fewer steps, warm-up and cosine in proportion."""
+    return replace(recipe, steps=steps, check_every=max(1, steps // _CHECKS))

@@ -1,0 +1,151 @@
+"""One upper rung, from the pool's pictures to answers on the held-out ones."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anmok.ladder.evaluate import Evaluated, tuned_step
+from anmok.ladder.rungs.order import RUNGS
+from anmok.ladder.tuning.ground import Ground
+from anmok.ladder.tuning.prompted import HOLDS, climb_prompt
+from anmok.ladder.tuning.recipes import FEWEST_PASSES, how_of, recipe_of, shortened
+from anmok.ladder.tuning.skipped import Skipped
+from anmok.load import Adapter, Head, Model
+from anmok.tasks import Embed
+
+if TYPE_CHECKING:
+    from anmok.train.recipe import Recipe
+    from anmok.train.tuning import Lesson, Tuned
+
+Array = NDArray[np.float32]
+
+_SMOOTHED = 50  # images of the rarest class from which labels are smoothed
+_SMOOTHING = 0.1
+_TIMED = 4  # pictures
+
+
+def climb_one(key: str, ground: Ground, seconds: float) -> Evaluated | Skipped:
+    """A tuned rung within ``seconds``, or the reason for leaving it out."""
+    if key in HOLDS:
+        return climb_prompt(key, ground)
+    reason = _unfit(key, ground)
+    if reason:
+        return Skipped(key, reason)
+    recipe = recipe_of(key, len(ground.teaching), ground.plan.seed)
+    affordable, needed = _affordable(key, ground, recipe, seconds)
+    if affordable * recipe.batch < FEWEST_PASSES * len(ground.teaching) and affordable < recipe.steps:
+        return Skipped(key, f"it would take about {_spoken(needed)}: --budget {_rounded(needed)}")
+    start = time.perf_counter()
+    tuned = _tuned(key, ground, shortened(recipe, affordable) if affordable < recipe.steps else recipe)
+    return answered(key, ground, tuned, time.perf_counter() - start)
+
+
+def answered(key: str, ground: Ground, tuned: Tuned, seconds: float) -> Evaluated:
+    """The held-out pictures through the tuned tower, as whoever loads the result will see them."""
+    start = ground.start
+    head = Head(weight=tuned.weight, bias=tuned.bias, mean=start.mean, scale=start.scale)
+    change = {name: tensor.numpy() for name, tensor in tuned.change.tensors().items()}
+    model = _with(ground.model, change, head)
+    features = np.stack([one.vector for one in model.run(ground.tested, Embed("features"))])  # (m, F)
+    logits = head.logits(features)  # (m, K)
+    predicted = logits.argmax(1)[None]  # (1, m)
+    share = f"{tuned.share:.0%} of the way" if tuned.share else "no step was better"
+    nbytes = sum(array.nbytes for array in change.values()) + head.nbytes
+    variant = f"{share}, {len(tuned.curve.losses)} steps"
+    step = tuned_step(key, variant, (ground.held, ground.price), predicted, seconds, (len(ground.paths), nbytes))
+    correct = predicted == ground.held.labels
+    return Evaluated(step, predicted, correct, logits, head, len(tuned.judged), change if tuned.share else None)
+
+
+def _unfit(key: str, ground: Ground) -> str:
+    if not ground.is_tunable:
+        return "this model's weights cannot be tuned"
+    if ground.scene.is_development:
+        return "too few images for a test set of their own"
+    if ground.rarest < RUNGS[key].fewest:
+        return f"it wants {RUNGS[key].fewest} labelled images of every class to learn from; {ground.rarest} are there"
+    if len(ground.judging) < 2 * ground.material.classes:
+        return "too few groups of images to keep some for judging"
+    return ""
+
+
+def _tuned(key: str, ground: Ground, recipe: Recipe) -> Tuned:
+    from anmok.train.tuning import tune
+
+    how = how_of(key)
+    trunk = ground.kind.trunk()
+    boundary = trunk.boundary(how.last) if how.kind == "last" else 0
+    lesson = _lesson(ground, trunk, boundary)
+    path = ground.checkpoints / f"{key}.safetensors"
+    return tune(trunk, ground.start, lesson, how, recipe, checkpoint=path, report=ground.told(RUNGS[key].name))
+
+
+def _lesson(ground: Ground, trunk: Any, boundary: int) -> Lesson:
+    from anmok.train.examples import Activations, Pictures
+    from anmok.train.tuning import Lesson
+
+    seed, prepare = ground.plan.seed, ground.kind.prepare
+    inputs: Any = Pictures(ground.paths, prepare, seed)
+    if boundary > 0:
+        inputs = Activations(trunk, boundary, ground.paths, prepare, seed, ground.told("activations"))
+    smoothing = _SMOOTHING if ground.rarest >= _SMOOTHED else 0.0
+    return Lesson(inputs, ground.material.labels, ground.teaching, ground.judging, boundary, smoothing)
+
+
+def _affordable(key: str, ground: Ground, recipe: Recipe, seconds: float) -> tuple[int, float]:
+    """Steps that fit into ``seconds``, and the seconds for the whole recipe, from one step that is timed."""
+    how, looked = how_of(key), ground.price.ms_per_image / 1e3
+    fixed = looked * len(ground.tested)
+    if how.kind == "last":
+        fixed += looked * 2 * len(ground.paths)
+    one = _step_seconds(key, ground, recipe)
+    per_step = one * recipe.batch + looked * len(ground.judging) / recipe.check_every
+    fixed += looked * len(ground.judging) * 5  # shares of the way
+    return int(min(recipe.steps, max(0.0, (seconds - fixed) / per_step))), fixed + per_step * recipe.steps
+
+
+def _step_seconds(key: str, ground: Ground, recipe: Recipe) -> float:
+    """Of one picture forwards and backwards: the second of two rehearsals on the user's own pictures."""
+    import torch
+
+    from anmok.train.examples import Pictures
+    from anmok.train.opening import opened
+    from anmok.train.trainer import precision_of
+
+    how, trunk = how_of(key), ground.kind.trunk()
+    boundary = trunk.boundary(how.last) if how.kind == "last" else 0
+    rows = np.arange(min(_TIMED, len(ground.paths)))
+    pixels = Pictures(ground.paths, ground.kind.prepare)
+    x = pixels.at(rows, None)
+    with torch.no_grad():
+        x = trunk.before(x, boundary)
+    opened(trunk, how)
+    dtype = precision_of(recipe, torch.device("cpu"))
+    spent = 0.0
+    for _ in range(2):
+        begun = time.perf_counter()
+        if boundary == 0:
+            pixels.at(rows, 0)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = trunk.train().after(x, boundary).square().mean()
+        loss.backward()
+        spent = time.perf_counter() - begun
+    return spent / len(rows)
+
+
+def _with(model: Model, change: dict[str, Array], head: Head) -> Model:
+    labels = tuple(str(i) for i in range(len(head.bias)))
+    return model.with_adapter(Adapter(model.card.name, model.maker, labels, "", head=head, change=change))
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
+def _rounded(seconds: float) -> str:
+    """A little more than is needed, as ``--budget`` takes it."""
+    return f"{max(1, int(seconds * 1.3 / 60) + 1)}m"
