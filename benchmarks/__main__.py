@@ -1,4 +1,4 @@
-"""``python -m benchmarks serve`` or ``overload``; each has ``--help``."""
+"""``python -m benchmarks serve``, ``overload`` or ``losses``; each has ``--help``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ def main() -> None:
             from benchmarks.serve.comparing import command
         case ["overload"]:
             from benchmarks.serve.overload import command
+        case ["losses"]:
+            from benchmarks.losses import command
         case _:
             sys.exit(
                 "python -m benchmarks serve [--help]     the same model behind our server and its peers\n"
-                "python -m benchmarks overload [--help]  ten times what the server can do"
+                "python -m benchmarks overload [--help]  ten times what the server can do\n"
+                "python -m benchmarks losses [--help]    contrastive losses: time and memory at growing batches"
             )
     command(sys.argv[2:])
 

@@ -1,0 +1,9 @@
+"""Losses over pairs of pictures and texts, in memory that grows with the batch, not with its square."""
+
+from __future__ import annotations
+
+from anmok.train.losses.across import clip_loss_across, siglip_loss_across
+from anmok.train.losses.contrastive import CHUNK, clip_loss, siglip_loss
+from anmok.train.losses.matching import Matching
+
+__all__ = ["CHUNK", "Matching", "clip_loss", "clip_loss_across", "siglip_loss", "siglip_loss_across"]
