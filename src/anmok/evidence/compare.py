@@ -17,14 +17,13 @@ from anmok.evidence.intervals import (
     correct_table,
     group_numbers,
     likeness,
+    strata_of_groups,
     two_way,
 )
+from anmok.evidence.mix import Mix
+from anmok.evidence.resampling import resampled_sums
 
 _ALPHA = 0.05
-_CHUNK = 8_000_000  # weights of groups held at once: 32 MB of float32
-_FEW_GROUPS = 100  # above this many, the weights of groups are drawn independently, ten times faster
-# Poisson(1) as 256 equally likely values: mean and variance are exactly 1, the third moment 4.98 instead of 5
-_POISSON = np.repeat(np.arange(6, dtype=np.float32), [94, 95, 46, 16, 4, 1])  # (256,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,8 @@ class Gain:
 
     likeness: of the images' gains within groups, an event being a disagreement. table: variances between
     images and between draws. by_image, by_draw: (B,) what the resampled images and draws move the gain by, of
-    variance 1 (or constant 0). noise: (B,) standard normal.
+    variance 1 (or constant 0). noise: (B,) standard normal. heaviest: how many images the one that counts most
+    is worth.
     """
 
     value: float
@@ -75,6 +75,7 @@ class Gain:
     by_image: NDArray[np.float64]
     by_draw: NDArray[np.float64]
     noise: NDArray[np.float64]
+    heaviest: float = 1.0
 
     def interval(self, level: float) -> Interval:
         """Percentiles of the resampled gain, its parts scaled so that few groups or draws keep the level.
@@ -86,7 +87,8 @@ class Gain:
         """
         worth = self.likeness.careful(level) / self.likeness.n
         image, draws = self.table.parts(level)
-        moved = self.by_image * (image * worth) ** 0.5 + self.by_draw * draws**0.5 + self.noise * worth * 2**0.5
+        made_up = worth * self.heaviest * 2**0.5
+        moved = self.by_image * (image * worth) ** 0.5 + self.by_draw * draws**0.5 + self.noise * made_up
         tail = (1 - level) / 2
         low, high = self.value + np.quantile(moved, [tail, 1 - tail])
         return Interval(float(max(low, -1.0)), float(min(high, 1.0)), level)
@@ -117,13 +119,19 @@ class Trial:
 
     correct: model -> (S, n); models may have different numbers of draws. Draw s is the same support set for
     all of them, and a model with a single row (zero-shot) is compared with every draw; else the first draws
-    that both have are compared. means: model -> (B, S) accuracy per draw on the resampled images.
+    that both have are compared. means: model -> (B, S) accuracy per draw on the resampled images. mix: how the
+    images count, where they do not count alike.
     """
 
     correct: dict[str, NDArray[np.float64]]
     group: NDArray[np.intp]
     means: dict[str, NDArray[np.float32]]
     seed: int
+    mix: Mix | None = None
+
+    def value(self, name: str) -> float:
+        """Mean of model ``name`` over draws and images, as the images count."""
+        return float(_linear(self.correct[name], self.mix).mean())
 
     def gain(self, name_a: str, name_b: str) -> Gain:
         """`Gain` of ``name_b`` over ``name_a``. Raises `BadRequest` for an unknown name."""
@@ -136,16 +144,20 @@ class Trial:
         resampled = self.means[name_b][:, :draws] - self.means[name_a][:, :draws].astype(np.float64)  # (B, S)
         rng = np.random.default_rng((self.seed, draws))
         chosen = rng.multinomial(draws, np.full(draws, 1 / draws), size=len(resampled)) / draws  # (B, S)
-        per_draw = difference.mean(axis=1)  # (S,)
-        events = np.abs(difference).mean(axis=0)  # (n,)
+        linear = _linear(difference, self.mix)  # (S, n)
+        per_draw = linear.mean(axis=1)  # (S,)
+        weight = np.ones(1) if self.mix is None else self.mix.weight  # (n,) or (1,)
+        heaviest = 1.0 if self.mix is None else float(self.mix.amplitude.max())
+        events = np.abs(difference).mean(axis=0) * weight  # (n,)
         return Gain(
-            value=float(difference.mean()),
+            value=float(linear.mean()),
             disagreement=float(events.mean()),
-            likeness=likeness(difference.mean(axis=0), events, self.group),
-            table=two_way(difference),
+            likeness=likeness(linear.mean(axis=0), events / heaviest, self.group, self.mix),
+            table=two_way(linear),
             by_image=_standard(np.einsum("bs,bs->b", chosen, resampled - per_draw)),
             by_draw=_standard(chosen @ per_draw - per_draw.mean()),
             noise=rng.standard_normal(len(resampled)),
+            heaviest=heaviest,
         )
 
     def contrasts(self, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
@@ -158,13 +170,18 @@ class Trial:
 
 
 def trial(
-    correct: Iterable[tuple[str, ArrayLike]], groups: ArrayLike | None, *, seed: int, resamples: int = 10_000
+    correct: Iterable[tuple[str, ArrayLike]],
+    groups: ArrayLike | None,
+    *,
+    seed: int,
+    resamples: int = 10_000,
+    mix: Mix | None = None,
 ) -> Trial:
     """Resample models together, on the same images.
 
-    correct: name and (n,) or (S, n) bool or float in [0, 1] of each model. groups: (n,). Weights of groups
-    are multinomial; for more than a hundred groups Poisson (Hanley & MacGibbon 2006, "Creating non-parametric
-    bootstrap samples using Poisson frequencies"). Raises `BadData`, `BadRequest`.
+    correct: name and (n,) or (S, n) bool or float in [0, 1] of each model. groups: (n,). mix: of images that
+    do not count alike; groups are then drawn within the strata that most of their images are of. Raises
+    `BadData`, `BadRequest`.
     """
     named = list(correct)
     tables = {name: correct_table(table) for name, table in named}
@@ -174,12 +191,12 @@ def trial(
     if len(widths) > 1:
         raise BadData(f"the models were tested on {widths} images: compare them on the same images in the same order")
     group = group_numbers(groups, widths[0])
-    stacked = np.concatenate([*tables.values(), np.ones((1, widths[0]))])  # (R + 1, n)
-    totals = np.stack([np.bincount(group, weights=row) for row in stacked], axis=1)  # (G, R + 1)
-    sums = _weighted(totals.astype(np.float32), resamples, np.random.default_rng(seed))  # (B, R + 1)
-    shares = sums[:, :-1] / sums[:, -1:]  # (B, R)
+    if mix is not None and mix.stratum.size != widths[0]:
+        raise BadData(f"a mix of {mix.stratum.size} images for {widths[0]}: give the class of each image")
+    stacked = np.concatenate(list(tables.values()))  # (R, n)
+    shares = _resampled_means(stacked, group, mix, resamples, np.random.default_rng(seed))  # (B, R)
     edges = np.cumsum([len(table) for table in tables.values()])[:-1]
-    return Trial(tables, group, dict(zip(tables, np.split(shares, edges, axis=1), strict=True)), seed)
+    return Trial(tables, group, dict(zip(tables, np.split(shares, edges, axis=1), strict=True)), seed, mix)
 
 
 def paired(
@@ -250,19 +267,37 @@ def _contrast(pair: tuple[str, str], gain: Gain, n_groups: int, p: tuple[float, 
     )
 
 
+def _linear(table: NDArray[np.float64], mix: Mix | None) -> NDArray[np.float64]:
+    return table if mix is None else mix.linear(table)
+
+
+def _resampled_means(
+    rows: NDArray[np.float64],
+    group: NDArray[np.intp],
+    mix: Mix | None,
+    resamples: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """(B, R) means of ``rows`` (R, n) on resampled groups (n,); of a mix, to first order."""
+    n = rows.shape[1]
+    if mix is None:
+        stacked = np.concatenate([rows, np.ones((1, n))])  # (R + 1, n)
+        sums = resampled_sums(_totals(stacked, group), resamples, rng)  # (B, R + 1)
+        return np.asarray(sums[:, :-1] / sums[:, -1:])
+    linear = mix.linear(rows)  # (R, n)
+    means = linear.mean(axis=1)  # (R,)
+    sums = resampled_sums(
+        _totals(linear - means[:, None], group), resamples, rng, strata_of_groups(mix.stratum, group)
+    )  # (B, R)
+    return np.asarray(sums / n + means, dtype=np.float32)
+
+
+def _totals(rows: NDArray[np.float64], group: NDArray[np.intp]) -> NDArray[np.float32]:
+    """(G, R) sums of ``rows`` (R, n) within groups (n,)."""
+    return np.stack([np.bincount(group, weights=row) for row in rows], axis=1).astype(np.float32)
+
+
 def _standard(moved: NDArray[np.float64]) -> NDArray[np.float64]:
     """(B,) scaled to variance 1; what does not vary stays 0."""
     spread = float(moved.std())
     return moved / spread if spread > 1e-12 else np.zeros_like(moved)
-
-
-def _weighted(totals: NDArray[np.float32], resamples: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """(B, R) sums of ``totals`` (G, R) over groups drawn with replacement."""
-    n_groups = len(totals)
-    if n_groups <= _FEW_GROUPS:
-        times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)  # (B, G)
-        return times.astype(np.float32) @ totals
-    step = max(_CHUNK // n_groups, 1)
-    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
-    draw = (_POISSON[rng.integers(0, 256, (size, n_groups), dtype=np.uint8)] for size in sizes)  # (b, G) each
-    return np.concatenate([weight @ totals for weight in draw])  # (B, R)

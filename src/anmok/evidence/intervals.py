@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from anmok.errors import BadData, BadRequest
+from anmok.evidence.mix import Mix
 
 # (truth (n,), predicted (n,)) -> a share between 0 and 1
 Metric = Callable[[NDArray[np.generic], NDArray[np.generic]], float]
@@ -114,9 +115,10 @@ class Likeness:
         return effect + (self.worst - effect) * self.doubt
 
 
-def likeness(values: ArrayLike, events: ArrayLike, groups: ArrayLike | None) -> Likeness:
+def likeness(values: ArrayLike, events: ArrayLike, groups: ArrayLike | None, mix: Mix | None = None) -> Likeness:
     """`Likeness` of ``values`` (n,); ``events`` (n,) in [0, 1]: how far each departs from the common answer.
 
+    mix: of images that do not count alike; ``values`` are then its linear ones. Source:
     Bell & McCaffrey (2002), "Bias reduction in standard errors for linear regression with multi-stage
     samples", for a mean. Raises `BadData` for values that are not finite and groups of another length.
     """
@@ -124,8 +126,11 @@ def likeness(values: ArrayLike, events: ArrayLike, groups: ArrayLike | None) -> 
     if y.ndim != 1 or y.size == 0 or not np.isfinite(y).all():
         raise BadData(f"want a non-empty (n,) array of finite numbers, got shape {y.shape}")
     n, group = y.size, group_numbers(groups, y.size)
-    size = np.bincount(group).astype(np.float64)  # (G,)
-    worst = float(size @ size) / n
+    amplitude = np.ones(n) if mix is None else mix.amplitude  # (n,)
+    size = np.bincount(group, weights=amplitude)  # (G,)
+    own = np.bincount(group, weights=amplitude**2)  # (G,)
+    single = float(own.sum())
+    worst = float(size @ size) / single
     per_group = np.bincount(group, weights=np.asarray(events, dtype=np.float64))  # (G,)
     touched = float(np.minimum(per_group, 1.0).sum())
     untouched = _DOUBT * (1 - touched / size.size)
@@ -134,11 +139,12 @@ def likeness(values: ArrayLike, events: ArrayLike, groups: ArrayLike | None) -> 
     total, squares = np.bincount(group, weights=rest), float(rest @ rest)  # (G,)
     if size.size == 1 or squares <= 1e-12 * n:
         return Likeness(n, worst, worst, max(size.size - 1.0, 1.0), doubt)
-    sampled = float(np.sum(total**2 / (1 - size / n)))
+    leverage = size / n if mix is None else mix.leverage(group)  # (G,)
+    sampled = float(np.sum(total**2 / (1 - leverage)))
     effect = min(max(sampled / squares * (n - 1) / n, 1.0), worst)
-    pairs = float(size @ (size - 1))
-    alike = (float(total @ total) - squares) / pairs * n / squares if pairs else 0.0
-    weight = size * (1 + (size - 1) * min(max(alike, 0.0), 1.0))  # (G,) each group's part of the variance
+    pairs = float(size @ size) - single
+    alike = (float(total @ total) - squares) / pairs * single / squares if pairs > 1e-9 * single else 0.0
+    weight = own + (size**2 - own) * min(max(alike, 0.0), 1.0)  # (G,) each group's part of the variance
     freedom = max(float(weight.sum() ** 2 / (weight @ weight)) - 1, 1.0)
     return Likeness(n, effect, worst, freedom, doubt)
 
@@ -248,7 +254,7 @@ def metric_interval(
     kind = real if strata is None else np.asarray(strata)  # (n,)
     if kind.shape != real.shape:
         raise BadData(f"strata have shape {kind.shape} for {n} images: give one stratum per image")
-    stratum = _strata_of_groups(kind, group)  # (G,)
+    stratum = strata_of_groups(kind, group)  # (G,)
     per_class = np.unique(real, return_counts=True)[1]  # (C,)
     share = accuracy(real == guess, group).effective_n / n
     size = share * per_class.size**2 / float(np.sum(1 / per_class))
@@ -271,7 +277,7 @@ def _labels(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.generic]
     return real, guess
 
 
-def _strata_of_groups(strata: NDArray[np.generic], group: NDArray[np.intp]) -> NDArray[np.intp]:
+def strata_of_groups(strata: NDArray[np.generic], group: NDArray[np.intp]) -> NDArray[np.intp]:
     """(G,) the commonest stratum of each group; strata of a single group, which cannot vary, are merged."""
     names, code = np.unique(strata, return_inverse=True)  # (H,), (n,)
     pair, count = np.unique(group * names.size + code, return_counts=True)  # (P,), (P,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from anmok.errors import BadRequest
 from anmok.evidence.compare import Contrast, Trial, trial
+from anmok.evidence.mix import Mix
 from anmok.evidence.power import images_to_settle
 
 _SETTLING = 1.959964 + 0.841621  # normal quantiles of 95 % two-sided and of 80 % power
@@ -107,7 +108,12 @@ def judge(contrast: Contrast, margin: float = 0.01) -> Verdict:
 
 
 def recommend(
-    candidates: Sequence[Candidate], groups: ArrayLike | None, margin: float = 0.01, *, seed: int
+    candidates: Sequence[Candidate],
+    groups: ArrayLike | None,
+    margin: float = 0.01,
+    *,
+    seed: int,
+    mix: Mix | None = None,
 ) -> Recommendation:
     """The cheapest rung shown to be no worse than any other by more than the margin.
 
@@ -115,13 +121,18 @@ def recommend(
     Testing against every rung and not against the winner of this very test leaves no room for the winner's
     curse, and needs no correction (an intersection-union test, Berger 1982). Where no rung is shown to be so,
     the cheapest one whose *observed* shortfall is within the margin is named, and ``is_decided`` is false.
-    Raises `BadRequest`, `BadData` for candidates that cannot be compared.
+    mix: of images that do not count alike. Raises `BadRequest`, `BadData` for candidates that cannot be compared.
     """
     if not candidates:
         raise BadRequest("no rung to choose from: give at least one candidate")
+    tried = trial([(rung.name, rung.correct) for rung in candidates], groups, seed=seed, mix=mix)
+    return recommend_from({rung.name: rung.cost for rung in candidates}, tried, margin)
+
+
+def recommend_from(costs: Mapping[str, float], tried: Trial, margin: float = 0.01) -> Recommendation:
+    """`recommend` for models that were resampled already, each by its name with its cost. Raises `BadRequest`."""
     _check_margin(margin)
-    rungs = sorted(candidates, key=lambda rung: rung.cost)
-    tried = trial([(rung.name, rung.correct) for rung in rungs], groups, seed=seed)
+    rungs = sorted((Candidate(name, cost, tried.correct[name]) for name, cost in costs.items()), key=lambda r: r.cost)
     standings = tuple(_standing(rung, rungs, tried, margin) for rung in rungs)
     best = max(standings, key=lambda s: s.accuracy)
     shown = [s for s in standings if s.is_good_enough]
@@ -160,7 +171,7 @@ def _standing(rung: Candidate, rungs: Sequence[Candidate], tried: Trial, margin:
     gains = [tried.gain(rung.name, other.name) for other in rungs if other is not rung]
     worst = max((gain.interval(0.9).high for gain in gains), default=0.0)
     shortfall = max((gain.value for gain in gains), default=0.0)
-    share = float(tried.correct[rung.name].mean())
+    share = tried.value(rung.name)
     return Standing(rung.name, rung.cost, share, max(shortfall, 0.0), max(worst, 0.0), worst <= margin)
 
 
