@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
 
 from anmok.errors import BadWeights, Unsupported
 from anmok.inputs import Encoded, Text
@@ -58,6 +59,29 @@ class MiniLm:
             raise Unsupported(f"{self._setup.name} reads text only: pass anmok.Text")
         rows = self.vectors([state.text for state in states if isinstance(state, Text)])
         return [Embedding(row, "text") for row in rows]
+
+    @property
+    def soft_start(self) -> int:
+        """One token opens every text and one ends it; the toy tokenizer has neither."""
+        return int(self._tokenizer.num_special_tokens_to_add(False)) // 2
+
+    def tokens(self, texts: Sequence[str], room: int = 0) -> tuple[Tensor, Tensor]:
+        """Ids (N, T) and which of them are tokens (N, T); ``room`` places of the context stay free."""
+        longest = max(self._setup.text.context - room, 1)
+        rows = []
+        for one in self._tokenizer.encode_batch(list(texts)):
+            ids = [token for token, is_token in zip(one.ids, one.attention_mask, strict=True) if is_token]
+            rows.append(torch.tensor(ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]]))
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)  # (N, T)
+        return padded.clamp(min=0).to(self._device), (padded >= 0).to(self._device)
+
+    def token_vectors(self, ids: Tensor) -> Tensor:
+        """(N, T) to (N, T, W)."""
+        return self._net.words(ids)
+
+    def read_vectors(self, vectors: Tensor, is_token: Tensor) -> Tensor:
+        """(N, T, W) to unit rows (N, D), differentiable."""
+        return bert.mean_pool(self._net.read(vectors, is_token), is_token)
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit rows (N, D)."""

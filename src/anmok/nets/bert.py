@@ -49,9 +49,9 @@ class Embeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(config.segments, config.width)
         self.LayerNorm = nn.LayerNorm(config.width, config.epsilon)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        words: Tensor = self.word_embeddings(input_ids)  # (B, T, D)
-        places = self.position_embeddings.weight[: input_ids.shape[1]]  # (T, D)
+    def forward(self, words: Tensor) -> Tensor:
+        """Rows of the word table (B, T, D), or what stands in their place."""
+        places = self.position_embeddings.weight[: words.shape[1]]  # (T, D)
         # A single text is all of segment 0.
         x: Tensor = self.LayerNorm(words + places + self.token_type_embeddings.weight[0])  # (B, T, D)
         return x
@@ -120,13 +120,22 @@ class Bert(nn.Module):
 
         Raises ``BadRequest`` for a text longer than the table of positions.
         """
-        if input_ids.shape[1] > self.config.positions:
+        return self.read(self.words(input_ids), attention_mask)
+
+    def words(self, input_ids: Tensor) -> Tensor:
+        """Token ids int64 (B, T) to their rows of the word table (B, T, D)."""
+        rows: Tensor = self.embeddings.word_embeddings(input_ids)  # (B, T, D)
+        return rows
+
+    def read(self, words: Tensor, attention_mask: Tensor) -> Tensor:
+        """As ``forward``, from what ``words`` gives."""
+        if words.shape[1] > self.config.positions:
             raise BadRequest(
-                f"a text of {input_ids.shape[1]} tokens, where this encoder reads at most "
+                f"a text of {words.shape[1]} tokens, where this encoder reads at most "
                 f"{self.config.positions}: truncate it"
             )
         is_token = attention_mask.bool()[:, None, None, :]  # (B, 1, 1, T)
-        x: Tensor = self.embeddings(input_ids)  # (B, T, D)
+        x: Tensor = self.embeddings(words)  # (B, T, D)
         for layer in self.encoder["layer"].children():
             x = layer(x, is_token)  # (B, T, D)
         return x

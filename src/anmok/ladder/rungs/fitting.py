@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anmok.evidence.splits import folds
-from anmok.ladder.rungs import closed_form, linear
+from anmok.ladder.rungs import clap, clip_adapter, closed_form, linear, tip
+from anmok.ladder.rungs.mixed import SHARES, USUAL, Extra, mixture
+from anmok.ladder.rungs.order import LEARNED
 from anmok.ladder.rungs.prolip import prolip
-from anmok.load import Head
+from anmok.ladder.rungs.support import FEW, INNER_FOLDS, Support
+from anmok.load import Answerer, Head
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-FEW = 5  # images of the rarest class below which choosing costs more than it brings
-INNER_FOLDS = 3
-LEARNED = ("1", "2", "3")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Towers:
-    """The text side for the user's classes: unit rows (K, D), projection (F, D), factor and offset on cosines."""
+    """The text side for the user's classes: unit rows (K, D), projection (F, D), factor and offset on cosines.
+    ``is_makeshift``: the projection was put between two models that never saw each other, as `mini`'s."""
 
     texts: Array
     projection: Array
     temperature: float
     bias: float
+    is_makeshift: bool = False
+
+    def zero_shot(self) -> Head:
+        """The head that asks the names alone, on features."""
+        bias = np.full(len(self.texts), self.bias, np.float32)
+        return Head(self.texts * self.temperature, bias, projection=self.projection, is_normalised=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """The development pool: all that a rung may ever see. ``flipped`` are the features of the mirror images."""
+    """The development pool: all that a rung may ever see. ``flipped`` are the features of the mirror images;
+    ``made``: made pictures, for rung R alone."""
 
     features: Array  # (n, F)
     labels: Labels  # (n,)
@@ -42,18 +49,17 @@ class Material:
     towers: Towers | None
     flipped: Array | None = None
     seed: int = 0
+    made: Extra | None = None
 
     def shuffled(self) -> Material:
         """With permuted labels: the control that must land at chance."""
         order = np.random.default_rng(self.seed).permutation(len(self.labels))
-        return Material(
-            self.features, self.labels[order], self.groups, self.classes, self.towers, self.flipped, self.seed
-        )
+        return replace(self, labels=self.labels[order])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    head: Head
+    head: Answerer
     variant: str  # what was chosen
     chosen_from: int  # candidates compared on the support's own labels
 
@@ -62,6 +68,7 @@ class Fitted:
 class _Candidate:
     name: str
     fit: Callable[[Labels], Head]  # rows of the support -> head
+    strength: float | None = None  # of a logistic regression
 
 
 def available(towers: Towers | None) -> tuple[str, ...]:
@@ -76,7 +83,69 @@ def fit(rung: str, material: Material, support: Labels) -> Fitted:
         return _chosen(_closed_forms(material, support, rarest), material, support, rarest)
     if rung == "2":
         return _chosen(_linear_heads(material, support, rarest), material, support, rarest)
-    return Fitted(_projection(material, support), "lambda = 1 / shots", 1)
+    if rung == "3":
+        return Fitted(_projection(material, support), "lambda = 1 / shots", 1)
+    if rung == "R":
+        return _with_made(material, support, rarest)
+    return _beside_names(rung, material, support)
+
+
+def _beside_names(rung: str, material: Material, support: Labels) -> Fitted:
+    """What is learned beside the zero-shot head, which stays in the answer."""
+    assert material.towers is not None
+    zero_shot = material.towers.zero_shot()
+    flipped = None if material.flipped is None else material.flipped[support]
+    rows, labels, groups = material.features[support], material.labels[support], material.groups[support]
+    seen = Support(rows, labels, groups, material.classes, flipped)
+    if rung == "3a":
+        return Fitted(clip_adapter.bottleneck(seen, zero_shot, material.seed), f"share {clip_adapter.SHARE:g}", 1)
+    if rung == "3d":
+        return Fitted(clap.clap(seen, zero_shot), "held by the names", 1)
+    fixed = tip.MEASURED if material.towers.is_makeshift else tip.PUBLISHED
+    chosen = tip.choose(seen, zero_shot, material.seed, fixed)
+    made = tip.cached if rung == "3b" else tip.with_learned_keys
+    return Fitted(made(seen, zero_shot, chosen.setting, material.seed), str(chosen.setting), chosen.compared)
+
+
+def plain_linear(material: Material, support: Labels) -> Fitted:
+    """Logistic regression on standardised features alone, its strength chosen inside the support: what a tower and
+    its head are tuned from."""
+    rarest = _rarest(material.labels[support], material.classes)
+    return _chosen(_logistic(material, support, rarest), material, support, rarest)
+
+
+def _with_made(material: Material, support: Labels, rarest: int) -> Fitted:
+    """Rung 2's choice, then how much made pictures weigh beside the real ones; where they bring nothing, rung 2."""
+    assert material.made is not None
+    everything = np.arange(len(support))
+    real, compared = _picked(_linear_heads(material, support, rarest), material, support, rarest)
+    if not len(material.made.of(material.groups[support]).labels):
+        return Fitted(real.fit(everything), f"{real.name}; no made picture may teach here", compared)
+    # Where there are too few real pictures to choose by, the usual weight is taken, and the test says what it is worth.
+    shares = [share for share in SHARES if share > 0] if _can_choose(material, support, rarest) else [USUAL]
+    mixed = [_mixed(material, support, real.strength, share) for share in shares]
+    best, more = _picked(mixed if len(mixed) == 1 else [real, *mixed], material, support, rarest)
+    if best is real:
+        return Fitted(real.fit(everything), f"{real.name}; made pictures brought nothing", compared + more - 1)
+    variant = f"{real.name}; made pictures weigh {best.name} of the real ones"
+    return Fitted(best.fit(everything), variant, compared + more - 1)
+
+
+def _mixed(material: Material, support: Labels, strength: float | None, share: float) -> _Candidate:
+    """The linear head of that strength, or with the class names, on the rows and on pictures made of them."""
+    towers = material.towers
+
+    def run(rows: Labels) -> Head:
+        chosen = support[rows]
+        assert material.made is not None
+        usable = material.made.of(material.groups[chosen])
+        both = mixture(material.features[chosen], material.labels[chosen], usable, share)
+        if strength is not None:
+            return both.logistic(material.classes, strength)
+        assert towers is not None
+        return both.cross_modal(towers.texts, towers.projection)
+
+    return _Candidate(f"{share:g}", run)
 
 
 def _closed_forms(material: Material, support: Labels, rarest: int) -> Sequence[_Candidate]:
@@ -96,25 +165,30 @@ def _closed_forms(material: Material, support: Labels, rarest: int) -> Sequence[
 
 
 def _linear_heads(material: Material, support: Labels, rarest: int) -> Sequence[_Candidate]:
-    features, labels = material.features[support], material.labels[support]
-    data = linear.standardise(features)
-
-    def logistic(strength: float) -> _Candidate:
-        def run(rows: Labels) -> Head:
-            return linear.logistic(data.part(rows), labels[rows], material.classes, strength)
-
-        return _Candidate(f"logistic regression, C = {strength:g}", run)
-
     heads: list[_Candidate] = []
     towers = material.towers
     if towers is not None:
+        features, labels = material.features[support], material.labels[support]
 
         def with_names(rows: Labels) -> Head:
             return linear.cross_modal(features[rows], labels[rows], towers.texts, towers.projection)
 
         heads.append(_Candidate("logistic regression with the class names", with_names))
+    return [*heads, *_logistic(material, support, rarest)]
+
+
+def _logistic(material: Material, support: Labels, rarest: int) -> Sequence[_Candidate]:
+    labels = material.labels[support]
+    data = linear.standardise(material.features[support])
+
+    def logistic(strength: float) -> _Candidate:
+        def run(rows: Labels) -> Head:
+            return linear.logistic(data.part(rows), labels[rows], material.classes, strength)
+
+        return _Candidate(f"logistic regression, C = {strength:g}", run, strength)
+
     strengths = linear.STRENGTHS if rarest >= FEW else (linear.FIXED_STRENGTH,)
-    return [*heads, *(logistic(strength) for strength in strengths)]
+    return [logistic(strength) for strength in strengths]
 
 
 def _projection(material: Material, support: Labels) -> Head:
@@ -129,11 +203,18 @@ def _projection(material: Material, support: Labels) -> Head:
 
 
 def _chosen(candidates: Sequence[_Candidate], material: Material, support: Labels, rarest: int) -> Fitted:
-    """The candidate with the best inner accuracy; the earlier one at a tie; the first where nothing can be chosen."""
-    everything = np.arange(len(support))
-    has_groups = len(np.unique(material.groups[support])) >= 2 * INNER_FOLDS
-    if len(candidates) == 1 or rarest < FEW or not has_groups:
-        return Fitted(candidates[0].fit(everything), candidates[0].name, 1)
+    """The picked candidate on all of the support."""
+    best, compared = _picked(candidates, material, support, rarest)
+    return Fitted(best.fit(np.arange(len(support))), best.name, compared)
+
+
+def _picked(
+    candidates: Sequence[_Candidate], material: Material, support: Labels, rarest: int
+) -> tuple[_Candidate, int]:
+    """The candidate with the best inner accuracy; the earlier one at a tie; the first where nothing can be chosen.
+    And how many were compared."""
+    if len(candidates) == 1 or not _can_choose(material, support, rarest):
+        return candidates[0], 1
     labels = material.labels[support]
     fold = folds(labels, material.groups[support], INNER_FOLDS, material.seed)
     hits = np.zeros(len(candidates))
@@ -144,11 +225,14 @@ def _chosen(candidates: Sequence[_Candidate], material: Material, support: Label
         for i, candidate in enumerate(candidates):
             head = candidate.fit(train)
             hits[i] += (predict(head, material.features[support[held]]) == labels[held]).sum()
-    best = candidates[int(np.argmax(hits))]
-    return Fitted(best.fit(everything), best.name, len(candidates))
+    return candidates[int(np.argmax(hits))], len(candidates)
 
 
-def predict(head: Head, features: Array) -> Labels:
+def _can_choose(material: Material, support: Labels, rarest: int) -> bool:
+    return rarest >= FEW and len(np.unique(material.groups[support])) >= 2 * INNER_FOLDS
+
+
+def predict(head: Answerer, features: Array) -> Labels:
     """(n, F) to class indices (n,)."""
     return np.asarray(head.logits(features).argmax(1), np.int64)
 

@@ -12,9 +12,10 @@ class Rung(NamedTuple):
     fewest: int = 1
 
 
-FIXED: Final = ("0a", "0b", "0c", "0d")  # learn nothing
+FIXED: Final = ("0a", "0b", "0c", "0d", "0e")  # learn nothing
 LEARNED: Final = ("1", "2", "3", "3a", "3b", "3c", "3d")  # from features that are kept
-TUNED: Final = ("5", "3e", "3f", "4", "6", "4a", "4b")  # change a tower; the cheapest first
+MADE: Final = ("R",)  # from features that are kept, of made pictures too
+TUNED: Final = ("5", "3e", "3f", "4", "6", "4a", "4b", "7")  # change a tower; the cheapest first
 RUNGS: Final = {
     "1": Rung("training-free"),
     "2": Rung("linear head"),
@@ -25,11 +26,13 @@ RUNGS: Final = {
     "3d": Rung("CLAP"),
     "3e": Rung("prompt tuning (CoOp)"),
     "3f": Rung("prompt tuning (KgCoOp)"),
+    "R": Rung("real + synthetic"),
     "4": Rung("LoRA", 4),
     "4a": Rung("DoRA", 4),
     "4b": Rung("bottleneck adapters", 4),
     "5": Rung("last blocks", 8),
     "6": Rung("full fine-tuning", 50),
+    "7": Rung("eye adapted first, then last blocks", 8),
 }
 _PLACES: Final = (*FIXED, *RUNGS)
 

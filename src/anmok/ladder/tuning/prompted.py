@@ -12,7 +12,9 @@ from anmok.ladder.evaluate import Evaluated, tuned_step
 from anmok.ladder.tuning.ground import Ground
 from anmok.ladder.tuning.skipped import Skipped
 
-HOLDS = {"3e": 0.0, "3f": 8.0}  # CoOp's penalty, and KgCoOp's
+# CoOp's penalty, and KgCoOp's: its 8 at one image a class, and less where more images speak against it.
+HOLDS = {"3e": 0.0, "3f": 8.0}
+_MOST_SHOTS = 16
 
 
 def climb_prompt(key: str, ground: Ground) -> Evaluated | Skipped:
@@ -27,7 +29,8 @@ def climb_prompt(key: str, ground: Ground) -> Evaluated | Skipped:
     except (Unsupported, Untranslatable) as error:
         return Skipped(key, str(error))
     assert towers is not None
-    recipe = Recipe(hold=HOLDS[key], seed=ground.plan.seed)
+    shots = min(len(material.labels) / material.classes, _MOST_SHOTS)
+    recipe = Recipe(hold=HOLDS[key] / shots, seed=ground.plan.seed)
     try:
         prompt = tune(soft, names, material.features, material.labels, towers.texts, recipe).prompt
     except BadRequest as error:  # names so long that no context has room beside them

