@@ -11,7 +11,7 @@ from anmok import media
 from anmok.engine.encodings import Encodings
 from anmok.engine.tickets import Answer
 from anmok.errors import AnmokError, ModelFailed
-from anmok.inputs import Clip, Encoded, Item, Prompted, Text
+from anmok.inputs import Clip, Conversation, Encoded, Item, Prompted, Text
 from anmok.load import Model
 from anmok.results import Failure
 from anmok.tasks import Ask
@@ -67,6 +67,8 @@ def _described(item: Item) -> str:
         return "text"
     if isinstance(item, Clip):
         return "clip"
+    if isinstance(item, Conversation):
+        return "conversation"
     if isinstance(item, Encoded):
         return "state"
     return media.describe(item)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from anmok.inputs import Encoded, Item, Prompted
+from anmok.inputs import Conversation, Encoded, Item, Prompted
 from anmok.load import Model
 from anmok.tasks import Encoder
 
@@ -21,8 +21,8 @@ _Key: TypeAlias = tuple[str, bytes]  # maker, sha256
 class Encodings:
     """The most recently used states, up to so many bytes. Safe to share between threads.
 
-    Only pictures that came as ``bytes`` (alone or in a ``Prompted``) are looked up: what a path or an open file
-    holds may change.
+    Only pictures that came as ``bytes`` (alone, in a ``Prompted`` or in a ``Conversation``) are looked up: what a path
+    or an open file holds may change.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -40,7 +40,7 @@ class Encodings:
         """The items, with states in place of their pictures."""
         if not self._limit or not isinstance(model.kind, Encoder):
             return list(items)
-        pictures = [_picture(item) for item in items]
+        pictures = [picture for item in items for picture in _pictures(item)]
         keys = [None if data is None else (model.maker, hashlib.sha256(data).digest()) for data in pictures]
         found = self._found([key for key in keys if key is not None])
         fresh = {key: data for key, data in zip(keys, pictures, strict=True) if key is not None and key not in found}
@@ -48,7 +48,8 @@ class Encodings:
         made = {key: _own(state) for key, state in zip(fresh, states, strict=True) if key is not None}
         self._keep(made)
         found |= made
-        return [item if key is None else _with(item, found[key]) for item, key in zip(items, keys, strict=True)]
+        known = (None if key is None else found[key] for key in keys)
+        return [_with(item, [next(known) for _ in _pictures(item)]) for item in items]
 
     def _found(self, keys: Sequence[_Key]) -> dict[_Key, Encoded]:
         with self._lock:
@@ -72,12 +73,20 @@ class Encodings:
                 self.nbytes -= oldest.nbytes
 
 
-def _picture(item: Item) -> bytes | None:
-    image = item.image if isinstance(item, Prompted) else item
-    return image if isinstance(image, bytes) else None
+def _pictures(item: Item) -> list[bytes | None]:
+    """Those of an item, each as its bytes, or None where it is not looked up."""
+    images = item.pictures if isinstance(item, Conversation) else [item.image if isinstance(item, Prompted) else item]
+    return [image if isinstance(image, bytes) else None for image in images]
 
 
-def _with(item: Item, state: Encoded) -> Item:
+def _with(item: Item, states: Sequence[Encoded | None]) -> Item:
+    """The item with states where there are any."""
+    if not any(states):
+        return item
+    if isinstance(item, Conversation):
+        return item.with_pictures([state or picture for state, picture in zip(states, item.pictures, strict=True)])
+    [state] = states
+    assert state is not None
     return dataclasses.replace(item, image=state) if isinstance(item, Prompted) else state
 
 

@@ -26,7 +26,7 @@ from anmok.engine.streaming import OnBroken, Pieces, present
 from anmok.engine.tickets import Ticket, held, payload
 from anmok.engine.working import Batched, Crew
 from anmok.errors import BadRequest, Closing, Expired, Loading, Unsupported
-from anmok.inputs import Clip, Item
+from anmok.inputs import Clip, Conversation, Item
 from anmok.load import Adapter, Model, load
 from anmok.results import Failure, Result
 from anmok.tasks import Ask
@@ -142,23 +142,24 @@ class Engine:
     def stream(
         self,
         name: str,
-        clip: Clip,
+        item: Clip | Conversation,
         ask: Ask[Any, P],
         *,
         on_broken: OnBroken | None = None,
         wait_for_load: bool = True,
     ) -> Pieces[P]:
-        """One piece per frame, as ``Model.stream`` gives them, in the caller's thread. Read to the end, or close it.
+        """Piece by piece, frames or words, as ``Model.stream`` gives them, in the caller's thread. Read to the end, or
+        close it.
 
         Raises:
             UnknownModel, Unsupported, BadRequest, TooMuch, Busy, Loading, Closing: as ``submit``, at once.
-            AnmokError: from the iterator, whatever keeps the model from being loaded, or the clip from being read.
+            AnmokError: from the iterator, whatever keeps the model from being loaded, or the item from being read.
         """
         line = self._line(name)
         _check(line.card, ask, 0)
-        if not isinstance(clip, Clip):
-            raise BadRequest("stream: want a clip: anmok.Clip('clip.mp4')")
-        ticket = self._ticket(name, [clip], ask, 0, None)
+        if not isinstance(item, Clip | Conversation):
+            raise BadRequest("stream: want a clip or a conversation: anmok.Clip('clip.mp4')")
+        ticket = self._ticket(name, [item], ask, 0, None)
         with self._books.lock:
             self._check_open()
             self._check_door(line, ticket)
@@ -166,7 +167,7 @@ class Engine:
                 self._check_loaded(line)
             self._books.enter(line, ticket)
             line.running += 1  # the model stays while somebody reads
-        return Pieces(line, ticket, self._books, self._keeper, on_broken)
+        return Pieces(line, ticket, self._books, self._keeper, self._encodings, on_broken)
 
     @contextlib.contextmanager
     def lend(self, name: str) -> Iterator[Model]:

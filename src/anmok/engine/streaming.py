@@ -1,7 +1,8 @@
-"""Clips through the engine piece by piece: in the books like any request, and at the net's own door between batches.
+"""Clips and conversations through the engine piece by piece: in the books like any request, and at the net's own door
+between batches.
 
-A stream runs in its caller's thread. It holds its model in memory, and the model's lock for one frame at a time, so
-that requests for stills go on in between.
+A stream runs in its caller's thread. It holds its model in memory, and the model's lock for one frame or word at a
+time, so that requests of others go on in between.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any, Final, TypeVar, cast
 
 from anmok.engine.answering import Caught
 from anmok.engine.books import Books
+from anmok.engine.encodings import Encodings
 from anmok.engine.keeping import Keeper
 from anmok.engine.lines import Line
 from anmok.engine.tickets import Ticket
 from anmok.errors import BadMedia, Closing
-from anmok.inputs import Clip
+from anmok.inputs import Clip, Conversation
 from anmok.load import Model
 
 OnBroken = Callable[[int, BadMedia], None]  # frame, reason
@@ -28,18 +30,27 @@ P = TypeVar("P")
 
 
 class Pieces(Iterator[P]):
-    """What the model says of a ticket's clip, frame by frame. Whoever does not read to the end calls ``close``
+    """What the model says of a ticket's one item, piece by piece. Whoever does not read to the end calls ``close``
     (``contextlib.closing`` does): until then the model is held.
 
     The ticket is in the books, and the line counts one item in work for it; both end with this.
     """
 
-    def __init__(self, line: Line, ticket: Ticket, books: Books, keeper: Keeper, on_broken: OnBroken | None) -> None:
-        [self._clip] = ticket.items
+    def __init__(
+        self,
+        line: Line,
+        ticket: Ticket,
+        books: Books,
+        keeper: Keeper,
+        encodings: Encodings,
+        on_broken: OnBroken | None,
+    ) -> None:
+        [self._item] = ticket.items
         self._line = line
         self._ticket = ticket
         self._books = books
         self._keeper = keeper
+        self._encodings = encodings
         self._on_broken = on_broken
         self._stream: Iterator[Any] | None = None
         self._is_over = False
@@ -50,11 +61,9 @@ class Pieces(Iterator[P]):
         piece: Any = _END
         try:
             if self._ticket.is_settled:
-                raise Closing("the engine shut down before the clip's end")
+                raise Closing("the engine shut down before the stream's end")
             if self._stream is None:
-                assert isinstance(self._clip, Clip)
-                model = present(self._line, self._books, self._keeper)
-                self._stream = model.stream(self._clip, self._ticket.ask, on_broken=self._on_broken)
+                self._stream = self._streamed()
             piece = _next(self._stream, self._line.name)
         finally:
             if piece is _END:
@@ -66,6 +75,12 @@ class Pieces(Iterator[P]):
     def close(self) -> None:
         """Ends the work."""
         self._end("cancelled")
+
+    def _streamed(self) -> Iterator[Any]:
+        model = present(self._line, self._books, self._keeper)
+        [item] = self._encodings.states(model, [self._item])
+        assert isinstance(item, Clip | Conversation)
+        yield from model.stream(item, self._ticket.ask, on_broken=self._on_broken)
 
     def _end(self, how: str) -> None:
         with self._books.lock:
@@ -101,4 +116,4 @@ def _next(stream: Iterator[Any], name: str) -> Any:
         return next(stream, _END)
     if isinstance(caught.error, KeyboardInterrupt | SystemExit):
         raise caught.error
-    raise caught.told(name, "the model failed on a frame")
+    raise caught.told(name, "the model failed in a stream")

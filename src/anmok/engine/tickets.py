@@ -12,7 +12,7 @@ from PIL import Image as pillow
 
 from anmok import media
 from anmok.errors import AnmokError, BadMedia
-from anmok.inputs import Clip, Encoded, Item, Prompted, Text
+from anmok.inputs import Clip, Conversation, Encoded, Item, Prompted, Text
 from anmok.results import Failure, Result
 from anmok.tasks import Ask
 
@@ -87,6 +87,8 @@ def held(item: Any) -> Any:
     if isinstance(item, Prompted):
         image = held(item.image)
         return item if image is item.image else replace(item, image=image)
+    if isinstance(item, Conversation):
+        return item.with_pictures([held(one) for one in item.pictures]) if item.pictures else item
     read = None if isinstance(item, pillow.Image) else getattr(item, "read", None)
     if not callable(read):
         return item
@@ -103,6 +105,8 @@ def payload(item: Any) -> int:
     """Bytes that an item keeps in memory while it waits."""
     if isinstance(item, Prompted):
         return payload(item.image)
+    if isinstance(item, Conversation):
+        return sum(payload(part) for turn in item.turns for part in turn.parts)
     if isinstance(item, Clip):
         item = item.source
     if isinstance(item, bytes):

@@ -13,7 +13,7 @@ from PIL import Image as pillow
 from anmok import media
 from anmok.catalogue import Card
 from anmok.errors import BadMedia, BadRequest, Closing, Unsupported
-from anmok.inputs import Clip, Encoded, Item, Prompted, Source, Text
+from anmok.inputs import Clip, Conversation, Encoded, Item, Prompted, Source, Text
 from anmok.isolation.channel import Channel, Lost
 from anmok.isolation.codec import packed
 from anmok.isolation.process import Order, Process, read
@@ -61,13 +61,13 @@ class Elsewhere(Model):
         """As ``Model.encode``; the states come over into this process."""
         return cast("list[Encoded]", self._ask("encode", [_portable(one) for one in images], is_copied=True))
 
-    def stream(self, clip: Clip, ask: Ask[Any, P], *, on_broken: OnBroken | None = None) -> Iterator[P]:
+    def stream(self, item: Clip | Conversation, ask: Ask[Any, P], *, on_broken: OnBroken | None = None) -> Iterator[P]:
         """As ``Model.stream``. It is not begun again: where the process dies, so does the stream.
 
         Raises:
             WorkerDied: the process died.
         """
-        portable = cast(Clip, _portable(clip))
+        portable = _portable(item)
         self._hold()
         with contextlib.ExitStack() as undo:
             undo.callback(self._worker.release)
@@ -165,12 +165,12 @@ class _Pieces(Iterator[Any]):
         return piece, is_going_on
 
 
-def _begun(process: Process, order: Order, clip: Clip, ask: Ask[Any, Any]) -> tuple[Process, Channel]:
+def _begun(process: Process, order: Order, item: object, ask: Ask[Any, Any]) -> tuple[Process, Channel]:
     """A channel on which the stream has been opened."""
     channel = process.open()
     answer: Any = Lost("nothing yet")
     try:
-        channel.send({"do": "stream", "key": order.key}, packed((clip, ask)))
+        channel.send({"do": "stream", "key": order.key}, packed((item, ask)))
         answer = read(*channel.receive(), is_copied=False)
     finally:
         if isinstance(answer, Exception):
@@ -188,6 +188,8 @@ def _portable(item: Any) -> Any:
     """
     if isinstance(item, Prompted):
         return dataclasses.replace(item, image=_portable(item.image))
+    if isinstance(item, Conversation):
+        return item.with_pictures([_portable(one) for one in item.pictures])
     if isinstance(item, Clip):
         is_many = isinstance(item.source, list | tuple)
         source = [_portable(one) for one in cast("Sequence[Source]", item.source)] if is_many else item.source

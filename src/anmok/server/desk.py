@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from anmok.engine import Engine
 from anmok.errors import BadRequest, Refused, UnknownModel
-from anmok.inputs import Clip
+from anmok.inputs import Clip, Conversation
 from anmok.results import Failure, Result
 from anmok.server.callers import Caller
 from anmok.server.door import unless_left
@@ -145,24 +145,25 @@ class Desk:
         return await unless_left(request.receive, waiting)  # cancels the request in the engine where it is still there
 
     async def streamed(self, request: Request, one: Served, call: Call) -> AsyncIterator[Result | Failure]:
-        """The answers one by one, in order, as they come: frames of a clip, or items of a long list."""
+        """The answers one by one, in order, as they come: frames of a clip, words of one conversation, or items of a
+        long list."""
         how = _manner(request, one, is_waiting=self.settings.wait_for_load)
-        if len(call.items) == 1 and isinstance(call.items[0], Clip):
-            return self._frames(one, call, how)
+        if len(call.items) == 1 and isinstance(call.items[0], Clip | Conversation):
+            return self._pieces(one, call, how)
         return self._items(one, call, how)
 
-    def _frames(self, one: Served, call: Call, how: Manner) -> AsyncIterator[Result]:
-        """Priority and deadline mean nothing here: a clip is in no queue."""
-        [clip] = call.items
-        assert isinstance(clip, Clip)
-        pieces = self.engine.stream(one.name, clip, call.ask, wait_for_load=how.wait_for_load)
+    def _pieces(self, one: Served, call: Call, how: Manner) -> AsyncIterator[Result]:
+        """Priority and deadline mean nothing here: a stream is in no queue."""
+        [item] = call.items
+        assert isinstance(item, Clip | Conversation)
+        pieces = self.engine.stream(one.name, item, call.ask, wait_for_load=how.wait_for_load)
 
-        async def frames() -> AsyncIterator[Result]:
+        async def pulled() -> AsyncIterator[Result]:
             with contextlib.closing(pieces):
                 while (piece := await to_thread.run_sync(next, pieces, None, limiter=self._following)) is not None:
                     yield piece
 
-        return frames()
+        return pulled()
 
     async def _items(self, one: Served, call: Call, how: Manner) -> AsyncIterator[Result | Failure]:
         size = self.settings.limits.batch_items

@@ -130,7 +130,9 @@ def _own(task: str, ask: Mapping[str, Any]) -> Example:
 
 _LABELS = {"labels": ["red", "blue"]}
 _FOLLOWED = json.dumps({"model": "MODEL", "ask": {"labels": ["red"]}})
-_MESSAGES = [{"role": "user", "content": "What is in this picture?"}]
+_SHOWN = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,PHOTO"}}
+_MESSAGES = [{"role": "user", "content": [{"type": "text", "text": "What is in this picture?"}, _SHOWN]}]
+_TURNS = [{"role": "user", "parts": ["PHOTO", {"text": "What is in this picture?"}]}]
 _FACE = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image">'
     '<Label value="red"/></RectangleLabels></View>'
@@ -147,6 +149,7 @@ _CANDIDATES = {"inputs": "PHOTO", "parameters": {"candidate_labels": ["red", "bl
 
 # By address; what is not here takes none but its address.
 EXAMPLES: Mapping[str, Example] = {
+    "/run/chat": Example("chat", {"model": "MODEL", "ask": {"max_tokens": 100}, "items": [{"turns": _TURNS}]}),
     "/run/classify": _own("classify", _LABELS),
     "/run/depth": _own("depth", {}),
     "/run/detect": _own("detect", _LABELS),
@@ -162,9 +165,9 @@ EXAMPLES: Mapping[str, Example] = {
     "/models/{name}": Example("classify", _CANDIDATES),
     "/models/{name}/{task}": Example("depth", None, f"--data-binary @{PHOTO}", {"task": "depth-estimation"}),
     "/models/{name}/pipeline/{task}": Example("embed", {"inputs": "a red box"}, "", {"task": "feature-extraction"}),
-    "/models/{name}/v1/chat/completions": Example("", {"model": "MODEL", "messages": _MESSAGES}),
+    "/models/{name}/v1/chat/completions": Example("chat", {"model": "MODEL", "messages": _MESSAGES}),
     "/v1/embeddings": Example("embed", {"model": "MODEL", "input": ["a red box", "data:image/jpeg;base64,PHOTO"]}),
-    "/v1/chat/completions": Example("", {"model": "MODEL", "messages": _MESSAGES}),
+    "/v1/chat/completions": Example("chat", {"model": "MODEL", "messages": _MESSAGES}),
     "/v1/completions": Example("", {"model": "MODEL", "prompt": "A red box is"}),
     "/v1/images/generations": Example("", {"model": "MODEL", "prompt": "a red box"}),
     "/v1/images/edits": Example("", arguments=f"-F model=MODEL -F prompt=blue -F image=@{PHOTO}"),

@@ -13,12 +13,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from anmok.server import openapi
+from anmok.server import chatting, openapi
 from anmok.server.desk import Desk, raised
 from anmok.server.open_ai import passed
 from anmok.server.own import ignored, written
 from anmok.server.refusing import JSON
-from anmok.wire import huggingface, openai
+from anmok.wire import huggingface
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -43,11 +43,7 @@ def routes(desk: Desk) -> APIRouter:
     @router.post("/models/{name}/v1/chat/completions", openapi_extra=_CHAT, response_class=Response)
     async def chat(request: Request, name: str) -> Response:
         """Chat with a model by its address, whatever the body calls it."""
-        response = await passed(desk, request, "chat/completions", name)
-        if response is not None:
-            return response
-        desk.served(request, name)
-        raise openai.not_yet("chat/completions")
+        return await passed(desk, request, chatting.ROUTE, name) or await chatting.chatted(desk, request, name)
 
     _add_facts(router, desk)
     return router

@@ -1,4 +1,4 @@
-"""OpenAI's API under ``/v1``: models and embeddings, of texts and of pictures; chat where another engine serves it."""
+"""OpenAI's API under ``/v1``: models; embeddings, of texts and of pictures; chat, by our models or another engine's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from anmok.server import openapi
+from anmok.server import chatting, openapi
 from anmok.server.bodies import is_multipart, parts_of
 from anmok.server.desk import Desk
 from anmok.server.door import Gone
@@ -18,7 +18,7 @@ from anmok.server.refusing import JSON
 from anmok.wire import fields, openai
 
 _OWNER = "anmok"
-_PASSED = ("chat/completions", "completions")
+_PASSED = ("completions",)
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -50,6 +50,19 @@ def routes(desk: Desk) -> APIRouter:
         body = await desk.write(call, lambda: written(openai.embeddings(results, call)))
         return Response(body, media_type=JSON, headers=ignored(call))
 
+    _add_chat(router, desk)
+    _add_later(router, desk)
+    return router
+
+
+def _add_chat(router: APIRouter, desk: Desk) -> None:
+    @router.post("/chat/completions", openapi_extra=_json(_CHAT), response_class=Response)
+    async def chat_completions(request: Request) -> Response:
+        """An answer to a conversation with pictures in it, whole or as server-sent events (``stream``)."""
+        return await passed(desk, request, chatting.ROUTE) or await chatting.chatted(desk, request)
+
+
+def _add_later(router: APIRouter, desk: Desk) -> None:
     for route in _LATER:
         router.add_api_route(
             f"/{route}",
@@ -59,7 +72,6 @@ def routes(desk: Desk) -> APIRouter:
             summary=route,
             openapi_extra=_LATER[route],
         )
-    return router
 
 
 async def passed(desk: Desk, request: Request, route: str, name: str = "") -> Response | None:
@@ -143,11 +155,28 @@ _ERROR: dict[str, Any] = {
 }
 _FORM: dict[str, Any] = {"schema": {"type": "object", "additionalProperties": True}}
 _LATER: dict[str, dict[str, Any]] = {
-    "chat/completions": {"requestBody": {"required": True, "content": {JSON: _FORM}}},
     "completions": {"requestBody": {"required": True, "content": {JSON: _FORM}}},
     "images/generations": {"requestBody": {"required": True, "content": {JSON: _FORM}}},
     "images/edits": {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM, JSON: _FORM}}},
     "images/variations": {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM}}},
+}
+_CHAT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string"},
+        "messages": {"type": "array", "items": {"type": "object"}},
+        "max_tokens": {"type": ["integer", "null"]},
+        "max_completion_tokens": {"type": ["integer", "null"]},
+        "temperature": {"type": ["number", "null"]},
+        "top_p": {"type": ["number", "null"]},
+        "seed": {"type": ["integer", "null"]},
+        "stop": {},
+        "response_format": {"type": ["object", "null"]},
+        "stream": {"type": ["boolean", "null"]},
+        "stream_options": {"type": ["object", "null"]},
+        "n": {"type": ["integer", "null"]},
+    },
+    "required": ["messages"],
 }
 _EMBEDDINGS: dict[str, Any] = {
     "type": "object",

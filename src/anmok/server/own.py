@@ -78,11 +78,11 @@ async def _lines(desk: Desk, request: Request, answers: AsyncIterator[Result | F
     """One answer per line. The first is waited for, so that what cannot be answered at all has its status; what goes
     wrong later is the last line."""
     request_id = request.scope["state"]["request_id"]
-    first = await _first(request, answers)
+    one = await first(request, answers)
 
     async def lines() -> AsyncIterator[bytes]:
-        if first is not None:
-            yield written(result_to_json(first)) + b"\n"
+        if one is not None:
+            yield written(result_to_json(one)) + b"\n"
         try:
             async for answer in answers:
                 yield written(result_to_json(answer)) + b"\n"
@@ -94,7 +94,7 @@ async def _lines(desk: Desk, request: Request, answers: AsyncIterator[Result | F
     return StreamingResponse(lines(), media_type=LINES)
 
 
-async def _first(request: Request, answers: AsyncIterator[Result | Failure]) -> Result | Failure | None:
+async def first(request: Request, answers: AsyncIterator[Result | Failure]) -> Result | Failure | None:
     """The first answer, or None where there is none.
 
     Raises:

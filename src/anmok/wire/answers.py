@@ -25,6 +25,8 @@ from anmok.results import (
     Matte,
     NormalMap,
     PartMap,
+    Piece,
+    Reply,
     Result,
     Scores,
     Tracked,
@@ -53,8 +55,9 @@ def result_to_json(result: Result, *, is_whole: bool = True) -> dict[str, Any]:
 def result_from_json(task: str, content: object) -> Result:
     """The inverse of ``result_to_json``; of a bare ``to_dict`` as much as it says.
 
-    ``track`` gives ``Tracks``, or ``Tracked`` for one frame of a stream. Where the server answered with a
-    ``Failure``, that comes back. ``read_as`` is empty where every label was read as it is.
+    ``track`` gives ``Tracks``, or ``Tracked`` for one frame of a stream; ``chat`` a ``Reply``, or a ``Piece`` of a
+    stream. Where the server answered with a ``Failure``, that comes back. ``read_as`` is empty where every label was
+    read as it is.
 
     Raises:
         BadRequest: it is no answer to that task.
@@ -96,6 +99,10 @@ def _rest(result: Result) -> dict[str, Any]:
     if isinstance(result, Keypoints):
         edges = [list(edge) for edge in result.edges]
         return {"names": list(result.names), "edges": edges, "threshold": result.threshold}
+    if isinstance(result, Reply):
+        return {"seconds_to_first": result.seconds_to_first, "seconds": result.seconds}
+    if isinstance(result, Piece):
+        return {} if result.reply is None else {"reply": result_to_json(result.reply)}
     return {"names": list(result.names)} if isinstance(result, PartMap) else {}
 
 
@@ -187,6 +194,18 @@ def _parts(content: Mapping[str, Any]) -> PartMap:
     return PartMap(parts, names)
 
 
+def _said(content: Mapping[str, Any]) -> Result:
+    if "piece" not in content:
+        return _reply(content)
+    return Piece(_text(content["piece"]), _reply(content["reply"]) if content.get("reply") is not None else None)
+
+
+def _reply(content: Mapping[str, Any]) -> Reply:
+    counts = [int(content[key]) for key in ("tokens_in", "tokens_out", "image_tokens")]
+    times = [float(content[key]) for key in ("seconds_to_first", "seconds")]
+    return Reply(_text(content["text"]), content["finish"], *counts, *times)
+
+
 def _normals(content: Mapping[str, Any]) -> NormalMap:
     return NormalMap(_map(content["normals"]))
 
@@ -224,6 +243,12 @@ def _size(content: Mapping[str, Any]) -> tuple[int, int]:
     return size
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
 def _texts(values: Any) -> tuple[str, ...]:
     texts = tuple(values)
     if not all(isinstance(text, str) for text in texts):
@@ -237,6 +262,7 @@ def _floats(values: Any) -> NDArray[np.float32]:
 
 _MOST = 200_000_000  # pixels that an answer may speak of
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Result]] = {
+    "chat": _said,
     "classify": _scores,
     "depth": _depth,
     "detect": _detections,

@@ -29,8 +29,8 @@ class Intake:
     """What one request may bring. The limit of pixels is that of ``anmok.media``, checked on the header when the
     picture is opened.
 
-    ``stills`` are the pictures of a clip that comes as such. ``fetch`` takes an http(s) address and the number of bytes
-    that are let in.
+    ``stills`` are the pictures of a clip that comes as such, ``turns`` those of a conversation. ``fetch`` takes an
+    http(s) address and the number of bytes that are let in.
     """
 
     body_bytes: int = 256 * MIB
@@ -38,6 +38,7 @@ class Intake:
     clip_bytes: int = 192 * MIB
     items: int = 256
     stills: int = 2000
+    turns: int = 1000
     fetch: Callable[[str, int], bytes] | None = None
 
 

@@ -1,4 +1,5 @@
-"""The shape of OpenAI's API under ``/v1``: models and embeddings; chat and images answer with what is missing.
+"""The shape of OpenAI's API under ``/v1``: models and embeddings (chat has a module of its own); images, and chat where
+no model of the server talks, answer with what is missing.
 
 Pictures on ``/v1/embeddings`` come in three dialects, and all are read: infinity's (``data:`` addresses in ``input``,
 with or without ``"modality": "image"``), Jina's (``{"image": ...}`` and ``{"text": ...}`` in ``input``) and vLLM's
@@ -102,6 +103,23 @@ def error_body(error: AnmokError, status: int | None = None) -> dict[str, Any]:
     return {"error": content | {"param": refusals.place(error), "code": code}}
 
 
+def part_of(value: object, name: str, intake: Intake) -> Text | bytes:
+    """One part of a message: ``{"type": "text", "text"}`` or ``{"type": "image_url", "image_url": {"url"}}``, whose
+    ``detail`` changes nothing.
+
+    Raises:
+        WrongField: it is neither.
+    """
+    part = fields.an_object(value, name)
+    kind = fields.value_as(Literal["text", "image_url"], part.get("type"), f"{name}.type")
+    if kind == "text":
+        return _text(fields.wanted(part, "text", name), f"{name}.text")
+    address = fields.wanted(part, "image_url", name)
+    if isinstance(address, dict):
+        address = fields.wanted(address, "url", f"{name}.image_url")
+    return picture(address, f"{name}.image_url.url", intake)
+
+
 def _inputs(body: Mapping[str, Any], intake: Intake) -> tuple[Item, ...]:
     value = fields.wanted(body, "input", "")
     modality = fields.value_as(Literal["text", "image"] | None, body.get("modality"), "modality")
@@ -141,22 +159,10 @@ def _messages(body: Mapping[str, Any], intake: Intake) -> tuple[Item, ...]:
             parts.append(_text(content, f"{name}.content"))
             continue
         rows = fields.a_list(content, f"{name}.content", intake.items)
-        parts += [_part(row, f"{name}.content[{j}]", intake) for j, row in enumerate(rows)]
+        parts += [part_of(row, f"{name}.content[{j}]", intake) for j, row in enumerate(rows)]
     if len(parts) != 1:
         raise WrongField("messages", f"want one picture or one text, which gives one vector; got {len(parts)}")
     return (parts[0],)
-
-
-def _part(value: object, name: str, intake: Intake) -> Item:
-    """One part of a message: ``{"type": "text", "text"}`` or ``{"type": "image_url", "image_url": {"url"}}``."""
-    part = fields.an_object(value, name)
-    kind = fields.value_as(Literal["text", "image_url"], part.get("type"), f"{name}.type")
-    if kind == "text":
-        return _text(fields.wanted(part, "text", name), f"{name}.text")
-    address = fields.wanted(part, "image_url", name)
-    if isinstance(address, dict):
-        address = fields.wanted(address, "url", f"{name}.image_url")
-    return picture(address, f"{name}.image_url.url", intake)
 
 
 def _text(value: object, name: str) -> Text:

@@ -7,6 +7,7 @@ left out takes its default, and an unknown key is refused. An item is one of
   ``{"image": "<base64>", "points": [[x, y, 1]], "boxes": [[l, t, r, b]], "mask": {"size", "counts"}, "exemplars"}``
 - ``{"text": "..."}``
 - ``{"clip": "<base64 of a video, or a list of pictures>", "fps", "start", "end", "cues"}``
+- ``{"turns": [{"role": "user", "parts": ["<base64 of a picture>", {"text": "..."}]}]}``, a conversation
 
 With multipart the same JSON is the part ``request``, and ``{"part": "name"}`` stands for base64 anywhere in its
 items; without items, every part called ``image`` (or ``clip``) is one, in their order.
@@ -21,9 +22,11 @@ from typing import Any
 
 from anmok.errors import AnmokError
 from anmok.geometry import Rle
-from anmok.inputs import Box, Clip, Cue, Item, Point, Prompted, Sign, Text
+from anmok.inputs import Box, Clip, Conversation, Cue, Item, Point, Prompted, Role, Sign, Text, Turn
+from anmok.inputs import Part as Said
 from anmok.tasks import (
     Ask,
+    Chat,
     Classify,
     Depth,
     Detect,
@@ -40,9 +43,10 @@ from anmok.wire.intake import Intake, binary, encoded, picture, sized
 from anmok.wire.refusals import WrongField
 
 ASKS: Mapping[str, type[Ask[Any, Any]]] = {
-    kind.task: kind for kind in (Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track)
+    kind.task: kind for kind in (Chat, Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track)
 }
 REQUEST, IMAGE, CLIP = "request", "image", "clip"  # parts of a multipart body
+TURNS = "turns"
 POINTED: Mapping[str, Any] = {
     "points": tuple[Point, ...],
     "boxes": tuple[Box, ...],
@@ -101,6 +105,8 @@ def item_from_json(value: object, name: str, intake: Intake, parts: Parts | None
         return Text(fields.value_as(str, value["text"], f"{name}.text"))
     if CLIP in value:
         return _clip(value, name, intake, parts)
+    if TURNS in value:
+        return _conversation(value, name, intake, parts)
     fields.known(value, (IMAGE, *POINTED), name)
     data = _picture(fields.wanted(value, IMAGE, name), f"{name}.{IMAGE}", intake, parts)
     pointed = given_of(value, POINTED, name)
@@ -119,6 +125,9 @@ def item_to_json(item: Item, name: str = "item") -> Any:
         whole = isinstance(item.source, bytes) or not isinstance(item.source, Sequence)
         source = encoded(item.source, name) if whole else [encoded(one, name) for one in item.source]  # type: ignore[arg-type, union-attr]
         return {CLIP: source, **{key: fields.plain(getattr(item, key)) for key in CUT if getattr(item, key)}}
+    if isinstance(item, Conversation):
+        turns = [{"role": turn.role, "parts": [item_to_json(part, name) for part in turn.parts]} for turn in item.turns]
+        return {TURNS: turns}
     if isinstance(item, Prompted):
         pointed = {key: fields.plain(getattr(item, key)) for key in POINTED if getattr(item, key)}
         return {IMAGE: encoded(item.image, name), **pointed}
@@ -137,6 +146,9 @@ def call_from_json(task: str, content: object, intake: Intake, parts: Parts | No
     values = fields.a_list(fields.wanted(body, "items", ""), "items", intake.items)
     if not values:
         raise WrongField("items", "give at least one")
+    shown = sum(_shown(value) for value in values)
+    if shown > intake.items:
+        raise WrongField("items", f"{shown:,} pictures in the turns; {intake.items:,} are the limit")
     items = tuple(item_from_json(value, f"items[{i}]", intake, parts) for i, value in enumerate(values))
     return Call(ask, items, fields.value_as(str, body.get("model", ""), "model"))
 
@@ -195,6 +207,36 @@ def _clip(content: dict[str, Any], name: str, intake: Intake, parts: Parts | Non
         if total > intake.clip_bytes:
             raise WrongField(place, f"over {intake.clip_bytes:,} bytes, which are the limit")
     return Clip(pictures, **given_of(content, CUT, name))
+
+
+def _conversation(content: dict[str, Any], name: str, intake: Intake, parts: Parts | None) -> Conversation:
+    fields.known(content, (TURNS,), name)
+    turns = []
+    for i, one in enumerate(fields.a_list(content[TURNS], f"{name}.{TURNS}", intake.turns)):
+        place = f"{name}.{TURNS}[{i}]"
+        turn = fields.an_object(one, place)
+        fields.known(turn, ("role", "parts"), place)
+        role: Role = fields.value_as(Role, fields.wanted(turn, "role", place), f"{place}.role")
+        given = fields.a_list(fields.wanted(turn, "parts", place), f"{place}.parts", intake.items)
+        said = tuple(_said(part, f"{place}.parts[{j}]", intake, parts) for j, part in enumerate(given))
+        turns.append(Turn(role, said))
+    return Conversation(tuple(turns))
+
+
+def _shown(value: object) -> int:
+    """Pictures in a conversation that nobody has read yet, of whatever form."""
+    turns = value.get(TURNS) if isinstance(value, dict) else None
+    rows = [turn.get("parts") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    parts = [part for row in rows if isinstance(row, list) for part in row]
+    return sum(not (isinstance(part, dict) and "text" in part) for part in parts)
+
+
+def _said(value: object, name: str, intake: Intake, parts: Parts | None) -> Said:
+    """One part of a turn."""
+    if isinstance(value, dict) and "text" in value:
+        fields.known(value, ("text",), name)
+        return Text(fields.value_as(str, value["text"], f"{name}.text"))
+    return _picture(value, name, intake, parts)
 
 
 def given_of(content: Mapping[str, Any], hints: Mapping[str, Any], name: str) -> dict[str, Any]:

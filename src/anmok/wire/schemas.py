@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from anmok.geometry import Rle
-from anmok.inputs import Box, Cue, Point, Sign
+from anmok.inputs import Box, Cue, Point, Role, Sign
 from anmok.wire.own import ASKS
 
 Schema = dict[str, Any]
@@ -33,7 +33,9 @@ def item_schema() -> Schema:
     clip: Schema = {"anyOf": [*file["anyOf"], {"type": "array", "items": file}]}
     cut = {"fps": _NUMBER, "start": _NUMBER, "end": _NUMBER, "cues": _of(tuple[Cue, ...])}
     prompted, cut_clip = _object({"image": file, **pointed}, ["image"]), _object({"clip": clip, **cut}, ["clip"])
-    return {"anyOf": [*file["anyOf"], prompted, _object({"text": _TEXT}), cut_clip]}
+    said: Schema = {"anyOf": [*file["anyOf"], _object({"text": _TEXT})]}
+    turns = _list(_object({"role": _of(Role), "parts": _list(said)}))
+    return {"anyOf": [*file["anyOf"], prompted, _object({"text": _TEXT}), cut_clip, _object({"turns": turns})]}
 
 
 def call_schema(task: str) -> Schema:
@@ -46,8 +48,11 @@ def answer_schema(task: str) -> Schema:
     """What ``result_to_json`` gives for a task, or for what could not be read."""
     failure = _object({"source": _TEXT, "error": _TEXT, "message": _TEXT})
     made = _object({**_ANSWERS[task], **_REST.get(task, {})}, list(_ANSWERS[task]))
-    whole = [_object({"frames": _list(made), "broken": _list(_WHOLE)})] if task == "track" else []
-    return {"anyOf": [made, *whole, failure]}
+    others = {
+        "track": [_object({"frames": _list(made), "broken": _list(_WHOLE)})],
+        "chat": [_object({"piece": _TEXT, "reply": made}, ["piece"])],
+    }
+    return {"anyOf": [made, *others.get(task, ()), failure]}
 
 
 def reply_schema(task: str) -> Schema:
@@ -107,6 +112,15 @@ _CLASSES = {"labels": _list(_TEXT), "class_ids": _list(_WHOLE), "read_as": _READ
 
 # What every answer to a task has,
 _ANSWERS: Mapping[str, Mapping[str, Schema]] = {
+    "chat": {
+        "text": _TEXT,
+        "finish": {"enum": ["stop", "length"]},
+        "tokens_in": _WHOLE,
+        "tokens_out": _WHOLE,
+        "image_tokens": _WHOLE,
+        "seconds_to_first": _NUMBER,
+        "seconds": _NUMBER,
+    },
     "classify": {
         "label": {"anyOf": [_TEXT, {"type": "null"}]},
         "scores": _list(_object({"label": _TEXT, "score": _SHARE})),

@@ -1,0 +1,98 @@
+"""A model without weights that talks: it names the colour of each picture and gives the question back.
+
+Exact answers for tests of Python, CLI, server and page. Its tokens are three bytes each, whatever they cut through,
+so that Hangul and emoji arrive in parts as they do from tokenizers of bytes; a picture takes 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anmok import geometry, utterance
+from anmok.errors import Unsupported
+from anmok.geometry import View
+from anmok.inputs import Conversation, Encoded, Text
+from anmok.results import Piece, Reply
+from anmok.tasks import Chat, Setup
+from anmok.utterance import Length, Utterance
+
+_TOKEN: Final = 3  # bytes
+_IMAGE_TOKENS: Final = 16
+_CONTEXT: Final = 4096
+_TURN: Final = 2  # tokens around each turn
+_OPENINGS: Final = ("I see ", "There is ", "Look: ", "This shows ")
+_COLOURS: Final = {
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "grey": (128, 128, 128),
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+}
+_TABLE: Final = np.asarray(list(_COLOURS.values()), np.float32)  # (C, 3)
+
+
+class FakeTalk:
+    """``kind`` is ``looks`` or ``reads``; one that reads takes no pictures."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self.most_pictures = 4 if setup.kind == "looks" else 0
+
+    @classmethod
+    def from_files(cls, setup: Setup) -> FakeTalk:
+        return cls(setup)
+
+    @classmethod
+    def tiny(cls, setup: Setup, seed: int) -> FakeTalk:
+        return cls(setup)
+
+    @property
+    def nbytes(self) -> int:
+        return int(_TABLE.nbytes)
+
+    def prepare(self, image: NDArray[np.uint8]) -> View:
+        return geometry.view(image, self._setup.pixels)
+
+    def encode(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+        """(B, 3, h, w) to ``colour`` float32 (B, 3) in 0..255."""
+        return {"colour": np.asarray((batch * 0.5 + 0.5).mean((2, 3)) * 255, np.float32)}
+
+    def chat(self, states: Sequence[Conversation], ask: Chat) -> list[Reply]:
+        return [utterance.whole(self.talk(state, ask)) for state in states]
+
+    def talk(self, state: Conversation, ask: Chat) -> Iterator[Piece]:
+        if ask.schema is not None:
+            raise Unsupported(f"{self._setup.name} cannot be held to a schema: ask without one")
+        writing = Utterance(ask, _length(state))
+        data = _answer(state, ask).encode()
+        tokens = (data[start : start + _TOKEN] for start in range(0, len(data), _TOKEN))
+        return utterance.pieces(writing, lambda: next(tokens, None))
+
+
+def _length(state: Conversation) -> Length:
+    texts = [part.text for turn in state.turns for part in turn.parts if isinstance(part, Text)]
+    images = _IMAGE_TOKENS * len(state.pictures)
+    words = sum(-(-len(text.encode()) // _TOKEN) for text in texts)
+    return Length(words + images + _TURN * len(state.turns), images, _CONTEXT)
+
+
+def _answer(state: Conversation, ask: Chat) -> str:
+    """The last question, the colours of all pictures, and how many answers there were before."""
+    rng = np.random.default_rng(ask.seed)
+    opening = _OPENINGS[utterance.drawn(np.asarray([3, 2, 1, 0], np.float32), ask, rng)]
+    colours = [_named(cast(Encoded, picture)) for picture in state.pictures]
+    seen = f"{opening}{', '.join(colours)}. " if colours else ""
+    told = f"{state.system} " if state.system else ""
+    number = sum(turn.role == "user" for turn in state.turns)
+    question = state.turns[-1].text
+    return f"{told}{seen}Question {number}: {question}" if question else f"{told}{seen}Question {number}."
+
+
+def _named(picture: Encoded) -> str:
+    distances = np.abs(_TABLE - np.asarray(picture.maps["colour"], np.float32)).sum(1)  # (C,)
+    return list(_COLOURS)[int(np.argmin(distances))]

@@ -1,0 +1,60 @@
+"""What the tab ``Chat`` shows: the conversation, and what an answer took."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
+
+from anmok.results import Reply
+from anmok.ui.chatting.talking import Said
+from anmok.ui.texts import Words
+
+
+def paragraph(text: str) -> str:
+    """A line, as HTML."""
+    return f'<p class="anmok-said">{html.escape(text)}</p>'
+
+
+def talk(words: Words, turns: Sequence[Said]) -> str:
+    """The conversation, as HTML. A model's words are words: nothing in them is taken for a mark of HTML or Markdown,
+    which could have the visitor's browser open any address."""
+    rows = "".join(_turn(words, turn) for turn in turns)
+    label = html.escape(words("chat.talk"))
+    # Its last line stays in view while it grows, because the box begins at its lower end.
+    return f'<div class="anmok-talk" role="log" aria-label="{label}" tabindex="0"><div class="turns">{rows}</div></div>'
+
+
+def pictures(paths: Sequence[str] | None) -> str:
+    """What the question will be about, as HTML."""
+    shown = "".join(_picture(str(path)) for path in paths or ())
+    return f'<div class="anmok-shown">{shown}</div>' if shown else ""
+
+
+def style() -> str:
+    """Of ``talk`` and ``pictures``."""
+    return resources.files("anmok.ui.chatting").joinpath("talk.css").read_text(encoding="utf-8")
+
+
+def _turn(words: Words, turn: Said) -> str:
+    who = html.escape(words(f"chat.who.{turn.role}"))
+    shown = "".join(_picture(path) for path in turn.pictures)
+    pictures = f'<div class="anmok-shown">{shown}</div>' if shown else ""
+    said = f'<p class="words" dir="auto">{html.escape(turn.text)}</p>'
+    return f'<div class="turn {turn.role}"><span class="who">{who}</span>{pictures}{said}</div>'
+
+
+def _picture(path: str) -> str:
+    """An upload, at the address where gradio has it, below the page's own."""
+    name = html.escape(Path(path).name)
+    return f'<img src="gradio_api/file={html.escape(quote(path))}" alt="{name}">'
+
+
+def totals(words: Words, reply: Reply) -> str:
+    """What the answer took, in a sentence or two."""
+    speed = reply.tokens_out / reply.seconds if reply.seconds > 0 else 0.0
+    values = (reply.tokens_in, reply.image_tokens, reply.tokens_out, reply.seconds, speed)
+    told = words("chat.totals_pictures" if reply.image_tokens else "chat.totals", *values)
+    return f"{told} {words('chat.cut')}" if reply.finish == "length" else told

@@ -1,0 +1,126 @@
+"""What was said on the page, and an answer pulled out of the engine without holding up the server's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from anyio import CapacityLimiter, to_thread
+
+from anmok.engine.streaming import Pieces
+from anmok.errors import BadMedia, TooMuch
+from anmok.inputs import Conversation, Part, Role, Text, Turn
+from anmok.results import Piece
+from anmok.ui.host import Host
+
+_BETWEEN: Final = 0.05  # seconds between two sights of an answer, and two looks at whether it is to stop
+_SILENT: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One turn: words, and the files of the pictures that came with them."""
+
+    role: Role
+    text: str
+    pictures: tuple[str, ...] = ()
+
+
+def conversation_of(host: Host, turns: Sequence[Said], system: str) -> Conversation:
+    """What the model is asked, with the bytes of the pictures, so that the engine knows those it has seen.
+
+    Raises:
+        BadRequest: nothing is said in it.
+        BadMedia: a picture is no longer there.
+        TooMuch: a picture that is larger than what is let in.
+    """
+    first = [Turn("system", (Text(system),))] if (system or "").strip() else []
+    return Conversation((*first, *(Turn(one.role, _parts(host, one)) for one in turns)))
+
+
+def _parts(host: Host, said: Said) -> tuple[Part, ...]:
+    return (*(_read(host, Path(path)) for path in said.pictures), Text(said.text))
+
+
+def _read(host: Host, path: Path) -> bytes:
+    try:
+        if path.stat().st_size > host.intake.image_bytes:
+            raise TooMuch(f"{path.name}: {host.intake.image_bytes:,} bytes are the limit")
+        return path.read_bytes()
+    except OSError:
+        raise BadMedia(
+            f"{path.name}: the picture is no longer here; clear the conversation and show it again"
+        ) from None
+
+
+class Stops:
+    """Who has had enough of an answer. One answer at a time for each visitor; a new one ends the one before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[str, threading.Event] = {}
+
+    @contextlib.contextmanager
+    def until(self, visitor: str) -> Iterator[threading.Event]:
+        """An event that is set when this visitor stops the answer that is written meanwhile."""
+        mine = threading.Event()
+        self.stop(visitor)
+        with self._lock:
+            self._running[visitor] = mine
+        try:
+            yield mine
+        finally:
+            with self._lock:
+                if self._running.get(visitor) is mine:
+                    del self._running[visitor]
+
+    def stop(self, visitor: str) -> None:
+        with self._lock:
+            running = self._running.get(visitor)
+        if running is not None:
+            running.set()
+
+
+async def grown(pieces: Pieces[Any], stopped: threading.Event, limiter: CapacityLimiter) -> AsyncIterator[Piece]:
+    """The pieces as they come, those that come close together as one; none after ``stopped`` is set, whatever the model
+    is at. Where the model is silent, an empty piece every second. Lets go of the model at the end, also where nobody
+    reads on.
+
+    Args:
+        pieces: of the engine; they are waited for in threads.
+        stopped: set by whoever has had enough.
+        limiter: of those threads; a number of their own, so that whoever needs a thread for some milliseconds finds
+            one.
+    """
+    text, shown = "", time.monotonic()
+    with contextlib.closing(pieces):
+        while not stopped.is_set():
+            pulling = asyncio.ensure_future(to_thread.run_sync(next, pieces, None, limiter=limiter))
+            while not (await asyncio.wait({pulling}, timeout=_BETWEEN))[0]:
+                if text or time.monotonic() - shown >= _SILENT:
+                    yield Piece(text)
+                    text, shown = "", time.monotonic()
+                if stopped.is_set():
+                    pulling.add_done_callback(_heard)
+                    return
+            piece = pulling.result()
+            if piece is None:
+                return
+            text += piece.text
+            if piece.reply is not None or time.monotonic() - shown >= _BETWEEN:
+                yield Piece(text, piece.reply)
+                text, shown = "", time.monotonic()
+        if text:
+            yield Piece(text)
+
+
+def _heard(pulling: asyncio.Future[Any]) -> None:
+    """Whatever became of a piece that nobody waits for."""
+    if not pulling.cancelled():
+        pulling.exception()
