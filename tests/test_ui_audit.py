@@ -22,16 +22,16 @@ from anmok.evidence.schema import verdict
 from anmok.ui.auditing import commands
 from anmok.ui.auditing.answering import Question, answered
 from anmok.ui.auditing.showing import shown as shown_html
-from anmok.ui.climbing.places import Places
-from anmok.ui.climbing.zipped import Room, unpack
 from anmok.ui.sessions import uploads
+from anmok.ui.sources import Folders
 from anmok.ui.texts import LANGUAGES, Words
+from anmok.ui.unpacking import Allowance, unpack
 from command_line import fine
 from ui_page import GRADIO, Shown, host_of, line, shown, zip_of, zipped
 
 pytestmark = GRADIO
 
-ROOM = Room(entries=50, file_bytes=1000, all_bytes=5000)
+ROOM = Allowance(entries=50, file_bytes=1000, all_bytes=5000)
 PNG = frozenset({".png"})
 
 
@@ -138,7 +138,7 @@ def test_nothing_outside_the_folder_can_be_named(tmp_path: Path) -> None:
     (inside / "a" / "b").mkdir(parents=True)
     (tmp_path / "out").mkdir()
     (inside / "away").symlink_to(tmp_path / "out")
-    places = Places(inside)
+    places = Folders(inside)
     assert places.names() == [".", "a", "a/b"]
     assert places.source("a/b").called == "in/a/b"
     for name in ("..", "../out", "/etc", "away", "a/../../out", "", "nothing", "a\0"):

@@ -28,8 +28,8 @@ from anmok.ui.climbing import commands, served_name, showing
 from anmok.ui.climbing.ascending import BUDGETS, counted, lent, models, work
 from anmok.ui.climbing.commands import Wanted
 from anmok.ui.climbing.jobs import Job, Jobs, key_of_folder, key_of_zip
-from anmok.ui.climbing.places import Places, Source
 from anmok.ui.host import Host, Scope
+from anmok.ui.sources import Folders, Source
 from anmok.ui.texts import LANGUAGES, Words
 from command_line import answered, fine, stand
 from conftest import write_photos
@@ -67,7 +67,7 @@ def wanted(host: Host, name: str, budget: str = "all", **named: Any) -> Wanted:
 
 def climbed(host: Host, root: Path, name: str, place: Path, budget: str = "all") -> Job:
     place.mkdir()
-    source = Places(root).source(name)
+    source = Folders(root).source(name)
     asked = wanted(host, source.called, budget)
     job = Jobs().start(key_of_folder(name), source.called, "fake", place, work(host, source, None, asked, asked.plan))
     assert job.wait(SOON)
@@ -228,7 +228,7 @@ def test_a_stopped_climb_opens_no_test_set(
     root: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand(tmp_path, monkeypatch)
-    host, source = host_of(engine, root), Places(root).source("parts")
+    host, source = host_of(engine, root), Folders(root).source("parts")
     asked = wanted(host, source.called)
     climb = work(host, source, None, asked, asked.plan)
 
@@ -247,7 +247,7 @@ def test_whoever_has_seen_enough_keeps_the_rungs_that_stood(
     root: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand(tmp_path, monkeypatch)
-    host, source = host_of(engine, root), Places(root).source("parts")
+    host, source = host_of(engine, root), Folders(root).source("parts")
     asked = wanted(host, source.called)
     climb = work(host, source, None, asked, asked.plan)
     seen: list[tuple[str, int]] = []
@@ -291,7 +291,7 @@ def test_models_without_features_are_not_offered(engine: Engine, root: Path) -> 
 
 
 def test_classes_are_counted_before_anything_is_climbed(root: Path, tmp_path: Path) -> None:
-    found = counted(Places(root).source("few"), None)
+    found = counted(Folders(root).source("few"), None)
     assert (found.classes, found.counts) == (("blue", "green", "red"), (6, 6, 6))
     made = showing.classes(Words("ko"), found)
     assert "이미지 18장, 클래스 3개" in made

@@ -158,9 +158,9 @@ def test_gradios_client_calls_every_endpoint(client: Client, photos: Path, tmp_p
     marks = {"points": [[25, 15, 1]], "boxes": [], "width": 80, "height": 60, "source": "", "picture": "", "stamp": 1}
     on_clip = {**marks, "points": [[60, 90, 1]], "width": 480, "height": 360}
     calls: dict[str, tuple[Any, ...]] = {
-        "classify": (red, "fake", "fake-sigmoid", "red, blue", 0.0),
-        "detect": (red, "fake-places", "", "red", True, 0.3),
-        "segment": (red, marks, "fake-places", "", "", True, 0.3),
+        "classify": (red, "fake", "red, blue", 0.0, "fake-sigmoid"),
+        "detect": (red, "fake-places", "red", True, 0.3),
+        "segment": (red, marks, "fake-places", "", True, 0.3),
         "track": (handle_file(str(moving)), on_clip, "fake-places", ""),
         "depth": (red, "fake-places"),
         "pose": (red, "fake-places", 0.3, 0.5),
@@ -190,7 +190,7 @@ def test_gradios_client_calls_every_endpoint(client: Client, photos: Path, tmp_p
 
 def test_two_models_answer_side_by_side(client: Client, photos: Path) -> None:
     red = handle_file(str(photos / "red.png"))
-    answer = client.predict(red, "fake-places", "fake-grounded", "red", True, 0.3, api_name="/try_detect")
+    answer = client.predict(red, "fake-places", "red", True, 0.3, "fake-grounded", api_name="/try_detect")
     assert answer[0].count("<h3>") == 2
     assert len(answer[2]["value"] if isinstance(answer[2], dict) else answer[2]) == 2
 
@@ -198,11 +198,11 @@ def test_two_models_answer_side_by_side(client: Client, photos: Path) -> None:
 def test_an_error_is_one_line_in_the_language_of_the_page(page: Running, client: Client, photos: Path) -> None:
     red = handle_file(str(photos / "red.png"))
     with pytest.raises(AppError, match="labels: give at least one") as raised:
-        client.predict(red, "fake", "", "", 0.0, api_name="/try_classify")
+        client.predict(red, "fake", "", 0.0, api_name="/try_classify")
     assert "Traceback" not in str(raised.value)
     korean = Client(f"{page.address}/ui/ko/", verbose=False, analytics_enabled=False)
     with pytest.raises(AppError, match="요청을 처리할 수 없습니다"):
-        korean.predict(red, "fake", "", "", 0.0, api_name="/try_classify")
+        korean.predict(red, "fake", "", 0.0, api_name="/try_classify")
 
 
 def test_a_file_that_is_no_picture_is_said_to_be_none(client: Client, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_eight_visitors_at_once_get_their_own_answers(page: Running, tmp_path: P
     def visit(side: int) -> set[str]:
         mine = Client(f"{page.address}/ui/en/", verbose=False, analytics_enabled=False)
         picture = handle_file(str(tmp_path / f"{side}.png"))
-        answers = [mine.predict(picture, "fake-places", "", "red", True, 0.3, api_name="/try_detect") for _ in range(3)]
+        answers = [mine.predict(picture, "fake-places", "red", True, 0.3, api_name="/try_detect") for _ in range(3)]
         return {answer[3] for answer in answers}
 
     with ThreadPoolExecutor(8) as pool:

@@ -16,11 +16,11 @@ from serving import FAKES, Running, running
 
 
 @contextlib.contextmanager
-def labelled(root: Path, changed: Callable[[Host], Host] = lambda host: host) -> Iterator[Running]:
-    """A server of this process with the fakes, and the page at ``/ui``."""
+def labelled(root: Path, changed: Callable[[Host], Host] = lambda host: host, path: str = "/ui") -> Iterator[Running]:
+    """A server of this process with the fakes, and the page at ``path``."""
     with running() as found:
         assert found.server is not None
-        mount(found.server.api, changed(host_of(found.server, root, found.port)), "/ui")
+        mount(found.server.api, changed(host_of(found.server, root, found.port)), path)
         yield found
 
 

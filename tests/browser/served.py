@@ -29,6 +29,7 @@ def shown(
     settings: Settings | None = None,
     prefix: str = "",
     changed: Callable[[Host], Host] = lambda host: host,
+    seconds: float = 60.0,
 ) -> Iterator[Running]:
     """The page at ``/ui``, ready when the block begins. With a prefix, behind something that takes it away, as a
     proxy does: the page's address is then ``{prefix}/ui``."""
@@ -46,7 +47,7 @@ def shown(
         thread = threading.Thread(target=lambda: asyncio.run(serve(server, socket, None, stop)), daemon=True)
         thread.start()
         stack.callback(_stopped, server, thread, stop)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + seconds
         while not server.desk.is_ready:
             assert time.monotonic() < deadline, "the server did not start"
             time.sleep(0.01)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,7 +16,7 @@ from anmok.labelling.box_book import Box, BoxBook, Corners
 from anmok.labelling.box_standing import BoxStanding, box_standing
 from anmok.labelling.photos import Photos, checked_labels
 from anmok.labelling.proposing import Finder, Proposer, finder_of
-from anmok.labelling.session import checked_name, checked_seconds
+from anmok.labelling.sitting import Sitting, checked_seconds
 from anmok.labelling.streams import Stream, Streams
 from anmok.labelling.strokes import Line, StrokeFile, now
 from anmok.labelling.turns import Turns
@@ -45,7 +43,7 @@ class BoxTask:
     boxes: tuple[Box, ...]
 
 
-class BoxSession:
+class BoxSession(Sitting):
     """Boxes of one folder, by one or several people; an image goes to one person. Safe to share between threads.
 
     One image in three measures how good the proposals are; of the others the doubtful ones come first. Every stroke is
@@ -55,14 +53,12 @@ class BoxSession:
     def __init__(self, photos: Photos, ask: Detect, file: StrokeFile, *, by: str, finder: Finder, seed: int) -> None:
         """Use `open`."""
         assert ask.labels is not None
-        self._photos, self._labels, self._by = photos, ask.labels, checked_name(by)
         self._streams = Streams(photos.names, seed, has_shared=False)
-        self._lock = threading.RLock()
+        self._proposer = Proposer(photos, self._streams, ask)
+        super().__init__(photos, ask.labels, by, file, self._proposer.background)
         self._book = BoxBook(photos.number, self._streams)
         self._turns = Turns(self._streams, self._book)
-        self._proposer = Proposer(photos, self._streams, ask)
         self._turns.broken = self._proposer.broken
-        self._file = file
         self._take(file.read())
         self._proposer.start(finder, lambda number: number not in self._book.proposed, self._keep)
 
@@ -94,18 +90,13 @@ class BoxSession:
         file = StrokeFile(Path(store) / BOX_STROKES, header)
         return cls(photos, Detect(checked), file, by=by, finder=finder, seed=seed)
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """What the boxes are of."""
-        return self._labels
-
     def next(self, count: int = 1, *, by: str = "") -> list[BoxTask]:
         """What this person is shown next, at most ``count``; the same again until it is done."""
         if count < 1:
             raise BadRequest(f"count {count}: want at least 1")
         with self._lock:
             self._take(self._file.read())
-            numbers = self._turns.next(checked_name(by or self._by), count, self._doubtful())
+            numbers = self._turns.next(self._who(by), count, self._doubtful())
             return [self._task(number) for number in numbers]
 
     def accept(self, task: BoxTask | str, box: str, *, by: str = "", seconds: float = 0.0) -> BoxTask:
@@ -147,7 +138,7 @@ class BoxSession:
             BadRequest: there is none.
             CannotWrite: the disk refuses.
         """
-        who = checked_name(by or self._by)
+        who = self._who(by)
         with self._lock:
             self._take(self._file.read())
             mine = self._book.by_person.get(who)
@@ -195,30 +186,8 @@ class BoxSession:
             self._take(self._file.read())
             return box_standing(self._book, self._streams, self._photos, self._proposer, self._file.torn)
 
-    def settled(self, seconds: float) -> bool:
-        """Waits until there are proposals for all images; False where there are not in that time."""
-        return self._proposer.background.wait(seconds)
-
-    def photo(self, task: BoxTask | str) -> Path:
-        """Where the image of a task lies. Raises as `LabelSession.photo`."""
-        return self._photos.path(self._number(task))
-
-    def close(self) -> None:
-        """Ends the thread behind it and lets go of the file. Nothing is lost without it."""
-        self._proposer.background.close()
-        with self._lock:
-            self._file.close()
-
-    def __enter__(self) -> BoxSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _stroke(self, task: BoxTask | str, line: Line, by: str, seconds: float) -> BoxTask:
-        number, who = self._number(task), checked_name(by or self._by)
+        number, who = self._number(task), self._who(by)
         rest = {"by": who, "seconds": round(checked_seconds(seconds), 3), "at": now()}
         with self._lock:
             self._take(self._file.read())
@@ -286,9 +255,6 @@ class BoxSession:
             size_hw=(0, 0) if proposed is None else proposed.size_hw,
             boxes=self._book.boxes(number),
         )
-
-    def _number(self, task: BoxTask | str) -> int:
-        return self._photos.find(task if isinstance(task, str) else task.id)
 
     def _detections(self, number: int) -> Detections:
         kept = [box for box in self._book.boxes(number) if box.state != "rejected"]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from anmok.errors import BadRequest
 from anmok.labelling.book import SKIP, UNSURE, Book, Stroke
 from anmok.labelling.exporting import Exported, written
 from anmok.labelling.looking import Looker, looker_of
 from anmok.labelling.photos import Photos, checked_labels
+from anmok.labelling.sitting import Sitting, checked_name, checked_seconds
 from anmok.labelling.standing import Known, Standing, standing
 from anmok.labelling.streams import Stream, Streams
 from anmok.labelling.strokes import Line, StrokeFile, now
@@ -38,7 +36,7 @@ class Task:
     proposals: tuple[tuple[str, float], ...] = ()
 
 
-class LabelSession:
+class LabelSession(Sitting):
     """Labelling one folder, by one or several people. Safe to share between threads.
 
     One image in three measures and the others teach (`anmok.labelling.streams`). The head learns from teaching images
@@ -55,15 +53,15 @@ class LabelSession:
         self, photos: Photos, labels: tuple[str, ...], store: Path, *, by: str, looker: Looker | None, seed: int
     ) -> None:
         """Use `open`."""
-        self._photos, self._labels, self._by, self._seed = photos, labels, checked_name(by), seed
+        checked_name(by)  # before anything is written
         self._streams = Streams(photos.names, seed)
-        self._lock = threading.RLock()
+        self._thinker = Thinker(photos, self._streams, labels, seed)
+        file = StrokeFile(store / STROKES, {"kind": "labels", "labels": list(labels), "seed": seed})
+        super().__init__(photos, labels, by, file, self._thinker.background)
         self._book = Book(photos.number)
         self._turns = Turns(self._streams, self._book)
-        self._thinker = Thinker(photos, self._streams, labels, seed)
         self._turns.broken = self._thinker.broken
-        self._store = store
-        self._file = StrokeFile(store / STROKES, {"kind": "labels", "labels": list(labels), "seed": seed})
+        self._store, self._seed = store, seed
         self._take(self._file.read())
         if looker is not None:
             self._thinker.start(looker, store / LOOKS, self._lesson)
@@ -102,11 +100,6 @@ class LabelSession:
         looker = None if model is None else looker_of(model)
         return cls(Photos(Path(folder)), checked, Path(store), by=by, looker=looker, seed=seed)
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes, in the order of their keys."""
-        return self._labels
-
     def next(self, count: int = 1, *, by: str = "") -> list[Task]:
         """What this person is shown next, at most ``count``; the same again until it is answered.
 
@@ -116,7 +109,7 @@ class LabelSession:
             raise BadRequest(f"count {count}: want at least 1")
         with self._lock:
             self._take(self._file.read())
-            numbers = self._turns.next(checked_name(by or self._by), count, self._thinker.thought.plan)
+            numbers = self._turns.next(self._who(by), count, self._thinker.thought.plan)
         return [self._task(number) for number in numbers]
 
     def answer(self, task: Task | str, answer: str, *, by: str = "", seconds: float = 0.0) -> None:
@@ -134,9 +127,9 @@ class LabelSession:
         """
         if answer not in (*self._labels, SKIP, UNSURE):
             raise BadRequest(f"answer {answer[:40]!r}: want {', '.join(self._labels)}, {SKIP} or {UNSURE}")
-        number = self._photos.find(task if isinstance(task, str) else task.id)
+        number = self._number(task)
         name = self._photos.names[number]
-        who = checked_name(by or self._by)
+        who = self._who(by)
         stroke = Stroke(name, number, who, answer, checked_seconds(seconds), self._streams.of[number])
         self._append({**stroke.line, "at": now()})
 
@@ -147,7 +140,7 @@ class LabelSession:
             BadRequest: there is none.
             CannotWrite: the disk refuses.
         """
-        who = checked_name(by or self._by)
+        who = self._who(by)
         with self._lock:
             self._take(self._file.read())
             last = self._book.last(who)
@@ -182,20 +175,6 @@ class LabelSession:
             )
             return standing(known)
 
-    def settled(self, seconds: float) -> bool:
-        """Waits until the model has looked at everything and the head has learnt from everything; False where it has
-        not in that time."""
-        return self._thinker.background.wait(seconds)
-
-    def photo(self, task: Task | str) -> Path:
-        """Where the image of a task lies.
-
-        Raises:
-            BadRequest: an unknown id.
-            Forbidden: meanwhile somebody put a link there that leads out of the folder.
-        """
-        return self._photos.path(self._photos.find(task if isinstance(task, str) else task.id))
-
     def export(self, folder: Path | None = None) -> Exported:
         """Tables and a test folder for ``anmok ladder``, into ``folder`` or ``export`` below the store.
 
@@ -207,20 +186,6 @@ class LabelSession:
             self._take(self._file.read())
             labels = {number: label for number, (_, label) in self._book.verdicts().items() if label}
         return written(self._photos, self._streams, labels, folder or self._store / "export")
-
-    def close(self) -> None:
-        """Ends the thread behind it and lets go of the file. Nothing is lost without it."""
-        self._thinker.background.close()
-        with self._lock:
-            self._file.close()
-
-    def __enter__(self) -> LabelSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _append(self, line: Line) -> None:
         with self._lock:
@@ -260,20 +225,3 @@ class LabelSession:
         index = {label: i for i, label in enumerate(self._labels)}
         taught = {i: index[label] for i, (_, label) in verdicts.items() if label and self._streams.of[i] == "teach"}
         return Lesson(version, taught, verdicts.keys())
-
-
-def checked_seconds(seconds: float) -> float:
-    """The same.
-
-    Raises:
-        BadRequest: not a time.
-    """
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise BadRequest(f"seconds {seconds}: want how long the answer took")
-    return seconds
-
-
-def checked_name(by: str) -> str:
-    if not by.strip() or len(by) > 64 or not by.isprintable():
-        raise BadRequest(f"by {by[:40]!r}: want a short name of who answers")
-    return by.strip()

@@ -24,7 +24,7 @@ class Host:
 
     Args:
         engine: answers everything; queue and admission are those of the API.
-        models: what is served, by the name that callers say.
+        models: what is served, by the name that callers say; may grow while the server runs.
         targets: what ``anmok.load`` takes for a served name, where that is not its card's name.
         intake: what one upload may bring.
         root: the only folder of this machine that may be read; None: uploads alone.

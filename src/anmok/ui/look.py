@@ -22,6 +22,10 @@ ON_LOAD: Final = """() => {
       one.removeAttribute('tabindex');
     });
     document.querySelectorAll('canvas[tabindex="1"]').forEach((one) => { one.tabIndex = 0; });
+    document.querySelectorAll('button.icon-button:not([role="group"]):has(button)').forEach((one) => {
+      one.setAttribute('role', 'group');
+      one.tabIndex = -1;
+    });
   };
   new MutationObserver(mend).observe(document.body, { childList: true, subtree: true, attributeFilter: ['tabindex'] });
   mend();
@@ -59,11 +63,17 @@ CSS: Final = """
 .anmok-examples { align-items: center; gap: 8px !important; } .anmok-examples > * { flex: 0 0 auto !important; }
 .anmok-examples p { margin: 0; font-size: .9rem; color: var(--body-text-color-subdued); }
 .anmok-table { width: 100%; border-collapse: collapse; font-size: .9rem; border: 0 !important; margin: 4px 0; }
+.gradio-container .anmok-table :is(thead, tbody, tr) { border: 0 !important; }
 .gradio-container .anmok-table :is(th, td) { text-align: left; padding: 4px 8px; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; }
 .anmok-live meter { width: min(100%, 24rem); height: 1.2rem; }
 .gradio-container .cm-line span { color: var(--body-text-color) !important; } /* gradio's light colours are too pale */
 #clip-track .icon-button:not(:last-of-type) { display: none; } /* gradio cuts clips by a program from elsewhere */
+#search-gallery .grid-wrap { height: auto !important; max-height: none !important; overflow: visible; }
+#search-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(150px, 44%), 1fr)) !important; }
+#search-gallery .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; white-space: normal; text-align: left;
+  overflow-wrap: anywhere; line-height: 1.3; border-radius: 0; }
+#search-said progress { width: 100%; height: 10px; accent-color: #1d4ed8; }
 footer { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container > .main { padding: 8px !important; }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
 from anmok.errors import AnmokError, UnknownModel
 from anmok.ui.host import Host
+from anmok.ui.picking import Pickers
 from anmok.ui.sessions import Sessions
 from anmok.ui.texts import Words
 
@@ -21,11 +22,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The server below, the words of one language, and a place for files."""
+    """The server below, the words of one language, a place for files, and all fields in which a model is chosen."""
 
     host: Host
     words: Words
     sessions: Sessions
+    pickers: Pickers = field(default_factory=Pickers)
 
     def guarded(self, event: Callable[P, T]) -> Callable[P, T]:
         """An event whose errors of ours are shown as one line in the page's language. Others are gradio's to hide."""
@@ -34,6 +36,19 @@ class Page:
         def _guarded(*given: P.args, **named: P.kwargs) -> T:
             try:
                 return event(*given, **named)
+            except AnmokError as error:
+                raise gr.Error(html.escape(self.words.error(error)), print_exception=False) from None
+
+        return _guarded
+
+    def guarded_steps(self, event: Callable[P, AsyncIterator[T]]) -> Callable[P, AsyncIterator[T]]:
+        """The same for an event that answers in steps."""
+
+        @functools.wraps(event)
+        async def _guarded(*given: P.args, **named: P.kwargs) -> AsyncIterator[T]:
+            try:
+                async for step in event(*given, **named):
+                    yield step
             except AnmokError as error:
                 raise gr.Error(html.escape(self.words.error(error)), print_exception=False) from None
 

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import gradio as gr
 
-from anmok.ui import auditing, climbing, labelling, trying
+from anmok.ui import auditing, chatting, climbing, labelling, searching, trying
 from anmok.ui.host import Host
 from anmok.ui.look import ON_LOAD
 from anmok.ui.page import Page
 from anmok.ui.sessions import Sessions
 from anmok.ui.texts import LANGUAGES, Words
 
-# In the order in which they stand; each makes its own gr.Tab.
-TABS: Final[Sequence[Callable[[Page], None]]] = (trying.tab, labelling.tab, auditing.tab, climbing.tab)
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """``make`` adds a gr.Tab to the page. One that names a ``task`` stands there only where a served model has it."""
+
+    make: Callable[[Page], None]
+    task: str = ""
+
+
+# In the order in which they stand.
+TABS: Final[Sequence[Tab]] = (
+    Tab(trying.tab),
+    Tab(searching.tab, task="embed"),
+    Tab(chatting.tab, task="chat"),
+    Tab(labelling.tab),
+    Tab(auditing.tab),
+    Tab(climbing.tab),
+)
 
 _NAMES: Final = {"en": "English", "ko": "한국어"}
 _EVENTS: Final = 40  # that run at a time; whether a model takes more is the engine's to say
@@ -34,11 +51,17 @@ def build(host: Host, language: str, sessions: Sessions) -> gr.Blocks:
     with blocks:
         gr.HTML(_header(page), elem_id="anmok-header")
         with gr.Tabs(elem_id="anmok-tabs"):
-            for tab in TABS:
-                tab(page)
+            for tab in shown(host):
+                tab.make(page)
+        page.pickers.wire(blocks, host)
         blocks.load(None, js=ON_LOAD)
     blocks.queue(default_concurrency_limit=_EVENTS, max_size=_WAITING, api_open=True)
     return blocks
+
+
+def shown(host: Host) -> list[Tab]:
+    """The tabs of that server's page."""
+    return [tab for tab in TABS if not tab.task or host.doing(tab.task)]
 
 
 def _header(page: Page) -> str:

@@ -11,7 +11,7 @@ from anmok.evidence.schema import write_verdict
 from anmok.ui.auditing import commands
 from anmok.ui.auditing.answering import KINDS, Question, answered
 from anmok.ui.auditing.showing import shown
-from anmok.ui.climbing.places import WHOLE, Places
+from anmok.ui.choosing import FolderList
 from anmok.ui.page import Page
 
 _AT_ONCE: Final = 2  # audits: each reads every picture of a set
@@ -23,9 +23,10 @@ _SEEN: Final = "() => document.getElementById('audit-said').scrollIntoView({ blo
 def tab(page: Page) -> None:
     """One tab: what was brought on the left, what it is worth on the right."""
     words = page.words
+    folders = FolderList(page, words("audit.whole"), words("audit.no_folder"))
     with gr.Tab(words("audit.title"), id="audit") as shown_tab, gr.Row():
         with gr.Column(scale=4, min_width=300):
-            folder, inputs = _form(page)
+            folder, inputs = _form(page, folders)
             go = gr.Button(words("audit.go"), variant="primary", elem_id="audit-go")
         with gr.Column(scale=8, min_width=300):
             said = gr.HTML(f'<p class="anmok-said">{words("audit.begin")}</p>', elem_id="audit-said")
@@ -41,27 +42,15 @@ def tab(page: Page) -> None:
         show_progress_on=[said],
     )
     done.success(None, js=_SEEN)
-    if page.host.root is not None:
-        places = Places(page.host.root)
-        shown_tab.select(
-            lambda: gr.update(choices=_choices(page, places)),
-            None,
-            [folder],
-            api_visibility="private",
-            show_progress="hidden",
-        )
+    folders.keep_fresh(folder, shown_tab)
 
 
-def _form(page: Page) -> tuple[Any, list[Any]]:
-    words, root = page.words, page.host.root
+def _form(page: Page, folders: FolderList) -> tuple[Any, list[Any]]:
+    words = page.words
     predictions = gr.File(
         label=words("audit.predictions"), file_types=list(KINDS), height=150, elem_id="audit-predictions"
     )
-    choices = [] if root is None else _choices(page, Places(root))
-    folder: Any = gr.Dropdown(
-        choices, value=None, label=words("audit.folder"), visible=root is not None, elem_id="audit-folder"
-    )
-    folder.preprocess = _as_it_is  # folders may have come since
+    folder = folders.field(words("audit.folder"), "audit-folder")
     zipped = gr.File(label=words("audit.zip"), file_types=[".zip"], height=150, elem_id="audit-zip")
     with gr.Accordion(words("audit.more"), open=False):
         hint = words("audit.claimed_hint")
@@ -75,19 +64,9 @@ def _form(page: Page) -> tuple[Any, list[Any]]:
     return folder, [predictions, folder, zipped, claimed, tried, margin, required, classes, groups, seed]
 
 
-def _choices(page: Page, places: Places) -> list[tuple[str, str]]:
-    words = page.words
-    names = [(words("audit.whole") if one == WHOLE else one, one) for one in places.names()]
-    return [(words("audit.no_folder"), ""), *names]
-
-
 def _code(label: str, language: Any) -> Any:
     with gr.Tab(label):
         return gr.Code(language=language, label=label, interactive=False, wrap_lines=True, lines=2, buttons=["copy"])
-
-
-def _as_it_is(payload: Any) -> Any:
-    return payload
 
 
 def _event(page: Page) -> Any:

@@ -13,9 +13,9 @@ from anmok.evidence.audit import Audit, audit
 from anmok.evidence.audit_gate import Gate, parse_gate
 from anmok.evidence.audit_rows import read_groups
 from anmok.evidence.readers import read_predictions
-from anmok.ui.climbing.places import Source, fresh, opened, room_of
-from anmok.ui.climbing.zipped import remove, unpack
 from anmok.ui.host import Host
+from anmok.ui.sources import Source, allowance_of, fresh, opened
+from anmok.ui.unpacking import remove, unpack
 
 KINDS: Final = (".csv", ".tsv", ".json", ".parquet", ".npz", ".txt", ".zip")  # of predictions
 _TOLD: Final = frozenset(KINDS) - {".zip"}  # in the folder that a tool wrote
@@ -90,6 +90,6 @@ def _told(host: Host, file: Path) -> Iterator[Path]:
         return
     beside = fresh("opened")
     try:
-        yield unpack(file, beside / file.stem, _TOLD, room_of(host))
+        yield unpack(file, beside / file.stem, _TOLD, allowance_of(host))
     finally:
         remove(beside)

@@ -13,13 +13,17 @@ from gradio.events import api
 
 from anmok.errors import AnmokError, BadRequest
 from anmok.ladder import Plan
+from anmok.ui.choosing import FolderList
 from anmok.ui.climbing import commands, showing
 from anmok.ui.climbing.ascending import BEST, BUDGETS, PHOTOS, REPORT, counted, models, work
 from anmok.ui.climbing.commands import Wanted
 from anmok.ui.climbing.jobs import Job, Jobs, jobs_of, key_of_folder, key_of_zip
-from anmok.ui.climbing.places import WHOLE, Places, folder_of, fresh, opened, unpacked
-from anmok.ui.climbing.zipped import remove
+from anmok.ui.handing import hands_of
+from anmok.ui.keeping import is_kept
 from anmok.ui.page import Page
+from anmok.ui.picking import Picker
+from anmok.ui.sources import folder_of, fresh, opened, unpacked
+from anmok.ui.unpacking import remove
 
 _SECONDS: Final = 1.0  # between two looks at a climb
 _KEPT_AS: Final = "anmok-climb"  # in the browser: the climb that this visitor follows
@@ -34,6 +38,7 @@ class _Asked:
 
     folder: Any
     zipped: Any
+    elsewhere: Any  # around the labels; not a value
     labels: Any
     model: Any
     budget: Any
@@ -71,34 +76,32 @@ def tab(page: Page) -> None:
     if not names:
         return
     words = page.words
+    folders = FolderList(page, words("climb.whole"), upload=words("climb.upload"))
     with gr.Tab(words("climb.title"), id="climb") as shown_tab, gr.Row():
         with gr.Column(scale=4, min_width=300):
-            asked, classes = _form(page, names)
+            asked, classes = _form(page, folders, names)
             go = gr.Button(words("climb.go"), variant="primary", elem_id="climb-go")
         with gr.Column(scale=8, min_width=300):
             shown, name, serve = _results(page)
-        _Events(page, asked, shown).wire(shown_tab, classes, go, name, serve)
+        opened_tab = folders.keep_fresh(asked.folder, shown_tab)
+        _Events(page, asked, shown, folders).wire(opened_tab, classes, go, name, serve)
 
 
-def _form(page: Page, names: tuple[str, ...]) -> tuple[_Asked, Any]:
-    words, root = page.words, page.host.root
-    places = [] if root is None else Places(root).names()
-    choices = [(words("climb.whole") if one == WHOLE else one, one) for one in places]
-    folder: Any = gr.Dropdown(
-        choices, value=None, label=words("climb.folder"), visible=root is not None, elem_id="climb-folder"
-    )
-    folder.preprocess = _as_it_is  # folders may have come since
+def _form(page: Page, folders: FolderList, names: tuple[str, ...]) -> tuple[_Asked, Any]:
+    words = page.words
+    folder = folders.field(words("climb.folder"), "climb-folder")
     zipped = gr.File(label=words("climb.zip"), file_types=[".zip"], height=150, elem_id="climb-zip")
-    with gr.Accordion(words("climb.labels_elsewhere"), open=False):
-        labels = gr.File(label=words("climb.labels"), file_types=[".csv", ".tsv"], height=150)
-    classes = gr.HTML()
-    model = gr.Dropdown(list(names), value=names[0], label=words("climb.model"), filterable=False)
+    with gr.Accordion(words("climb.labels_elsewhere"), open=False) as elsewhere:
+        labels = gr.File(label=words("climb.labels"), file_types=[".csv", ".tsv"], height=150, elem_id="climb-labels")
+    classes = gr.HTML(elem_id="climb-classes")
+    field = gr.Dropdown(list(names), value=names[0], label=words("climb.model"), filterable=False)
+    model = page.pickers.add(Picker(field, models))
     budgets = [(words(f"climb.budget.{key}"), key) for key in BUDGETS]
     budget = gr.Radio(budgets, value="all", label=words("climb.how_far"))
     with gr.Accordion(words("climb.more"), open=False):
         margin = gr.Number(1.0, label=words("climb.margin"), info=words("climb.margin_hint"), minimum=0.1, maximum=49)
         seed = gr.Number(0, label=words("climb.seed"), info=words("climb.seed_hint"), precision=0, minimum=0)
-    return _Asked(folder, zipped, labels, model, budget, margin, seed), classes
+    return _Asked(folder, zipped, elsewhere, labels, model, budget, margin, seed), classes
 
 
 def _results(page: Page) -> tuple[_Shown, Any, Any]:
@@ -140,14 +143,16 @@ def _as_it_is(payload: Any) -> Any:
 class _Events:
     """What happens when somebody does something. Each answers with the values of ``_Shown.all``."""
 
-    def __init__(self, page: Page, asked: _Asked, shown: _Shown) -> None:
+    def __init__(self, page: Page, asked: _Asked, shown: _Shown, folders: FolderList) -> None:
         self._page = page
+        self._folders = folders
+        self._hands = hands_of(page.sessions)
         self._asked = asked
         self._shown = shown
         self._jobs: Jobs = jobs_of(page.sessions)
         self._serve = page.host.serve
 
-    def wire(self, shown_tab: Any, classes: Any, go: Any, name: Any, serve: Any) -> None:
+    def wire(self, opened_tab: Any, classes: Any, go: Any, name: Any, serve: Any) -> None:
         page, asked, shown = self._page, self._asked, self._shown
         for field in (asked.folder, asked.zipped, asked.labels):
             field.change(
@@ -163,7 +168,9 @@ class _Events:
         )
         begun.success(None, js=_SEEN)
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}
-        shown_tab.select(page.guarded(self.arrive), [shown.kept], [asked.folder, *shown.all], **private)
+        opened_tab.then(page.guarded(self.arrive), [shown.kept], shown.all, **private)
+        labelled = [asked.folder, asked.zipped, asked.elsewhere, asked.labels]
+        opened_tab.then(self.handed, None, labelled, **private)
         shown.following.input(page.guarded(self.watch), [shown.following], shown.all, **private)
         shown.timer.tick(page.guarded(self.tick), [shown.kept], shown.all, **private)
         shown.stop.click(
@@ -198,24 +205,30 @@ class _Events:
             wanted = Wanted(source.called, called, model, card, plan, page.words.language)
             counted(source, table)  # what cannot be climbed on is said at once
             stack.pop_all()
-        key = key_of_zip() if zipped else key_of_folder(str(folder))
-        job = self._jobs.start(key, source.called, model, place, work(host, source, table, wanted, plan))
+        is_private = zipped or is_kept(str(folder))
+        key = key_of_zip() if is_private else key_of_folder(str(folder), table)
+        named = f"{source.called} + {called}" if called else source.called
+        job = self._jobs.start(key, named, model, place, work(host, source, table, wanted, plan))
         codes = [commands.shell(wanted) or f"# {page.words('climb.no_shell')}", commands.python(wanted)]
         return self._values(job, request, codes)
 
     def arrive(self, kept: str | None, request: gr.Request) -> list[Any]:
         """The tab is opened: the climb that this browser follows, or else one that is under way."""
-        root = self._page.host.root
-        places = [] if root is None else Places(root).names()
-        choices = [(self._page.words("climb.whole") if one == WHOLE else one, one) for one in places]
-        folders = gr.update(choices=choices)
         seen = self._visible(request)
         job = self._known(kept, request) or next((one for one in seen if not one.is_over), None)
         if job is not None:
-            return [folders, *self._values(job, request, None)]
+            return self._values(job, request, None)
         nothing: list[Any] = [gr.skip() for _ in self._shown.all]
         nothing[1] = self._choices(seen, None)
-        return [folders, *nothing]
+        return nothing
+
+    def handed(self, request: gr.Request) -> list[Any]:
+        """Where this visitor comes from labelling: the folder, no other zip, and his table."""
+        given = self._hands.take(request.session_hash or "")
+        if given is None:
+            return [gr.skip()] * 4
+        chosen = gr.update(choices=self._folders.choices(given.folder), value=given.folder, visible=True)
+        return [chosen, None, gr.update(open=True), str(given.table)]
 
     def watch(self, key: str | None, request: gr.Request) -> list[Any]:
         return self._values(self._visible_job(key, request), request, None)

@@ -17,14 +17,15 @@ from anmok.ladder import Dataset, Plan, climb
 from anmok.ladder.climb import Climbed
 from anmok.ladder.dataset import read
 from anmok.ladder.measure import Watch
+from anmok.ladder.plan import BRIEF
 from anmok.ladder.report import write_report
 from anmok.ladder.show import predictions, thumbnails
 from anmok.load import Model, load
 from anmok.ui.climbing.commands import Wanted, follow_up, reproduce
 from anmok.ui.climbing.jobs import Job, Work
-from anmok.ui.climbing.places import Source
-from anmok.ui.climbing.zipped import remove
 from anmok.ui.host import Host
+from anmok.ui.sources import Source
+from anmok.ui.unpacking import remove
 
 BEST: Final = "best"
 REPORT: Final = "index.html"  # of each language, in a folder of its name
@@ -35,7 +36,7 @@ BUDGETS: Final = {
     "zero_shot": ("0a", "0b", "0c", "0d"),
     "few": ("0a", "0b", "0c", "0d", "1"),
     "linear": ("0a", "0b", "0c", "0d", "1", "2"),
-    "all": ("0a", "0b", "0c", "0d", "1", "2", "3"),
+    "all": BRIEF,  # what the command line does by itself
 }
 
 

@@ -19,8 +19,9 @@ from weakref import WeakKeyDictionary
 from anmok.engine.answering import Caught
 from anmok.errors import AnmokError, BadRequest, Busy
 from anmok.ladder.outcome import Outcome, Step
-from anmok.ui.climbing.zipped import remove
 from anmok.ui.sessions import Sessions
+from anmok.ui.unpacking import remove
+from anmok.weights.cache import sha256_of
 
 State: TypeAlias = Literal["waiting", "running", "done", "stopped", "failed"]
 
@@ -174,9 +175,9 @@ class Jobs:
             job.error, job.state = caught.told(job.called, "the climb failed"), "failed"
 
 
-def key_of_folder(name: str) -> str:
-    """The same for everybody who climbs on that folder."""
-    return f"{_SHARED}{name}"
+def key_of_folder(name: str, labels: Path | None = None) -> str:
+    """The same for everybody who climbs on that folder with the same labels."""
+    return f"{_SHARED}{name}" + ("" if labels is None else f"#{sha256_of(labels)[:16]}")
 
 
 def key_of_zip() -> str:

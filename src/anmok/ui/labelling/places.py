@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from anmok import media
-from anmok.errors import BadRequest, CannotWrite
-from anmok.files import cannot_write, write_beside
-from anmok.ui.climbing.places import Places as Folders
-from anmok.ui.climbing.zipped import Room as Let
-from anmok.ui.climbing.zipped import unpack
-from anmok.weights.cache import cache_dir, sha256_of
+from anmok.errors import BadRequest
+from anmok.ui.keeping import PHOTOS, is_kept, keep, kept
+from anmok.ui.unpacking import Allowance
 
 HIDDEN: Final = ".anmok"  # in the folder itself; whatever looks for pictures passes it by
-UPLOADED: Final = "zip:"
-_DIGEST: Final = 32  # hexadecimal digits: nobody guesses the name of another's upload
-_SPARE: Final = 512 * 2**20  # bytes that stay free on the disk, for everybody's strokes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +29,7 @@ class Place:
 
     @property
     def is_upload(self) -> bool:
-        return self.name.startswith(UPLOADED)
+        return is_kept(self.name)
 
     def store(self, own: Sequence[str]) -> Path:
         """Where the strokes of a session are. ``own``: its kind, and what else no other session has."""
@@ -53,16 +45,12 @@ class Place:
 class Places:
     """Args:
     root: the folder that may be read; None: uploads alone.
-    let: what a zip may bring.
+    allowance: what a zip may bring.
     """
 
-    def __init__(self, root: Path | None, let: Let) -> None:
+    def __init__(self, root: Path | None, allowance: Allowance) -> None:
         self._root = None if root is None else root.resolve()
-        self._let = let
-
-    def names(self) -> list[str]:
-        """The folders to choose from, the root itself first as ``.``; nothing where there is no root."""
-        return [] if self._root is None else Folders(self._root).names()
+        self._allowance = allowance
 
     def find(self, name: str) -> Place:
         """The place of that name.
@@ -70,8 +58,8 @@ class Places:
         Raises:
             BadRequest: there is none, or it lies elsewhere.
         """
-        if name.startswith(UPLOADED):
-            return _upload(name.removeprefix(UPLOADED))
+        if is_kept(name):
+            return _upload(name)
         if self._root is None:
             raise BadRequest("this server shows no folder of its own; send a zip")
         wanted = Path(name)
@@ -89,28 +77,12 @@ class Places:
             TooMuch: more than is let in.
             CannotWrite: the disk refuses.
         """
-        digest = sha256_of(archive)[:_DIGEST]
-        folder = _uploads() / digest
-        if not (folder / "photos").is_dir():
-            with cannot_write(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(folder).free < self._let.all_bytes + _SPARE:
-                raise CannotWrite(f"{folder}: the disk has no room for another upload; free some space")
-            with write_beside(folder / "photos", is_folder=True, keeps_first=True) as beside:
-                unpack(archive, beside, media.SUFFIXES, self._let)
-        return _upload(digest)
+        return _upload(keep(archive, self._allowance))
 
 
-def _upload(digest: str) -> Place:
-    folder = _uploads() / digest
-    is_digest = len(digest) == _DIGEST and not set(digest) - set("0123456789abcdef")
-    if not is_digest or not (folder / "photos").is_dir():
-        raise BadRequest("that zip is not here any more; send it again")
-    return Place(f"{UPLOADED}{digest}", folder / "photos", folder / "labels", "photos")
-
-
-def _uploads() -> Path:
-    return cache_dir() / "labelling"
+def _upload(name: str) -> Place:
+    folder = kept(name)
+    return Place(name, folder / PHOTOS, folder / "labels", PHOTOS)
 
 
 def _labels_in(file: Path) -> tuple[str, ...]:

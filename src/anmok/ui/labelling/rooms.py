@@ -15,11 +15,11 @@ from anmok.errors import BadRequest, Busy
 from anmok.labelling import BoxSession, BoxStanding, LabelSession, Served, ServedFinder, Standing
 from anmok.labelling.boxes import BOX_STROKES
 from anmok.labelling.session import STROKES
-from anmok.ui.climbing.places import room_of
 from anmok.ui.host import Host
 from anmok.ui.labelling.pictures import Pictures
 from anmok.ui.labelling.places import Place, Places
 from anmok.ui.labelling.taking import Session, Taker
+from anmok.ui.sources import allowance_of
 
 LABELS, BOXES = "labels", "boxes"
 _MOST: Final = 12  # sessions at a time
@@ -72,7 +72,7 @@ class Rooms:
 
     def __init__(self, host: Host) -> None:
         self._engine = host.engine
-        self.places = Places(host.root, room_of(host))
+        self.places = Places(host.root, allowance_of(host))
         self.pictures = Pictures()
         self._lock = threading.Lock()
         self._open: dict[str, Room] = {}

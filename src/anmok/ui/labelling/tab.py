@@ -15,19 +15,22 @@ from gradio.events import api
 from anmok.errors import BadRequest
 from anmok.files import cannot_write
 from anmok.labelling import BoxSession, BoxStanding
+from anmok.ui.choosing import FolderList
 from anmok.ui.climbing.ascending import models as climbable
-from anmok.ui.climbing.places import WHOLE
+from anmok.ui.handing import Labelled, hands_of
 from anmok.ui.labelling import files
 from anmok.ui.labelling.desk import desk_field
 from anmok.ui.labelling.rooms import BOXES, LABELS, Room, Rooms, Wanted, rooms_of
 from anmok.ui.labelling.routes import facts
 from anmok.ui.page import Page
+from anmok.ui.picking import Picker, doing
+from anmok.ui.sources import WHOLE
 
 _BEGUN: Final = 5  # sessions of a folder that are told of
 _FORMS: Final = [("COCO", "coco"), ("YOLO", "yolo"), ("Pascal VOC", "voc")]
 _TASKS: Final = {LABELS: "embed", BOXES: "detect"}  # what a model has to do, to be of use
 _MODEL_LABELS: Final = {LABELS: "label.model", BOXES: "label.finder"}
-_TO_CLIMB: Final = "() => document.querySelector('button[role=tab][data-tab-id=climb]')?.click()"
+_CLIMB: Final = "climb"  # the id of the tab to which the labels go
 _NOBODY: Final = {LABELS: "label.no_model", BOXES: "label.no_finder"}
 
 
@@ -65,35 +68,29 @@ class _End:
 
     @property
     def all(self) -> list[Any]:
-        return [self.said, self.table, self.archive, self.command, self.climb]
+        return [self.said, self.table, self.archive, self.command]
 
 
 def tab(page: Page) -> None:
     """One tab."""
-    with gr.Tab(page.words("label.title"), id="label", elem_id="label-tab"):
+    root = page.host.root
+    folders = FolderList(page, "" if root is None else root.resolve().name)
+    with gr.Tab(page.words("label.title"), id="label", elem_id="label-tab") as shown_tab:
         said = gr.HTML(_paragraph(page.words("label.begin")))
-        form = _form(page)
+        form = _form(page, folders)
         desk = desk_field(page.words)
         end = _end(page)
-        _Events(page, rooms_of(page.host), form, desk, end).wire(said)
+        folders.keep_fresh(form.folder, shown_tab)
+        _Events(page, rooms_of(page.host), form, desk, end).wire(said, shown_tab.parent)
 
 
-def _form(page: Page) -> _Form:
-    words, names = page.words, rooms_of(page.host).places.names()
-    choices = [(_folder_name(page, name), name) for name in names]
+def _form(page: Page, folders: FolderList) -> _Form:
+    words = page.words
     kinds = [(words(f"label.kind_{kind}"), kind) for kind in (LABELS, BOXES)]
-    first = names[0] if names else None
+    first = None if page.host.root is None else WHOLE
     with gr.Column() as box:
         with gr.Row():
-            folder: Any = gr.Dropdown(
-                choices,
-                value=first,
-                label=words("label.folder"),
-                visible=bool(names),
-                min_width=280,
-                elem_id="label-folder",
-            )
-            folder.preprocess = _as_it_is  # folders may have come since
+            folder = folders.field(words("label.folder"), "label-folder", first)
             zipped = gr.File(
                 label=words("label.zip"), file_types=[".zip"], height=120, min_width=280, elem_id="label-zip"
             )
@@ -116,6 +113,9 @@ def _form(page: Page) -> _Form:
 def _end(page: Page) -> _End:
     words = page.words
     with gr.Accordion(words("label.end.title"), open=False, visible=False, elem_id="label-end") as box:
+        climb = gr.Button(
+            words("label.end.climb", words("climb.title")), variant="primary", visible=False, elem_id="label-climb"
+        )
         form = gr.Radio(_FORMS, value="coco", label=words("label.end.form"), visible=False, elem_id="label-form")
         go = gr.Button(_export_words(page, LABELS), elem_id="label-export")
         said = gr.HTML(elem_id="label-exported")
@@ -125,8 +125,6 @@ def _end(page: Page) -> _End:
         command = gr.Textbox(
             label=words("label.end.command"), lines=2, interactive=False, visible=False, buttons=["copy"]
         )
-        climb = gr.Button(words("label.end.climb", words("climb.title")), visible=False, size="sm")
-        climb.click(None, js=_TO_CLIMB)
     return _End(box, form, go, said, table, archive, command, climb)
 
 
@@ -134,15 +132,10 @@ def _export_words(page: Page, kind: str) -> str:
     return page.words("label.end.boxes_export") if kind == BOXES else page.words("label.end.export")
 
 
-def _folder_name(page: Page, name: str) -> str:
-    root = page.host.root
-    return name if name != WHOLE or root is None else root.resolve().name
-
-
 def _model_field(page: Page, kind: str) -> Any:
     """Who learns along, or who proposes boxes; the last choice is nobody."""
     choices = [*((name, name) for name in page.host.doing(_TASKS[kind])), (page.words(_NOBODY[kind]), "")]
-    return gr.Dropdown(
+    field = gr.Dropdown(
         choices,
         value=choices[0][1],
         label=page.words(_MODEL_LABELS[kind]),
@@ -151,10 +144,7 @@ def _model_field(page: Page, kind: str) -> Any:
         min_width=280,
         elem_id=f"label-model-{kind}",
     )
-
-
-def _as_it_is(payload: Any) -> Any:
-    return payload
+    return page.pickers.add(Picker(field, doing(_TASKS[kind]), page.words(_NOBODY[kind])))
 
 
 class _Events:
@@ -167,9 +157,9 @@ class _Events:
         self._desk = desk
         self._end = end
 
-    def wire(self, said: Any) -> None:
+    def wire(self, said: Any, tabs: Any) -> None:
         page, form, end = self._page, self._form, self._end
-        frame = [said, form.box, end.box, end.go, end.form, *end.all]
+        frame = [said, form.box, end.box, end.go, end.form, end.climb, *end.all]
         gr.on(
             [form.go.click, form.labels.submit],
             page.guarded(self._opener()),
@@ -186,6 +176,7 @@ class _Events:
         form.kind.change(self.models, [form.kind], [form.model, form.finder], **private)
         asked = [self._desk, end.form]
         end.go.click(page.guarded(self.export), asked, end.all, api_name="label_export", show_progress="minimal")
+        end.climb.click(page.guarded(self.hand_over), [self._desk], [tabs], **private)
         api(page.guarded(self.stands), api_name="label_standing")
 
     def _opener(self) -> Callable[..., list[Any]]:
@@ -249,8 +240,19 @@ class _Events:
             _offered(table),
             _offered(archive if room.place.is_upload else None),
             gr.update(value=files.command(room), visible=True),
-            _visible(bool(climbable(self._page.host))),
         ]
+
+    def hand_over(self, value: object, request: gr.Request) -> Any:
+        """The labels as they are now go to the tab that climbs on them, and the visitor with them."""
+        room, visitor = self._room(value), request.session_hash or ""
+        if isinstance(room.session, BoxSession):
+            raise BadRequest(self._page.words("label.end.no_session"))
+        table = self._page.sessions.place(visitor) / "labels.csv"
+        exported = room.session.export()
+        with cannot_write(table):
+            shutil.copyfile(exported.labels, table)
+        hands_of(self._page.sessions).give(visitor, Labelled(room.place.name, table))
+        return gr.update(selected=_CLIMB)
 
     def _boxes(self, session: BoxSession, form: str, place: Path) -> list[Any]:
         done = session.export(place / form, form)
@@ -258,7 +260,7 @@ class _Events:
         with cannot_write(place):
             files.pack(place / form, archive, "")
         told = _paragraph(self._page.words("label.end.boxes_exported", done))
-        return [told, _offered(None), _offered(archive), gr.update(value="", visible=False), _visible(False)]
+        return [told, _offered(None), _offered(archive), gr.update(value="", visible=False)]
 
     def stands(self, room: str) -> dict[str, Any]:
         """How a session stands, for programs: ``done`` of ``images``; ``value`` between ``low`` and ``high``, the
@@ -277,13 +279,15 @@ class _Events:
     def _frame(self, room: Room | None) -> list[Any]:
         """Form and end around an open session, or around none."""
         words = self._page.words
-        blank = ["", _offered(None), _offered(None), gr.update(value="", visible=False), _visible(False)]
+        blank = ["", _offered(None), _offered(None), gr.update(value="", visible=False)]
         if room is None:
-            return [_paragraph(words("label.begin")), _visible(True), _visible(False), gr.skip(), gr.skip(), *blank]
+            no_end = [_visible(False), gr.skip(), gr.skip(), gr.skip()]
+            return [_paragraph(words("label.begin")), _visible(True), *no_end, *blank]
         is_boxes = room.wanted.kind == BOXES
         said = _paragraph(words("label.opened", room.standing().images, ", ".join(room.session.labels)))
         go = gr.update(value=_export_words(self._page, room.wanted.kind))
-        return [said, _visible(False), _visible(True), go, _visible(is_boxes), *blank]
+        climb = _visible(not is_boxes and bool(climbable(self._page.host)))
+        return [said, _visible(False), _visible(True), go, _visible(is_boxes), climb, *blank]
 
     def _room(self, value: object) -> Room:
         room_id = value.get("room") if isinstance(value, dict) else None

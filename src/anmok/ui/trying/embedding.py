@@ -34,7 +34,7 @@ def tab(page: Page, examples: Examples) -> None:
                 text = gr.Textbox("", label=words("try.or_text"), info=words("try.text_hint"))
         pairs = {"two": [examples["shapes"], examples["person"]], "others": [examples["room"], examples["cell"]]}
         examples_field(page, [first, second], pairs)
-        models = model_field(page, page.host.doing("embed"), has_other=False)
+        models = model_field(page, "embed", has_other=False)
         go = gr.Button(words("try.compare"), variant="primary", elem_id="go-embed")
         begin = f'<p class="anmok-said">{words("try.begin_two")}</p>'
         line = gr.HTML(begin, elem_id="said-embed", elem_classes="anmok-live")

@@ -14,11 +14,12 @@ from anmok.catalogue import Card
 from anmok.errors import BadRequest
 from anmok.ui.folder import Folder
 from anmok.ui.page import Page
+from anmok.ui.picking import Picker, doing
 from anmok.ui.texts import Words
 from anmok.ui.trying.answering import Files, offered
 
 
-def picture_field(page: Page, label: str) -> Any:
+def picture_field(page: Page, label: str, height: int = 300) -> Any:
     """A picture of the visitor's: its file, as it was sent. ``media`` decodes it, and refuses what is none."""
     picture: Any = gr.Image(
         label=label,
@@ -26,7 +27,7 @@ def picture_field(page: Page, label: str) -> Any:
         type="filepath",
         image_mode=None,
         sources=["upload", "clipboard"],
-        height=300,
+        height=height,
         buttons=["fullscreen"],
     )
     picture.preprocess = _file  # gradio's own would decode it, whatever its size
@@ -90,16 +91,17 @@ def folder_field(page: Page, picture: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Which model is asked, and which other one beside it (None where there is only one)."""
+    """Which model is asked, and which other one beside it: "" for none; None where the task has no such field."""
 
     model: Any
     other: Any
 
 
-def model_field(page: Page, names: Sequence[str], *, has_other: bool = True) -> Models:
+def model_field(page: Page, task: str, *, has_other: bool = True) -> Models:
     """The choice of a model, with what is to be known of it."""
-    words = page.words
-    model = gr.Dropdown(choices=list(names), value=names[0], label=words("try.model"), filterable=False)
+    words, names = page.words, page.host.doing(task)
+    field = gr.Dropdown(choices=list(names), value=names[0], label=words("try.model"), filterable=False)
+    model = page.pickers.add(Picker(field, doing(task)))
     facts = gr.HTML(facts_of(words, page.host.models[names[0]]))
     model.change(
         lambda name: facts_of(words, page.host.models[name]) if name in page.host.models else "",
@@ -108,10 +110,11 @@ def model_field(page: Page, names: Sequence[str], *, has_other: bool = True) -> 
         api_visibility="private",
         show_progress="hidden",
     )
-    if len(names) < 2 or not has_other:
+    if not has_other:
         return Models(model, None)
     choices = [(words("try.nobody"), ""), *((name, name) for name in names)]
-    return Models(model, gr.Dropdown(choices=choices, value="", label=words("try.other"), filterable=False))
+    beside = gr.Dropdown(choices, value="", label=words("try.other"), filterable=False, visible=len(names) > 1)
+    return Models(model, page.pickers.add(Picker(beside, doing(task), words("try.nobody"), is_first=True, least=2)))
 
 
 def facts_of(words: Words, card: Card) -> str:

@@ -32,7 +32,7 @@ def tab(page: Page, examples: Examples) -> None:
             examples_field(page, [picture], {name: [examples[name]] for name in ("shapes", "person", "cell")})
             labels = gr.Textbox("", label=words("try.labels_or_point"), info=words("try.segment_hint"))
             threshold = threshold_field(words)
-            models = model_field(page, page.host.doing("segment"))
+            models = model_field(page, "segment")
             go = gr.Button(words("try.go"), variant="primary", elem_id="go-segment")
         with gr.Column(scale=7, min_width=300):
             begin = f'<p class="anmok-said">{words("try.begin")}</p>'
@@ -44,11 +44,11 @@ def tab(page: Page, examples: Examples) -> None:
             rows = gr.HTML()
             buttons = taken(page, has_coco=True)
     picture.change(page.guarded(_shown(page)), [picture], [line, marks], api_visibility="private")
-    inputs = [picture, marks, models.model, *([models.other] if models.other is not None else []), labels, *threshold]
-    changes = [one.change for one in (models.model, models.other, *threshold) if one is not None]
+    inputs = [picture, marks, models.model, labels, *threshold, models.other]
+    changes = [one.change for one in (models.model, models.other, *threshold)]
     gr.on(
         [go.click, marks.input, labels.submit, *changes],
-        page.guarded(_event(page, buttons, has_other=models.other is not None)),
+        page.guarded(_event(page, buttons)),
         inputs,
         [line, marks, other, rows, *buttons.files, *buttons.codes],
         api_name="try_segment",
@@ -68,11 +68,9 @@ def _shown(page: Page) -> Callable[..., list[Any]]:
     return shown
 
 
-def _event(page: Page, buttons: Taken, *, has_other: bool) -> Callable[..., list[Any]]:
+def _event(page: Page, buttons: Taken) -> Callable[..., list[Any]]:
     def answer(request: gr.Request, *given: Any) -> list[Any]:
-        path, value, model, *values = given
-        other = values.pop(0) if has_other else ""
-        labels, is_own, threshold = values
+        path, value, model, labels, is_own, threshold, other = given
         if not path:
             text = f'<p class="anmok-said">{page.words("try.no_picture")}</p>'
             return [text, None, gr.update(visible=False), "", *buttons.values(None), *[""] * 3]

@@ -144,17 +144,17 @@ def tab(page: Page, task: str, examples: Examples) -> None:
             folder_field(page, picture)
             examples_field(page, [picture], {name: [examples[name]] for name in question.examples})
             controls = question.controls(words)
-            models = model_field(page, page.host.doing(task))
+            models = model_field(page, task)
             go = gr.Button(words("try.go"), variant="primary", elem_id=f"go-{task}")
         with gr.Column(scale=7, min_width=300):
             shown = _shown(page, task)
-    inputs = [picture, models.model, *([models.other] if models.other is not None else []), *controls]
+    inputs = [picture, models.model, *controls, models.other]
     sliders = [one for one in controls if not isinstance(one, gr.Textbox)]
     texts = [one.submit for one in controls if isinstance(one, gr.Textbox)]
-    others = [one.change for one in (picture, models.model, models.other, *sliders) if one is not None]
+    others = [one.change for one in (picture, models.model, models.other, *sliders)]
     gr.on(
         [go.click, *texts, *others],
-        page.guarded(_event(page, task, shown, has_other=models.other is not None)),
+        page.guarded(_event(page, task, shown)),
         inputs,
         shown.components,
         api_name=f"try_{task}",
@@ -201,12 +201,11 @@ def _shown(page: Page, task: str) -> _Shown:
     return _Shown(task, words, line, looked, rows, taken(page, has_coco=task == "detect"))
 
 
-def _event(page: Page, task: str, shown: _Shown, *, has_other: bool) -> Callable[..., list[Any]]:
+def _event(page: Page, task: str, shown: _Shown) -> Callable[..., list[Any]]:
     question = QUESTIONS[task]
 
     def answer(request: gr.Request, *given: Any) -> list[Any]:
-        path, model, *values = given
-        other = values.pop(0) if has_other else ""
+        path, model, *values, other = given
         if not path:
             return shown.blank(page.words("try.no_picture"))
         names = [page.usable(request, one) for one in dict.fromkeys((model, other)) if one]

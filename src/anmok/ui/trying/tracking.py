@@ -38,7 +38,7 @@ def tab(page: Page, example: Path | None) -> None:
             if example is not None:
                 examples_field(page, [clip], {"crossing": [example]})
             labels = gr.Textbox("", label=words("try.labels_or_point"), info=words("try.track_hint"))
-            models = model_field(page, page.host.doing("track"), has_other=False)
+            models = model_field(page, "track", has_other=False)
             go = gr.Button(words("try.follow"), variant="primary", elem_id="go-track")
         with gr.Column(scale=7, min_width=300):
             begin = f'<p class="anmok-said">{words("try.begin_clip", MOST_FRAMES)}</p>'

@@ -19,7 +19,7 @@ _DAMAGE: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImp
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Allowance:
     """What a zip may bring: ``entries`` in all, ``file_bytes`` each and ``all_bytes`` together, when unpacked."""
 
     entries: int
@@ -27,7 +27,7 @@ class Room:
     all_bytes: int
 
 
-def unpack(file: Path, into: Path, suffixes: Collection[str], room: Room) -> Path:
+def unpack(file: Path, into: Path, suffixes: Collection[str], allowance: Allowance) -> Path:
     """Writes the files with one of the ``suffixes`` below ``into``, which is made, and leaves out all others.
 
     Returns:
@@ -40,29 +40,29 @@ def unpack(file: Path, into: Path, suffixes: Collection[str], room: Room) -> Pat
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            entries = list(_wanted(archive, suffixes, room))
+            entries = list(_wanted(archive, suffixes, allowance))
             if not entries:
                 raise BadData(
                     f"{file.name}: holds none of the files wanted here ({', '.join(sorted(suffixes)[:6])} ...)"
                 )
-            left = room.all_bytes
+            left = allowance.all_bytes
             for entry, name in entries:
                 target = into / name
                 with cannot_write(target):
                     target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as source:
-                    left -= _copied(source, target, min(left, room.file_bytes), file.name)
+                    left -= _copied(source, target, min(left, allowance.file_bytes), file.name)
     except _DAMAGE as error:
         raise BadData(f"{file.name}: cannot be unpacked ({error}); make a plain zip without a password") from None
     return _beginning(into)
 
 
 def _wanted(
-    archive: zipfile.ZipFile, suffixes: Collection[str], room: Room
+    archive: zipfile.ZipFile, suffixes: Collection[str], allowance: Allowance
 ) -> Iterator[tuple[zipfile.ZipInfo, PurePosixPath]]:
     entries = archive.infolist()
-    if len(entries) > room.entries:
-        raise TooMuch(f"the zip holds {len(entries):,} files; {room.entries:,} are let in")
+    if len(entries) > allowance.entries:
+        raise TooMuch(f"the zip holds {len(entries):,} files; {allowance.entries:,} are let in")
     seen: set[PurePosixPath] = set()
     for entry in entries:
         name = PurePosixPath(_name(entry).replace("\\", "/"))

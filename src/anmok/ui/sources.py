@@ -14,9 +14,10 @@ from typing import Final
 from anmok import media
 from anmok.errors import BadData, BadRequest
 from anmok.files import cannot_write
-from anmok.ui.climbing.zipped import Room, remove, unpack
 from anmok.ui.host import Host
+from anmok.ui.keeping import PHOTOS, is_kept, kept
 from anmok.ui.sessions import uploads
+from anmok.ui.unpacking import Allowance, remove, unpack
 
 WHOLE: Final = "."  # the folder itself
 _MOST: Final = 500  # folders in a list
@@ -33,7 +34,7 @@ class Source:
     called: str
 
 
-class Places:
+class Folders:
     """The folders below one; nothing outside it can be named, and no link in it may lead out.
 
     Args:
@@ -85,10 +86,10 @@ class Places:
         return path.resolve().is_relative_to(self._root)
 
 
-def room_of(host: Host) -> Room:
+def allowance_of(host: Host) -> Allowance:
     """What one zip may bring, from what one request may: pictures hardly shrink, so twice its size is plenty."""
     most = max(host.intake.image_bytes, host.intake.clip_bytes)
-    return Room(_ENTRIES, host.intake.image_bytes, 2 * most)
+    return Allowance(_ENTRIES, host.intake.image_bytes, 2 * most)
 
 
 @contextlib.contextmanager
@@ -110,20 +111,22 @@ def opened(host: Host, name: str | None, zipped: str | None) -> Iterator[Source]
 
 
 def folder_of(host: Host, name: str | None) -> Source:
-    """A folder of this server's.
+    """A folder of this server's, or a zip that it keeps.
 
     Raises:
-        BadRequest: it has none, or not of that name.
+        BadRequest: there is none, or not of that name.
     """
+    if name and is_kept(name):
+        return Source(kept(name) / PHOTOS, PHOTOS)
     if host.root is None or not name:
         raise BadRequest("no pictures: drop a zip of them, or choose a folder")
-    return Places(host.root).source(name)
+    return Folders(host.root).source(name)
 
 
 def unpacked(host: Host, file: Path, into: Path, more: Collection[str] = _TABLES) -> Source:
     """A zip of pictures, with the tables beside them."""
     inside = into / file.stem  # what the folder is called is what the data set is called
-    return Source(unpack(file, inside, media.SUFFIXES | frozenset(more), room_of(host)), file.stem)
+    return Source(unpack(file, inside, media.SUFFIXES | frozenset(more), allowance_of(host)), file.stem)
 
 
 def fresh(kind: str) -> Path:

@@ -1,0 +1,61 @@
+"""The list of this server's folders, made anew whenever somebody is about to look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from anmok.ui.keeping import is_kept
+from anmok.ui.page import Page
+from anmok.ui.sources import WHOLE, Folders
+
+
+@dataclass(frozen=True, slots=True)
+class FolderList:
+    """``whole`` is what the list calls the folder itself; ``nothing``, where it is not empty, is its first line and
+    stands for no folder; ``upload`` is what it calls a zip that was chosen elsewhere."""
+
+    page: Page
+    whole: str
+    nothing: str = ""
+    upload: str = ""
+
+    def choices(self, chosen: str | None = None) -> list[tuple[str, str]]:
+        """Pairs of what is read and what events get, as the disk has them now.
+
+        Args:
+            chosen: the value of the field; a zip stands in the list only where it is chosen.
+        """
+        root = self.page.host.root
+        names = [] if root is None else Folders(root).names()
+        first = [(self.nothing, "")] if self.nothing else []
+        last = [(self.upload, chosen)] if self.upload and chosen and is_kept(chosen) else []
+        return [*first, *((self.whole if one == WHOLE else one, one) for one in names), *last]
+
+    def field(self, label: str, elem_id: str, value: str | None = None) -> Any:
+        """The list; not to be seen where the server shows no folder."""
+        is_seen = self.page.host.root is not None
+        field: Any = gr.Dropdown(
+            self.choices(), value=value, label=label, visible=is_seen, min_width=280, elem_id=elem_id
+        )
+        field.preprocess = _as_it_is  # gradio takes only what was there when the page was made
+        return field
+
+    def keep_fresh(self, field: Any, tab: Any) -> Any:
+        """Makes the list again when the page is loaded, its tab opened or the field entered. Returns the event of the
+        tab, after which others may follow."""
+        blocks: Any = Context.root_block
+        hidden: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        blocks.load(self._again, [field], [field], **hidden)
+        field.focus(self._again, [field], [field], **hidden)
+        return tab.select(self._again, [field], [field], **hidden)
+
+    def _again(self, chosen: str | None) -> Any:
+        return gr.update(choices=self.choices(chosen))
+
+
+def _as_it_is(payload: Any) -> Any:
+    return payload
