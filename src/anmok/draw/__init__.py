@@ -16,6 +16,7 @@ from anmok.draw.sheet import MOST, contact_sheet
 from anmok.errors import BadRequest, Unsupported
 from anmok.media import Image, Source, read
 from anmok.results import (
+    AnomalyMap,
     DepthMap,
     Detections,
     Keypoints,
@@ -97,5 +98,6 @@ _PENS: Mapping[type[Result], Callable[[Any, Image], pillow.Image]] = MappingProx
         NormalMap: maps.normals,
         PartMap: maps.parts,
         Matte: maps.matte,
+        AnomalyMap: maps.anomaly,
     }
 )

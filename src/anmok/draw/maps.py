@@ -8,7 +8,7 @@ from PIL import Image as pillow
 
 from anmok.draw import colours
 from anmok.media import Image
-from anmok.results import DepthMap, Matte, NormalMap, PartMap
+from anmok.results import AnomalyMap, DepthMap, Matte, NormalMap, PartMap
 
 _OPACITY = 0.6  # of a part's colour over its pixels
 _SQUARE = 16  # pixels of the chequered ground behind a matte
@@ -37,6 +37,18 @@ def matte(result: Matte, image: Image) -> pillow.Image:
     """What stands in front, on a chequered ground."""
     alpha = result.alpha[:, :, None]  # (H, W, 1)
     return pillow.fromarray((image * alpha + _chequered(result.size_hw) * (1 - alpha)).astype(np.uint8))
+
+
+def anomaly(result: AnomalyMap, image: Image) -> pillow.Image:
+    """The stranger, the brighter and the less of the picture is seen; the strangest pixel of all is full."""
+    return heat(image, result.map, float(result.map.max()))
+
+
+def heat(image: Image, values: NDArray[np.float32], highest: float) -> pillow.Image:
+    """Values (H, W) from 0 to ``highest`` over a picture, so that several pictures share one scale."""
+    share = np.clip(values / max(highest, 1e-12), 0, 1)  # (H, W)
+    cover = (_OPACITY * share**0.5)[:, :, None]
+    return pillow.fromarray((image * (1 - cover) + colours.scale(share) * cover).astype(np.uint8))
 
 
 def _chequered(size_hw: tuple[int, int]) -> NDArray[np.float32]:

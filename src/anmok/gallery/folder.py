@@ -18,7 +18,7 @@ from anmok.errors import BadRequest
 from anmok.files import cannot_write, write_beside, write_text
 from anmok.gallery import label_studio
 from anmok.metrics.annotations import from_results, write_coco
-from anmok.results import DepthMap, Detections, Keypoints, Masks, Matte, NormalMap, PartMap, Result
+from anmok.results import AnomalyMap, DepthMap, Detections, Keypoints, Masks, Matte, NormalMap, PartMap, Result
 
 Form = Literal["coco", "label-studio"]
 FORMS: tuple[str, ...] = get_args(Form)
@@ -26,7 +26,13 @@ LINES = "results.jsonl"
 _SHEET = "sheet"
 _THUMBNAIL = 320  # pixels
 _LONGEST_JPEG = 65_500  # pixels
-_DENSE: dict[type[Result], str] = {DepthMap: "depth", NormalMap: "normals", PartMap: "parts", Matte: "alpha"}
+_DENSE: dict[type[Result], str] = {
+    DepthMap: "depth",
+    NormalMap: "normals",
+    PartMap: "parts",
+    Matte: "alpha",
+    AnomalyMap: "map",
+}
 
 
 @dataclass(frozen=True, slots=True)

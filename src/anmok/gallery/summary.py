@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from anmok.results import (
+    AnomalyMap,
     DepthMap,
     Detections,
     Keypoints,
@@ -80,6 +81,13 @@ def _matte(result: Matte) -> str:
     return f"{float(result.alpha.mean()):.1%} of the picture stands in front"
 
 
+def _anomaly(result: AnomalyMap) -> str:
+    word = {None: "", True: "strange: ", False: "good: "}[result.is_strange]
+    share = "" if result.p_value is None else f", p = {result.p_value:.3f}"
+    x, y = result.peak_xy
+    return f"{word}score {result.score:.4g}{share}, strangest at {x},{y}"
+
+
 def _counted(names: tuple[str, ...], nothing: str) -> str:
     counts = Counter(names).most_common(_SHOWN)
     return ", ".join(f"{count} {name}" for name, count in counts) or nothing
@@ -96,5 +104,6 @@ _TELLERS: Mapping[type[Result], Callable[[Any], str]] = MappingProxyType(
         PartMap: _parts,
         NormalMap: _normals,
         Matte: _matte,
+        AnomalyMap: _anomaly,
     }
 )

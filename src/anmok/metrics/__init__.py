@@ -7,6 +7,7 @@ computes is left to it (COCO's evaluation to faster-coco-eval); the rest is nump
 from __future__ import annotations
 
 from anmok.metrics.annotations import Annotations, from_images, from_results
+from anmok.metrics.anomaly import PixelScores, aupro, auroc, average_precision, pixel_scores
 from anmok.metrics.coco import ClassScores, CocoScores, coco_ap
 from anmok.metrics.depth import DepthScores, depth_scores, mean_depth_scores
 from anmok.metrics.keypoints import (
@@ -37,10 +38,14 @@ __all__ = [
     "OverTime",
     "PckScores",
     "People",
+    "PixelScores",
     "Poses",
     "TrackScores",
     "VocClass",
     "VocScores",
+    "aupro",
+    "auroc",
+    "average_precision",
     "boundary_f",
     "box_sizes",
     "coco_ap",
@@ -55,6 +60,7 @@ __all__ = [
     "mean_depth_scores",
     "oks",
     "pck",
+    "pixel_scores",
     "region_iou",
     "track_scores",
     "voc_ap",
