@@ -11,9 +11,10 @@ from __future__ import annotations
 from anmok.catalogue import Card, card, cards
 from anmok.errors import AnmokError
 from anmok.geometry import Rle
-from anmok.inputs import Clip, Cue, Encoded, Prompted, Text
+from anmok.inputs import Clip, Conversation, Cue, Encoded, Prompted, Text, Turn
 from anmok.load import Adapter, Model, load
 from anmok.results import (
+    AnomalyMap,
     DepthMap,
     Detections,
     Embedding,
@@ -23,17 +24,21 @@ from anmok.results import (
     Matte,
     NormalMap,
     PartMap,
+    Piece,
+    Reply,
     Scores,
     Tracked,
     Tracks,
 )
 from anmok.tasks import (
     Ask,
+    Chat,
     Classify,
     Depth,
     Detect,
     Embed,
     Everything,
+    Inspect,
     Matting,
     Normals,
     Parse,
@@ -47,10 +52,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapter",
     "AnmokError",
+    "AnomalyMap",
     "Ask",
     "Card",
+    "Chat",
     "Classify",
     "Clip",
+    "Conversation",
     "Cue",
     "Depth",
     "DepthMap",
@@ -61,6 +69,7 @@ __all__ = [
     "Encoded",
     "Everything",
     "Failure",
+    "Inspect",
     "Keypoints",
     "Masks",
     "Matte",
@@ -70,8 +79,10 @@ __all__ = [
     "Normals",
     "Parse",
     "PartMap",
+    "Piece",
     "Pose",
     "Prompted",
+    "Reply",
     "Rle",
     "Scores",
     "Segment",
@@ -79,6 +90,7 @@ __all__ = [
     "Track",
     "Tracked",
     "Tracks",
+    "Turn",
     "card",
     "cards",
     "load",

@@ -368,7 +368,10 @@ class Engine:
 def _card_of(target: str) -> Card:
     """Of a card's name, or of the model under the adapter in that folder."""
     folder = Path(target).expanduser()
-    return card(Adapter.read(folder).base if (folder / "anmok.toml").is_file() else target)
+    if not (folder / "anmok.toml").is_file():
+        return card(target)
+    adapter = Adapter.read(folder)
+    return adapter.card_on(card(adapter.base))
 
 
 def _check(one: Card, ask: Ask[Any, Any], priority: int) -> None:

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
-from anmok.load.adapter import Adapter, Head
+from anmok.load.adapter import Adapter
+from anmok.load.answerers import Answerer, Bottleneck, Cache, Head, Prompt, Tiled
+from anmok.load.bank import Bank
+from anmok.load.decision import Decision, logits_of, odds_against
 from anmok.load.loading import load, tiny
 from anmok.load.model import Model
 
-__all__ = ["Adapter", "Head", "Model", "load", "tiny"]
+__all__ = [
+    "Adapter",
+    "Answerer",
+    "Bank",
+    "Bottleneck",
+    "Cache",
+    "Decision",
+    "Head",
+    "Model",
+    "Prompt",
+    "Tiled",
+    "load",
+    "logits_of",
+    "odds_against",
+    "tiny",
+]

@@ -20,6 +20,8 @@ from anmok.geometry import View
 from anmok.inputs import Encoded, Text
 from anmok.load.adapter import MANIFEST as TOML
 from anmok.load.adapter import Adapter
+from anmok.load.closely import Closely
+from anmok.load.tuned import tuned
 from anmok.pairing import score_row
 from anmok.results import Embedding, Scores
 from anmok.tasks import Classifies, Classify, Embed, Setup
@@ -36,6 +38,9 @@ class Adapted:
         self._setup = setup
         self._base: Any = setup.parts[BASE]
         self._adapter = adapter
+        self._eye: Any = self._base
+        if adapter.tiling is not None:
+            self._eye = Closely(setup.name, self._base, adapter.tiling, setup.pixels)
 
     @classmethod
     def from_files(cls, setup: Setup) -> Adapted:
@@ -53,6 +58,9 @@ class Adapted:
             raise BadWeights(f"{folder / changed[0]} is not what its card was made of; `anmok card new` makes another")
         adapter = Adapter.read(folder)
         adapter.check(adapter.base, setup.revision)  # a card without a revision of its own has that of its part
+        if adapter.change is not None:
+            whole = tuned(setup.parts[BASE], setup.name, adapter.change)
+            setup = replace(setup, parts={**setup.parts, BASE: whole})
         return cls(setup, adapter)
 
     @classmethod
@@ -69,11 +77,11 @@ class Adapted:
         return self._adapter.labels
 
     def prepare(self, image: NDArray[np.uint8]) -> View:
-        view: View = self._base.prepare(image)
+        view: View = self._eye.prepare(image)
         return view
 
     def encode(self, batch: NDArray[Any]) -> Mapping[str, NDArray[np.generic]]:
-        maps: Mapping[str, NDArray[np.generic]] = self._base.encode(batch)
+        maps: Mapping[str, NDArray[np.generic]] = self._eye.encode(batch)
         return maps
 
     def classify(self, states: Sequence[Encoded], ask: Classify) -> list[Scores]:
@@ -85,15 +93,18 @@ class Adapted:
             ask = self._adapter.complete(ask)
         if head is not None and set(labels) <= set(own):
             places = [own.index(label) for label in labels]
-            rows = head.logits(np.stack([state.features for state in states]))[:, places]  # (B, K)
-            return [score_row(row, ask, "softmax") for row in rows]
+            rows = head.logits(self._adapter.rows(states))[:, places]  # (B, K)
+            if labels == own:
+                return [self._adapter.scored(row, ask) for row in rows]
+            return [score_row(row / self._adapter.temperature, ask, "softmax") for row in rows]
         if not isinstance(self._base, Classifies):
             unknown = ", ".join(label for label in labels if label not in own)
             raise Unsupported(f"{self._setup.name} was not trained on {unknown}; it knows {', '.join(own[:5])}")
         plain = (
             ask if ask.descriptions is not None else replace(ask, templates=ask.templates or self._adapter.templates)
         )
-        return self._base.classify(states, plain)
+        answers: list[Scores] = self._base.classify(states, plain)
+        return [self._adapter.settled(one, plain) for one in answers] if labels == own else answers
 
     def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]:
         answers: list[Embedding] = self._base.embed(states, ask)

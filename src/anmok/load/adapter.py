@@ -13,54 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anmok.catalogue import Card
 from anmok.errors import BadData, BadWeights, WrongState
 from anmok.files import write_beside
-from anmok.pairing import product, score_row
+from anmok.inputs import Encoded
+from anmok.load.answerers import Answerer, Tiled, built
+from anmok.load.closely import TILES
+from anmok.load.decision import Decision, logits_of
+from anmok.pairing import score_row
 from anmok.results import Scores
 from anmok.tasks import Classify
+from anmok.tiles import Tiling
 
 FORMAT = 1
-MANIFEST, TENSORS = "anmok.toml", "head.safetensors"
+MANIFEST, TENSORS, CHANGE = "anmok.toml", "head.safetensors", "tower.safetensors"
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Head:
-    """features (N, F) to logits (N, K), in this order, each step only where it is given:
-
-    subtract ``mean`` (F,), divide by ``scale`` (F,), multiply by ``projection`` (F, D), bring to unit length,
-    multiply by ``weight`` (K, D or F) transposed, add ``bias`` (K,), divide by ``temperature``.
-    """
-
-    weight: Array
-    bias: Array
-    mean: Array | None = None
-    scale: Array | None = None
-    projection: Array | None = None
-    is_normalised: bool = False
-    temperature: float = 1.0
-
-    def logits(self, features: Array) -> Array:
-        """(N, F) to (N, K)."""
-        rows = features
-        if self.mean is not None:
-            rows = rows - self.mean
-        if self.scale is not None:
-            rows = rows / self.scale
-        if self.projection is not None:
-            rows = product(rows, self.projection)  # (N, D)
-        if self.is_normalised:
-            rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        return np.asarray((product(rows, self.weight.T) + self.bias) / self.temperature, np.float32)  # (N, K)
-
-    def tensors(self) -> dict[str, Array]:
-        named = {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}
-        named["projection"] = self.projection
-        return {name: np.ascontiguousarray(array) for name, array in named.items() if array is not None}
-
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.tensors().values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,14 +41,28 @@ class Adapter:
     templates: tuple[str, ...] | None = None
     descriptions: tuple[tuple[str, ...], ...] | None = None
     threshold: float = 0.0
-    head: Head | None = None
+    head: Answerer | None = None
     licences: Mapping[str, str] = field(default_factory=dict)
     ledger: Mapping[str, str] = field(default_factory=dict)
+    change: Mapping[str, Array] | None = None  # to the picture tower, as ``nets.change.Change.tensors``
+    temperature: float = 1.0  # by which the logits are divided, so that a score means what it says
+    decision: Decision | None = None  # where the likeliest label is not the one to answer
+
+    @property
+    def is_plain(self) -> bool:
+        """The scores of the head, or of the text tower, are answered as they are."""
+        return self.temperature == 1.0 and self.decision is None
 
     def check(self, base: str, maker: str) -> None:
         """Refuses a base other than the one it was trained on."""
         if (base, maker) != (self.base, self.maker):
             raise WrongState(f"this adapter was trained on {self.maker}, not on {maker}; run `anmok ladder` again")
+
+    def card_on(self, base: Card) -> Card:
+        """The card of its base, which with a head classifies even where it only embeds."""
+        if self.head is None or "classify" in base.tasks:
+            return base
+        return replace(base, tasks=(*base.tasks, "classify"))
 
     def complete(self, ask: Classify) -> Classify:
         """The ask with the adapter's own labels, prompts and threshold filled in."""
@@ -97,10 +78,32 @@ class Adapter:
         """Whether a trained head answers; otherwise the text tower does."""
         return self.head is not None and ask.labels == self.labels
 
+    @property
+    def tiling(self) -> Tiling | None:
+        """How photos are to be looked at beside the whole, where the head was learned so."""
+        return self.head.tiling if isinstance(self.head, Tiled) else None
+
+    def rows(self, states: Sequence[Encoded]) -> Array:
+        """What the head reads of these states, (N, F)."""
+        name = "features" if self.tiling is None else TILES
+        return np.stack([np.asarray(state.maps[name], np.float32) for state in states])  # (N, F)
+
     def classify(self, features: Array, ask: Classify) -> list[Scores]:
         """(N, F) to one result per row."""
         assert self.head is not None
-        return [score_row(row, ask, "softmax") for row in self.head.logits(features)]
+        return [self.scored(row, ask) for row in self.head.logits(features)]
+
+    def scored(self, logits: NDArray[np.floating], ask: Classify, read_as: Sequence[str] = ()) -> Scores:
+        """(K,) for all of its own labels to a result, at its temperature and by its decision."""
+        row = logits.astype(np.float64) / self.temperature  # (K,)
+        scores = score_row(row, ask, "softmax", read_as)
+        if self.decision is None:
+            return scores
+        return replace(scores, decided=self.labels[int(self.decision.answers(row[None])[0])])
+
+    def settled(self, scores: Scores, ask: Classify) -> Scores:
+        """What a text tower said of its own labels, at its temperature and by its decision."""
+        return scores if self.is_plain else self.scored(logits_of(scores), ask, scores.read_as)
 
     def write(self, folder: Path) -> None:
         """The folder as a whole or not at all."""
@@ -110,6 +113,10 @@ class Adapter:
                 from safetensors.numpy import save_file
 
                 save_file(self.head.tensors(), beside / TENSORS)
+            if self.change is not None:
+                from safetensors.numpy import save_file
+
+                save_file(dict(self.change), beside / CHANGE)
 
     @classmethod
     def read(cls, folder: Path) -> Adapter:
@@ -144,30 +151,36 @@ def _from_content(content: dict[str, Any], folder: Path) -> Adapter:
         head=_read_head(folder / TENSORS, content["head"]) if "head" in content else None,
         licences=content.get("licences", {}),
         ledger=content.get("ledger", {}),
+        change=_read_change(folder / CHANGE) if content.get("is_tuned") else None,
+        temperature=_positive(content.get("temperature", 1.0)),
+        decision=Decision.built(content["decision"], content["labels"]) if "decision" in content else None,
     )
 
 
-def _read_head(path: Path, settings: dict[str, Any]) -> Head:
+def _read_head(path: Path, settings: dict[str, Any]) -> Answerer:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        tensors = load_file(path)
-        head = Head(
-            weight=tensors.pop("weight"),
-            bias=tensors.pop("bias"),
-            mean=tensors.pop("mean", None),
-            scale=tensors.pop("scale", None),
-            projection=tensors.pop("projection", None),
-            is_normalised=bool(settings["is_normalised"]),
-            temperature=float(settings["temperature"]),
-        )
-    except (OSError, SafetensorError, KeyError) as error:
+        return built(load_file(path), settings)
+    except (OSError, SafetensorError, KeyError, BadWeights) as error:
         raise BadWeights(f"{path}: the head cannot be read ({error})") from None
-    width = head.weight.shape[1] if head.projection is None else head.projection.shape[1]
-    if head.weight.shape != (len(head.bias), width):
-        raise BadWeights(f"{path}: weight {head.weight.shape} and bias {head.bias.shape} do not fit")
-    return head
+
+
+def _read_change(path: Path) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BadWeights(f"{path}: the tuned weights cannot be read ({error})") from None
+
+
+def _positive(temperature: float) -> float:
+    if not temperature > 0:
+        raise ValueError(f"a temperature of {temperature}")
+    return float(temperature)
 
 
 def _maybe_tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -184,6 +197,9 @@ def _to_toml(adapter: Adapter) -> str:
         "labels": list(adapter.labels),
     }
     plain["threshold"] = adapter.threshold
+    plain["temperature"] = adapter.temperature
+    if adapter.change is not None:
+        plain["is_tuned"] = True
     if adapter.templates is not None:
         plain["templates"] = list(adapter.templates)
     if adapter.descriptions is not None:
@@ -191,10 +207,9 @@ def _to_toml(adapter: Adapter) -> str:
     lines += [f"{key} = {_value(value)}" for key, value in plain.items()]
     tables: dict[str, Mapping[str, Any]] = {"licences": adapter.licences, "ledger": adapter.ledger}
     if adapter.head is not None:
-        tables["head"] = {
-            "is_normalised": adapter.head.is_normalised,
-            "temperature": adapter.head.temperature,
-        }
+        tables["head"] = {"kind": adapter.head.kind, **adapter.head.settings()}
+    if adapter.decision is not None:
+        tables["decision"] = adapter.decision.settings(adapter.labels)
     for name, table in tables.items():
         lines += ["", f"[{name}]", *(f"{_value(key)} = {_value(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"

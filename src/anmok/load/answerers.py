@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from anmok.errors import BadWeights
 from anmok.pairing import product, unit
+from anmok.tiles import JOINS, Tiling
 
 Array = NDArray[np.float32]
 
@@ -235,8 +236,37 @@ class Prompt:
         return cls(Head.built(tensors, settings), context)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiled:
+    """For photos that are looked at in tiles as well: a linear head on ``tiles.joined`` features (N, 3 F)."""
+
+    head: Head
+    tiling: Tiling
+    kind: ClassVar[str] = "tiles"
+
+    def logits(self, features: Array) -> Array:
+        """(N, 3 F) to (N, K)."""
+        return self.head.logits(features)
+
+    def tensors(self) -> dict[str, Array]:
+        return self.head.tensors()
+
+    def settings(self) -> dict[str, bool | float]:
+        return self.head.settings() | {"size": self.tiling.size, "overlap": self.tiling.overlap}
+
+    @property
+    def nbytes(self) -> int:
+        return _size(self)
+
+    @classmethod
+    def built(cls, tensors: Mapping[str, Array], settings: Mapping[str, Any]) -> Tiled:
+        head = Head.built(tensors, settings)
+        _fit(head.weight, (len(head.bias), head.width // JOINS * JOINS), "weight")
+        return cls(head, Tiling(int(settings["size"]), int(settings["overlap"])))
+
+
 _BUILDERS: Final[Mapping[str, Callable[[Mapping[str, Array], Mapping[str, Any]], Answerer]]] = MappingProxyType(
-    {one.kind: one.built for one in (Head, Cache, Bottleneck, Prompt)}
+    {one.kind: one.built for one in (Head, Cache, Bottleneck, Prompt, Tiled)}
 )
 
 

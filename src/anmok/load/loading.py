@@ -13,6 +13,7 @@ from typing import Any
 from anmok.catalogue import Card, card
 from anmok.errors import BadRequest, MissingDependency, UnknownModel, Unsupported
 from anmok.load.adapter import Adapter
+from anmok.load.bank import Bank, is_bank
 from anmok.load.model import Model
 from anmok.tasks import Setup
 from anmok.weights import fetch, revision_of, to_safetensors
@@ -54,7 +55,12 @@ def load(
     if _is_path(name):
         if revision is not None or parts:
             raise BadRequest(f"{name}: an adapted model brings its own base: leave revision and parts out")
-        adapter = Adapter.read(Path(name).expanduser())
+        folder = Path(name).expanduser()
+        if is_bank(folder):
+            bank = Bank.read(folder)
+            base = load(bank.base, device=device, dtype=dtype, runtime=runtime, accept_licences=accept_licences)
+            return base.inspector(bank=bank)
+        adapter = Adapter.read(folder)
         base = load(adapter.base, device=device, dtype=dtype, runtime=runtime, accept_licences=accept_licences)
         return base.with_adapter(adapter)
     if runtime != "torch":

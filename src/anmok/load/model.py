@@ -6,8 +6,6 @@ import dataclasses
 import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 
@@ -17,10 +15,16 @@ from numpy.typing import NDArray
 from anmok import clips, media
 from anmok.catalogue import Card
 from anmok.errors import AnmokError, BadMedia, BadRequest, Unsupported
-from anmok.inputs import Clip, Cue, Encoded, Item, Prompted, Source, Text
+from anmok.inputs import Clip, Conversation, Cue, Encoded, Item, Prompted, Source, Text
 from anmok.load.adapter import Adapter
-from anmok.load.states import BATCH, DECODERS, Looker, Ready, State, check_inside
+from anmok.load.bank import Bank
+from anmok.load.closely import Closely
+from anmok.load.closely import mark as tiles_mark
+from anmok.load.states import BATCH, Looker, Ready, State, ahead, check_inside
+from anmok.load.talking import UNSPOKEN, talk
+from anmok.load.tuned import mark, tuned
 from anmok.results import (
+    AnomalyMap,
     DepthMap,
     Detections,
     Embedding,
@@ -30,6 +34,7 @@ from anmok.results import (
     Matte,
     NormalMap,
     PartMap,
+    Reply,
     Result,
     Scores,
     Tracked,
@@ -37,11 +42,14 @@ from anmok.results import (
 )
 from anmok.tasks import (
     Ask,
+    Chat,
+    Classifies,
     Classify,
     Depth,
     Detect,
     Embed,
     Follows,
+    Inspect,
     Matting,
     Normals,
     Parse,
@@ -70,20 +78,22 @@ class Model:
         setup: Setup,
         adapter: Adapter | None = None,
         lock: threading.Lock | None = None,
+        mark: str = "",
     ) -> None:
         self.card = card
         self.adapter = adapter
         self.kind: Any = kind  # what the model file made; for models made of this one
         self._setup = setup
         self._lock = threading.Lock() if lock is None else lock  # one for all models of one net
-        self.maker = f"{card.name}@{setup.revision}#{setup.pixels.key}/{setup.dtype}"
+        self.maker = f"{card.name}@{setup.revision}#{setup.pixels.key}/{setup.dtype}{mark}"
         self._looker = Looker(card.name, self.maker, kind, self._lock)
 
     def run(self, items: Sequence[Item], ask: Ask[R, Any]) -> list[R]:
         """One answer per item, in order, alone or in any batch the same within 1e-5.
 
         Args:
-            items: pictures (path, bytes, PIL, array), ``Encoded`` states, or ``Text`` for ``Embed``.
+            items: pictures (path, bytes, PIL, array), ``Encoded`` states, ``Text`` for ``Embed``, or a
+                ``Conversation`` each for ``Chat``.
             ask: the question; its type fixes the type of the answers.
 
         Raises:
@@ -102,13 +112,14 @@ class Model:
             answers += self._answer(kind, states, completed)
         return answers
 
-    def stream(self, clip: Clip, ask: Ask[Any, P], *, on_broken: OnBroken | None = None) -> Iterator[P]:
-        """One piece per frame, as soon as it is there; memory does not grow with the clip.
+    def stream(self, item: Clip | Conversation, ask: Ask[Any, P], *, on_broken: OnBroken | None = None) -> Iterator[P]:
+        """Piece by piece, as soon as it is there: one per frame of a clip, or the words of an answer to a
+        conversation; memory does not grow with the clip.
 
-        Closing the iterator ends the work. Any ask works: what is no ``Track`` is asked of every frame by itself.
+        Closing the iterator ends the work. What is neither ``Track`` nor ``Chat`` is asked of every frame by itself.
 
         Args:
-            clip: the moving picture, with the cues that say what to follow.
+            item: the moving picture, with the cues that say what to follow; for ``Chat`` what was said.
             ask: the question.
             on_broken: is told the number of a frame that cannot be decoded, and why; the frame is left out.
 
@@ -118,13 +129,15 @@ class Model:
                 pictures.
         """
         self._check(ask)
-        if not isinstance(clip, Clip):
+        if isinstance(ask, Chat):
+            return cast("Iterator[P]", talk(*self._opened(), self._lock, item, ask))
+        if not isinstance(item, Clip):
             raise BadRequest("stream: want a clip: anmok.Clip('clip.mp4')")
         if isinstance(ask, Track):
-            return cast("Iterator[P]", self._follow(clip, ask, on_broken))
-        if clip.cues:
+            return cast("Iterator[P]", self._follow(item, ask, on_broken))
+        if item.cues:
             raise BadRequest(f"{ask.task} takes no cues: they say what track is to follow")
-        stills = clips.frames(clip.source, fps=clip.fps, start=clip.start, end=clip.end, on_broken=on_broken)
+        stills = clips.frames(item.source, fps=item.fps, start=item.start, end=item.end, on_broken=on_broken)
         return (cast(P, self.run([still.image], ask)[0]) for still in stills)
 
     def encode(self, images: Sequence[Source]) -> list[Encoded]:
@@ -149,7 +162,7 @@ class Model:
             raise BadRequest("clips are followed one by one: model.stream(clip, ask)")
         completed = self._complete(ask)
         opened = self._opened()
-        for batch, ready in _ahead(opened[1], items):
+        for batch, ready in ahead(opened[1], items):
             yield from self._answer_each(opened, batch, ready, completed, on_error)
 
     def classify(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float = 0.0) -> Scores:
@@ -193,6 +206,12 @@ class Model:
         """What stands in front, and how opaque it is."""
         return self.run([image], Matting())[0]
 
+    def chat(self, *told: Source | Encoded | str, max_tokens: int = 512) -> Reply:
+        """A question, after the pictures that it is about: ``model.chat("photo.jpg", "What is it?")``."""
+        if not told or not isinstance(told[-1], str):
+            raise BadRequest('chat: the last value is the question: model.chat("photo.jpg", "What is it?")')
+        return self.run([Conversation.about(*told[:-1], question=told[-1])], Chat(max_tokens))[0]
+
     def state(self, features: NDArray[np.float32]) -> Encoded:
         """A state from features (F,) that this very model made before, as the ladder's cache keeps them."""
         return Encoded(self.maker, {"features": features})
@@ -215,9 +234,28 @@ class Model:
         return int(self._opened()[0].nbytes)
 
     def with_adapter(self, adapter: Adapter) -> Model:
-        """The same net with small trained weights on top; refuses those of another base."""
+        """The same net with small trained weights on top; refuses those of another base. Where the tower was tuned, it
+        is another net, whose states are its own; so are those of one that looks at tiles."""
         adapter.check(self.card.name, self.maker)
-        return Model(self.card, self._opened()[0], self._setup, adapter, self._lock)
+        if adapter.tiling is not None:
+            kind = Closely(self.card.name, self._opened()[0], adapter.tiling, self._setup.pixels)
+            return Model(adapter.card_on(self.card), kind, self._setup, adapter, self._lock, tiles_mark(adapter.tiling))
+        if adapter.change is not None:
+            kind = tuned(self._opened()[0], self.card.name, adapter.change)
+            return Model(adapter.card_on(self.card), kind, self._setup, adapter, mark=mark(adapter.change))
+        return Model(adapter.card_on(self.card), self._opened()[0], self._setup, adapter, self._lock)
+
+    def inspector(self, size: int = 0, bank: Bank | None = None) -> Model:
+        """The same net, seeing whole pictures patch by patch on a canvas of ``size`` pixels (0: the card's own). With a
+        memory it answers ``Inspect``. Raises ``Unsupported`` without patches, ``WrongState`` for another's memory."""
+        from anmok.load.inspector import looking_closely
+
+        seeing = looking_closely((self.card, self._opened()[0], self._setup), self.maker, size, bank)
+        return Model(*seeing, lock=self._lock)
+
+    def inspect(self, image: Item, *, threshold: float | None = None) -> AnomalyMap:
+        """How strange the picture is to a memory of good ones, and where."""
+        return self.run([image], Inspect(threshold))[0]
 
     def close(self) -> None:
         """Lets go of the weights, and of those of the parts; whatever is asked later raises ``BadRequest``. What is
@@ -283,15 +321,24 @@ class Model:
         return Tracks(pieces, tuple(broken))
 
     def _answer(self, kind: Any, states: Sequence[State], ask: Ask[R, Any]) -> list[R]:
+        told = sum(isinstance(state, Conversation) for state in states)
+        if told != (len(states) if isinstance(ask, Chat) else 0):
+            raise BadRequest(UNSPOKEN if isinstance(ask, Chat) else f"{ask.task} takes no conversations; chat does")
         if not isinstance(ask, Embed) and any(isinstance(state, Text) for state in states):
             raise BadRequest(f"{ask.task} takes pictures; a text can only be embedded")
         if not isinstance(ask, Segment | Pose) and any(isinstance(state, Prompted) for state in states):
             raise BadRequest(f"{ask.task} takes no points or boxes: pass the picture alone")
         if isinstance(ask, Classify) and self.adapter is not None and self.adapter.owns(ask):
-            features = np.stack([cast(Encoded, state).features for state in states])  # (B, F)
-            return cast("list[R]", self.adapter.classify(features, ask))
+            rows = self.adapter.rows(cast("Sequence[Encoded]", states))  # (B, F)
+            return cast("list[R]", self.adapter.classify(rows, ask))
+        if isinstance(ask, Classify) and not isinstance(kind, Classifies):
+            own = ", ".join(self.adapter.labels[:5]) if self.adapter is not None else ""
+            raise Unsupported(f"{self.card.name} has no text tower for other labels: it knows {own}")
         with self._lock:
-            return cast("list[R]", getattr(kind, ask.task)(states, ask))
+            answers = cast("list[R]", getattr(kind, ask.task)(states, ask))
+        if isinstance(ask, Classify) and self.adapter is not None and ask.labels == self.adapter.labels:
+            return cast("list[R]", [self.adapter.settled(cast(Scores, one), ask) for one in answers])
+        return answers
 
     def _answer_each(
         self,
@@ -309,9 +356,10 @@ class Model:
         for item, one in zip(items, ready, strict=True):
             if isinstance(one, AnmokError):
                 image = item.image if isinstance(item, Prompted) else item
+                source = "conversation" if isinstance(item, Conversation) else media.describe(cast(Source, image))
                 # The frames that it came through hold the bytes of the file.
                 one.__traceback__ = one.__context__ = one.__cause__ = None
-                yield Failure(media.describe(cast(Source, image)), one)
+                yield Failure(source, one)
             else:
                 yield next(answers)
 
@@ -341,28 +389,3 @@ class Model:
 def _tuple(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     """A text stays one, for the ask to refuse: its letters are no labels."""
     return cast("tuple[str, ...]", labels) if labels is None or isinstance(labels, str) else tuple(labels)
-
-
-def _ahead(looker: Looker, items: Iterable[Item]) -> Iterator[tuple[list[Item], list[Ready | AnmokError]]]:
-    """Batches of prepared items; the next batch is decoded while the net works on this one."""
-
-    def prepared(item: Item) -> Ready | AnmokError:
-        try:
-            return looker.prepared(item)
-        except AnmokError as error:
-            return error
-
-    stream = iter(items)
-    with ThreadPoolExecutor(DECODERS) as pool:
-        batch = list(islice(stream, BATCH))
-        waiting = [pool.submit(prepared, item) for item in batch]
-        try:
-            while batch:
-                following = list(islice(stream, BATCH))
-                ready = [future.result() for future in waiting]
-                waiting = [pool.submit(prepared, item) for item in following]
-                yield batch, ready
-                batch = following
-        finally:  # nothing waits where all was asked for; the rest is not worth reading
-            for future in waiting:
-                future.cancel()

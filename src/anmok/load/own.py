@@ -18,8 +18,8 @@ from anmok.errors import BadRequest, UnknownModel, WeightsUnavailable
 from anmok.files import write_beside
 from anmok.geometry import Pixels
 from anmok.load.adapted import BASE
+from anmok.load.adapter import CHANGE, TENSORS, Adapter
 from anmok.load.adapter import MANIFEST as TOML
-from anmok.load.adapter import TENSORS, Adapter
 from anmok.nets.onnx_graph import read
 from anmok.nets.onnx_probe import Probed, probe
 from anmok.tasks import check_labels
@@ -127,14 +127,14 @@ def from_folder(folder: Path, naming: Naming) -> Card:
     base = catalogue.card(adapter.base)
     if BASE in base.parts:
         raise BadRequest(f"{folder} stands on {base.name}, which is a head itself; climb on {base.parts[BASE]} instead")
-    files = {name: folder / name for name in (TOML, TENSORS) if (folder / name).is_file()}
+    files = {name: folder / name for name in (TOML, TENSORS, CHANGE) if (folder / name).is_file()}
     home = _filled(naming.name, {"sha256": {name: sha256_of(file) for name, file in files.items()}}, files)
     return _written(
         naming,
         kind="adapter",
         tasks=list(local.TASKS),
         summary=f"Your own head on {base.name} ({adapter.rung}), {_counted(adapter.labels)}{_terms(adapter)}.",
-        scoring=base.scoring if adapter.head is None else "softmax",
+        scoring=base.scoring if adapter.head is None and adapter.is_plain else "softmax",
         languages=list(base.languages),
         params=base.params,
         pixels=asdict(base.pixels),

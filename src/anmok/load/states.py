@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anmok import media
-from anmok.errors import BadRequest, Unsupported, WrongState
+from anmok.errors import AnmokError, BadRequest, Unsupported, WrongState
 from anmok.geometry import Rle, View
-from anmok.inputs import Clip, Encoded, Item, Prompted, Text
-from anmok.tasks import Encoder, Follows
+from anmok.inputs import Clip, Conversation, Encoded, Item, Prompted, Text
+from anmok.tasks import Chats, Encoder, Follows
 
-State: TypeAlias = Encoded | Text | Prompted  # of a `Prompted` here the picture is a state
+State: TypeAlias = Encoded | Text | Prompted | Conversation  # the pictures of the last two are states here
+Seen: TypeAlias = View | Encoded | Text
 
 BATCH = 16  # pictures; beyond this a CPU gains nothing and memory grows
 DECODERS = 2
@@ -38,10 +40,11 @@ preparing: Final = Preparing()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """An item that was read: a view waits for the net, a state does not. ``prompt`` is what it was wrapped in."""
+    """An item that was read: a view waits for the net, a state does not. ``around`` is what it was wrapped in; a
+    conversation is wrapped around any number."""
 
-    seen: View | Encoded | Text
-    prompt: Prompted | None = None
+    seen: tuple[Seen, ...]
+    around: Prompted | Conversation | None = None
 
 
 class Looker:
@@ -69,46 +72,58 @@ class Looker:
 
         Raises:
             BadMedia: the picture cannot be read.
-            BadRequest: a prompt that does not fit its picture.
+            BadRequest: a prompt that does not fit its picture, or more pictures than the model takes.
             WrongState: a state of another model.
             Unsupported: the model reads text only, or only follows what is in clips.
         """
         if isinstance(item, Prompted):
-            seen = self.prepared(item.image).seen
+            [seen] = self.prepared(item.image).seen
             _check_prompt(item, seen)
-            return Ready(seen, item)
+            return Ready((seen,), item)
+        if isinstance(item, Conversation):
+            self._check_pictures(len(item.pictures))
+            return Ready(tuple(seen for one in item.pictures for seen in self.prepared(one).seen), item)
         if isinstance(item, Text):
-            return Ready(item)
+            return Ready((item,))
         if isinstance(item, Clip):
             raise BadRequest("a clip is followed or streamed, not encoded: model.stream(clip, ask)")
         if isinstance(item, Encoded):
             if item.maker != self._maker:
                 raise WrongState(f"this state was made by {item.maker}, not by {self._maker}: encode it again")
-            return Ready(item)
+            return Ready((item,))
         if not isinstance(self._kind, Encoder):
             if isinstance(self._kind, Follows):
                 raise Unsupported(
                     f"{self._name} makes no states of pictures: it follows clips, model.stream(clip, ask)"
                 )
             raise Unsupported(f"{self._name} reads text only: pass anmok.Text")
-        return Ready(self._kind.prepare(media.read(item)))
+        return Ready((self._kind.prepare(media.read(item)),))
+
+    def _check_pictures(self, count: int) -> None:
+        """Before one of them is opened."""
+        most = self._kind.most_pictures if isinstance(self._kind, Chats) else count
+        if count > most:
+            takes = f"takes {most} in a conversation" if most else "takes none: it only reads"
+            raise BadRequest(f"{count} picture{'s' * (count > 1)} for {self._name}, which {takes}")
 
     def encoded(self, ready: Sequence[Ready]) -> list[State]:
         """Views become states, in groups of equal shape; what is a state already passes through."""
-        states: dict[int, Encoded | Text] = {
-            i: one.seen for i, one in enumerate(ready) if not isinstance(one.seen, View)
-        }
+        states = iter(self._states_of([seen for one in ready for seen in one.seen]))
+        return [_wrapped([next(states) for _ in one.seen], one.around) for one in ready]
+
+    def _states_of(self, seen: Sequence[Seen]) -> list[Encoded | Text]:
+        states: dict[int, Encoded | Text] = {i: one for i, one in enumerate(seen) if not isinstance(one, View)}
         shapes: dict[tuple[int, ...], list[int]] = {}
-        for index, one in enumerate(ready):
-            if isinstance(one.seen, View):
-                shapes.setdefault(one.seen.pixels.shape, []).append(index)
+        for index, one in enumerate(seen):
+            if isinstance(one, View):
+                shapes.setdefault(one.pixels.shape, []).append(index)
         for shape, indices in shapes.items():
             size = max(1, min(BATCH, _PIXELS // (shape[-1] * shape[-2])))
             for start in range(0, len(indices), size):
                 chunk = indices[start : start + size]
-                views = [cast(View, ready[i].seen) for i in chunk]
+                views = [cast(View, seen[i]) for i in chunk]
                 states.update(zip(chunk, self._encode(views), strict=True))
-        return [_wrapped(states[index], one.prompt) for index, one in enumerate(ready)]
+        return [states[index] for index in range(len(seen))]
 
     def _encode(self, views: Sequence[View]) -> list[Encoded]:
         arrays = [view.pixels for view in views]
@@ -121,7 +136,35 @@ class Looker:
         ]
 
 
+def ahead(looker: Looker, items: Iterable[Item]) -> Iterator[tuple[list[Item], list[Ready | AnmokError]]]:
+    """Batches of prepared items; the next batch is decoded while the net works on this one."""
+
+    def prepared(item: Item) -> Ready | AnmokError:
+        try:
+            return looker.prepared(item)
+        except AnmokError as error:
+            return error
+
+    stream = iter(items)
+    with ThreadPoolExecutor(DECODERS) as pool:
+        batch = list(islice(stream, BATCH))
+        waiting = [pool.submit(prepared, item) for item in batch]
+        try:
+            while batch:
+                following = list(islice(stream, BATCH))
+                ready = [future.result() for future in waiting]
+                waiting = [pool.submit(prepared, item) for item in following]
+                yield batch, ready
+                batch = following
+        finally:  # nothing waits where all was asked for; the rest is not worth reading
+            for future in waiting:
+                future.cancel()
+
+
 def _is_picture(item: Item) -> bool:
+    """Whether something in it is to be read and resized."""
+    if isinstance(item, Conversation):
+        return bool(item.pictures)
     return not isinstance(item.image if isinstance(item, Prompted) else item, Encoded | Text)
 
 
@@ -132,15 +175,15 @@ def _row(array: NDArray[np.generic], index: int) -> NDArray[np.generic]:
     return row
 
 
-def _wrapped(state: Encoded | Text, prompt: Prompted | None) -> State:
-    """The prompt around its picture's state."""
-    if prompt is None:
-        return state
-    assert isinstance(state, Encoded)
-    return dataclasses.replace(prompt, image=state)
+def _wrapped(states: Sequence[Encoded | Text], around: Prompted | Conversation | None) -> State:
+    """Prompt or conversation around the states of its pictures."""
+    pictures = [cast(Encoded, state) for state in states]
+    if isinstance(around, Conversation):
+        return around.with_pictures(pictures) if pictures else around
+    return states[0] if around is None else dataclasses.replace(around, image=pictures[0])
 
 
-def _check_prompt(prompt: Prompted, seen: View | Encoded | Text) -> None:
+def _check_prompt(prompt: Prompted, seen: Seen) -> None:
     if isinstance(seen, Text):
         raise BadRequest("a text cannot be pointed at")
     size = seen.frame.size_hw if isinstance(seen, View) else seen.place.size_hw

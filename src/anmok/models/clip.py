@@ -10,10 +10,12 @@ Checkpoints come in two layouts: transformers' (``config.json``, ``model.safeten
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +23,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig
 
 from anmok import geometry, pairing
 from anmok.errors import BadWeights
 from anmok.inputs import Encoded, Text
-from anmok.nets import clip_resnet
+from anmok.nets import clip_resnet, patch_maps, soft_text
 from anmok.nets.pretrained import configured, filled
+from anmok.nets.trunk import Trunk, of_clip, of_clip_resnet
 from anmok.results import Embedding, Scores
 from anmok.tasks import Classify, Embed, Setup
 
@@ -90,6 +94,23 @@ class VitTowers(nn.Module):
         features: Tensor = self.net.vision_model(pixel_values=pixels).pooler_output  # (B, F)
         return features
 
+    def look_closely(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, h, w) of any size to patch tokens (B, rows, columns, D) and pooled features (B, F)."""
+        size = (pixels.shape[2], pixels.shape[3])
+        config: CLIPVisionConfig = self.net.vision_model.config
+        is_other = size != (config.image_size, config.image_size)
+        found = self.net.vision_model(pixel_values=pixels, interpolate_pos_encoding=is_other)
+        patch: int = self.net.vision_model.embeddings.patch_embedding.kernel_size[0]
+        return patch_maps.of_tokens(found.last_hidden_state, size, patch), found.pooler_output
+
+    def trunk(self) -> Trunk:
+        """Of the picture tower; shares its weights."""
+        return of_clip(self.net.vision_model)
+
+    def reader(self) -> tuple[Any, nn.Module]:
+        """The text tower and the layer into the shared space."""
+        return self.net.text_model, self.net.text_projection
+
     def read(self, ids: Tensor) -> Tensor:
         """Tokens (B, T) to the shared space (B, D), not normalised."""
         rows: Tensor = self.net.text_projection(self.net.text_model(input_ids=ids).pooler_output)  # (B, D)
@@ -110,6 +131,16 @@ class ResNetTowers(nn.Module):
     def see(self, pixels: Tensor) -> Tensor:
         features: Tensor = self.vision(pixels)  # (B, F)
         return features
+
+    def look_closely(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels of the tower's own size to the maps of two middle stages (B, rows, columns, C) and features (B, F)."""
+        return patch_maps.of_resnet(self.vision, pixels), self.vision(pixels)
+
+    def trunk(self) -> Trunk:
+        return of_clip_resnet(self.vision)
+
+    def reader(self) -> tuple[Any, nn.Module]:
+        return self.text.text_model, self.text.text_projection
 
     def read(self, ids: Tensor) -> Tensor:
         rows: Tensor = self.text(input_ids=ids).text_embeds  # (B, F)
@@ -174,6 +205,14 @@ class Clip:
     def nbytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self._towers.state_dict().values())
 
+    def trunk(self) -> Trunk:
+        return copy.deepcopy(self._towers).float().cpu().trunk()
+
+    def tuned(self, change: Callable[[Trunk], None]) -> Clip:
+        towers = copy.deepcopy(self._towers).float().cpu()
+        change(towers.trunk())
+        return Clip(self._setup, towers, self._tokenizer)
+
     def prepare(self, image: NDArray[np.uint8]) -> geometry.View:
         return geometry.view(image, self._setup.pixels)
 
@@ -183,6 +222,14 @@ class Clip:
             pixels = torch.from_numpy(batch).to(self._device, self._dtype)
             features: Array = self._towers.see(pixels).float().cpu().numpy()
         return {"features": features}
+
+    def patches(self, batch: Array) -> dict[str, Array]:
+        """(B, 3, H, W) to patch tokens of the last layer, or a ResNet's two middle stages, (B, h, w, C)."""
+        with torch.inference_mode():
+            pixels = torch.from_numpy(batch).to(self._device, self._dtype)
+            found = self._towers.look_closely(pixels)  # (B, h, w, C), (B, F)
+        patches, features = (one.float().cpu().contiguous().numpy() for one in found)
+        return {"patches": patches, "features": features}
 
     def text_vectors(self, ask: Classify) -> Array:
         return self._remembered(ask)
@@ -207,11 +254,29 @@ class Clip:
                 rows.append(self._towers.read(ids).float().cpu().numpy())  # (B, D)
         return pairing.unit(np.concatenate(rows))  # (N, D)
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+    soft_start = 1  # the token that opens every text
+
+    def tokens(self, texts: Sequence[str], room: int = 0) -> tuple[Tensor, Tensor]:
+        """Ids (N, T) and which of them belong to the text (N, T); ``room`` places of the context stay free."""
+        ids = torch.tensor(self._tokens(texts, room), device=self._device)  # (N, T)
+        ends = (ids == self._end).int().argmax(1, keepdim=True)  # (N, 1)
+        return ids, torch.arange(ids.shape[1], device=self._device) <= ends
+
+    def token_vectors(self, ids: Tensor) -> Tensor:
+        """(N, T) to (N, T, W)."""
+        vectors: Tensor = self._towers.reader()[0].embeddings.token_embedding(ids)  # (N, T, W)
+        return vectors
+
+    def read_vectors(self, vectors: Tensor, is_token: Tensor) -> Tensor:
+        """(N, T, W) to unit rows (N, D), differentiable."""
+        tower, projection = self._towers.reader()
+        return functional.normalize(projection(soft_text.clip_rows(tower, vectors, is_token)).float(), dim=-1)
+
+    def _tokens(self, texts: Sequence[str], room: int = 0) -> list[list[int]]:
         """Rows of one length: start, text, end, zeros, which the causal net never looks back from."""
-        room = self._setup.text.context - 2
+        longest = max(self._setup.text.context - 2 - room, 0)
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        rows = [[self._start, *one.ids[:room], self._end] for one in encoded]
+        rows = [[self._start, *one.ids[:longest], self._end] for one in encoded]
         longest = max(len(row) for row in rows)
         return [row + [0] * (longest - len(row)) for row in rows]
 

@@ -7,8 +7,9 @@ et al., "DINOv3" (2025, arXiv:2508.10104).
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ from transformers import (
 from anmok import geometry, pairing
 from anmok.errors import Unsupported
 from anmok.inputs import Encoded, Text
+from anmok.nets import patch_maps
 from anmok.nets.pretrained import configured, filled
+from anmok.nets.trunk import Trunk, of_dino
 from anmok.results import Embedding
 from anmok.tasks import Embed, Setup
 
@@ -53,6 +56,7 @@ TINY: Mapping[str, Mapping[str, Any]] = {
     "dinov3_vit": {**_NARROW, "intermediate_size": 64, "patch_size": 32, "num_register_tokens": 2},
     "dinov3_convnext": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
 }
+_CONVNEXT_STRIDE = 32  # pixels of a cell of its last map
 
 
 class Dino:
@@ -82,6 +86,14 @@ class Dino:
     def nbytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self._net.state_dict().values())
 
+    def trunk(self) -> Trunk:
+        return of_dino(copy.deepcopy(self._net).float().cpu(), self._setup.pixels.size)
+
+    def tuned(self, change: Callable[[Trunk], None]) -> Dino:
+        net = copy.deepcopy(self._net).float().cpu()
+        change(of_dino(net, self._setup.pixels.size))
+        return Dino(self._setup, net)
+
     def prepare(self, image: NDArray[np.uint8]) -> geometry.View:
         return geometry.view(image, self._setup.pixels)
 
@@ -91,6 +103,15 @@ class Dino:
             pixels = torch.from_numpy(batch).to(self._device, self._dtype)
             features: Array = self._net(pixel_values=pixels).pooler_output.float().cpu().numpy()  # (B, F)
         return {"features": features}
+
+    def patches(self, batch: Array) -> dict[str, Array]:
+        """(B, 3, H, W) to patch tokens after the last layer norm (B, h, w, F)."""
+        patch = getattr(self._net.config, "patch_size", _CONVNEXT_STRIDE)
+        with torch.inference_mode():
+            found = self._net(pixel_values=torch.from_numpy(batch).to(self._device, self._dtype))
+            maps = patch_maps.of_tokens(found.last_hidden_state, (batch.shape[2], batch.shape[3]), patch)
+            patches, features = (one.float().cpu().contiguous().numpy() for one in (maps, found.pooler_output))
+        return {"patches": patches, "features": features}
 
     def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]:
         if any(isinstance(state, Text) for state in states):

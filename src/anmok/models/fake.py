@@ -17,6 +17,7 @@ from anmok.results import Embedding, Scores
 from anmok.tasks import Classify, Embed, Setup
 
 _GRID = 4
+_PATCH = 2  # pixels
 _COLOURS = {
     "red": (1, -1, -1),
     "green": (-1, 1, -1),
@@ -56,6 +57,13 @@ class Fake:
         cells = batch.reshape(-1, 3, _GRID, size, _GRID, size).mean((3, 5))  # (B, 3, 4, 4)
         features: NDArray[np.float32] = cells.transpose(0, 2, 3, 1).reshape(len(batch), -1)  # (B, 48)
         return {"features": features}
+
+    def patches(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Mean colours of squares of two pixels (B, h, w, 3), and those of the grid."""
+        rows, columns = batch.shape[2] // _PATCH, batch.shape[3] // _PATCH
+        squares = batch[:, :, : rows * _PATCH, : columns * _PATCH].reshape(-1, 3, rows, _PATCH, columns, _PATCH)
+        patches: NDArray[np.float32] = squares.mean((3, 5)).transpose(0, 2, 3, 1)  # (B, h, w, 3)
+        return {"patches": patches, **self.encode(batch)}
 
     def text_vectors(self, ask: Classify) -> NDArray[np.float32]:
         return pairing.text_vectors(ask, self._setup.text, self._setup.languages, _read)

@@ -12,9 +12,10 @@ what it shows. ``benchmarks/mini_space.py`` chose between the two and set the nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +42,21 @@ class _Eye(Protocol):
     def nbytes(self) -> int: ...
     def prepare(self, image: NDArray[np.uint8]) -> View: ...
     def encode(self, batch: Array) -> dict[str, Array]: ...
+    def patches(self, batch: Array) -> dict[str, Array]: ...
+    def trunk(self) -> Any: ...
+    def tuned(self, change: Callable[[Any], None]) -> _Eye: ...
     def probabilities(self, features: Array) -> Array: ...
 
 
 class _Tongue(Protocol):
     @property
     def nbytes(self) -> int: ...
+    @property
+    def soft_start(self) -> int: ...
     def vectors(self, texts: Sequence[str]) -> Array: ...
+    def tokens(self, texts: Sequence[str], room: int = 0) -> tuple[Any, Any]: ...
+    def token_vectors(self, ids: Any) -> Any: ...
+    def read_vectors(self, vectors: Any, is_token: Any) -> Any: ...
 
 
 class Mini:
@@ -78,8 +87,20 @@ class Mini:
     def prepare(self, image: NDArray[np.uint8]) -> View:
         return self.eye.prepare(image)
 
+    def trunk(self) -> Any:
+        return self.eye.trunk()
+
+    def tuned(self, change: Callable[[Any], None]) -> Mini:
+        """The same tongue and the same map between the two; the eye alone has changed."""
+        tuned = copy.copy(self)
+        tuned.eye = self.eye.tuned(change)
+        return tuned
+
     def encode(self, batch: Array) -> dict[str, Array]:
         return self.eye.encode(batch)
+
+    def patches(self, batch: Array) -> dict[str, Array]:
+        return self.eye.patches(batch)
 
     def text_vectors(self, ask: Classify) -> Array:
         return self._remembered(ask)
@@ -93,6 +114,20 @@ class Mini:
 
     def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]:
         return pairing.embedded(states, ask, self, self._tongue.vectors)
+
+    @property
+    def soft_start(self) -> int:
+        return self._tongue.soft_start
+
+    def tokens(self, texts: Sequence[str], room: int = 0) -> tuple[Any, Any]:
+        """The tongue's, as the two below."""
+        return self._tongue.tokens(texts, room)
+
+    def token_vectors(self, ids: Any) -> Any:
+        return self._tongue.token_vectors(ids)
+
+    def read_vectors(self, vectors: Any, is_token: Any) -> Any:
+        return self._tongue.read_vectors(vectors, is_token)
 
     def _fresh_vectors(self, ask: Classify) -> Array:
         rows = pairing.text_vectors(ask, self._setup.text, self._setup.languages, self._tongue.vectors)  # (K, D)

@@ -12,10 +12,11 @@ that form. Leaving out either costs ten points and more.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,13 +27,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import SiglipConfig, SiglipModel
 
 from anmok import geometry, pairing
 from anmok.errors import BadWeights
 from anmok.inputs import Encoded, Text
+from anmok.nets import soft_text
 from anmok.nets.pretrained import configured, filled
+from anmok.nets.trunk import Trunk, of_siglip
 from anmok.results import Embedding, Scores
 from anmok.tasks import Classify, Embed, Setup
 
@@ -111,6 +115,14 @@ class Siglip:
     def nbytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self._net.state_dict().values())
 
+    def trunk(self) -> Trunk:
+        return of_siglip(copy.deepcopy(self._net.vision_model).float().cpu())
+
+    def tuned(self, change: Callable[[Trunk], None]) -> Siglip:
+        net = copy.deepcopy(self._net).float().cpu()
+        change(of_siglip(net.vision_model))
+        return Siglip(self._setup, net, self._reader)
+
     def prepare(self, image: NDArray[np.uint8]) -> geometry.View:
         return geometry.view(image, self._setup.pixels)
 
@@ -130,6 +142,25 @@ class Siglip:
 
     def embed(self, states: Sequence[Encoded | Text], ask: Embed) -> list[Embedding]:
         return pairing.embedded(states, ask, self, self._read)
+
+    soft_start = 0  # no token opens a text
+
+    def tokens(self, texts: Sequence[str], room: int = 0) -> tuple[Tensor, Tensor]:
+        """Ids (N, T) and ones (N, T), for the tower sees the padding; ``room`` places of the context stay free."""
+        rules = self._setup.text
+        length = max(rules.context - room, 1)
+        rows = [self._reader.ids(text, length, is_lowercased=rules.is_lowercased, is_padded=True) for text in texts]
+        ids = torch.tensor(rows, device=self._device)  # (N, T)
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
+    def token_vectors(self, ids: Tensor) -> Tensor:
+        """(N, T) to (N, T, W)."""
+        vectors: Tensor = self._net.text_model.embeddings.token_embedding(ids)  # (N, T, W)
+        return vectors
+
+    def read_vectors(self, vectors: Tensor, is_token: Tensor) -> Tensor:
+        """(N, T, W) to unit rows (N, D), differentiable."""
+        return functional.normalize(soft_text.siglip_rows(self._net.text_model, vectors).float(), dim=-1)
 
     def _fresh_vectors(self, ask: Classify) -> Array:
         rows = pairing.text_vectors(ask, self._setup.text, self._setup.languages, self._read)  # (K, D)

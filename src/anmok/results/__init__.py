@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from anmok.results.anomalies import AnomalyMap
 from anmok.results.basic import Embedding, Failure, Result, Scores
 from anmok.results.maps import DepthMap, Matte, NormalMap, PartMap
 from anmok.results.people import Keypoints
 from anmok.results.places import Detections, Masks
+from anmok.results.talk import Piece, Reply
 from anmok.results.tracks import Tracked, Tracks
 
 __all__ = [
+    "AnomalyMap",
     "DepthMap",
     "Detections",
     "Embedding",
@@ -18,6 +21,8 @@ __all__ = [
     "Matte",
     "NormalMap",
     "PartMap",
+    "Piece",
+    "Reply",
     "Result",
     "Scores",
     "Tracked",

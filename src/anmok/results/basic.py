@@ -49,7 +49,8 @@ class Scores(Result):
 
     ``scores`` is float32 (K,), in the order of ``labels``: a softmax over the labels (sums to 1) or one independent
     sigmoid per label, as ``scoring`` says. ``read_as`` is what the text tower was given for each label, which
-    differs from the label where a Korean label was translated for an English-only tower.
+    differs from the label where a Korean label was translated for an English-only tower. ``decided`` is the label
+    that a decision by costs, or by a threshold of alarm, settles on; none where the likeliest label is the answer.
     """
 
     labels: tuple[str, ...]
@@ -58,6 +59,7 @@ class Scores(Result):
     threshold: float = 0.0
     top_k: int | None = None
     read_as: tuple[str, ...] = ()
+    decided: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores", frozen(self.scores, (len(self.labels),), "Scores.scores"))
@@ -66,9 +68,12 @@ class Scores(Result):
 
     @property
     def label(self) -> str | None:
-        """The best label; ``None`` where even its score is below the threshold: the model abstains."""
+        """The best label, or the decided one; ``None`` where even the best score is below the threshold: the model
+        abstains."""
         best = int(np.argmax(self.scores))
-        return self.labels[best] if float(self.scores[best]) >= self.threshold else None
+        if float(self.scores[best]) < self.threshold:
+            return None
+        return self.labels[best] if self.decided is None else self.decided
 
     @property
     def score(self) -> float:

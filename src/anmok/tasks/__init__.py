@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from anmok.tasks.asks import Ask, Classify, Embed, P, R, check_labels
+from anmok.tasks.inspecting import Inspect
 from anmok.tasks.offers import (
+    Chats,
     Classifies,
     Detects,
     Embeds,
     Encoder,
     FindsNormals,
     Follows,
+    Inspects,
     Mattes,
     MeasuresDepth,
     Parses,
     Poses,
     Projects,
+    SeesPatches,
     Segments,
     Session,
     Setup,
     TextRules,
+    Tunes,
     WordVectors,
 )
 from anmok.tasks.seeing import Depth, Detect, Everything, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks.talking import Chat
 
 __all__ = [
     "Ask",
+    "Chat",
+    "Chats",
     "Classifies",
     "Classify",
     "Depth",
@@ -36,6 +44,8 @@ __all__ = [
     "Everything",
     "FindsNormals",
     "Follows",
+    "Inspect",
+    "Inspects",
     "Mattes",
     "Matting",
     "MeasuresDepth",
@@ -47,12 +57,14 @@ __all__ = [
     "Poses",
     "Projects",
     "R",
+    "SeesPatches",
     "Segment",
     "Segments",
     "Session",
     "Setup",
     "TextRules",
     "Track",
+    "Tunes",
     "WordVectors",
     "check_labels",
 ]

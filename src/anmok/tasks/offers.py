@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anmok.geometry import Pixels, View
-from anmok.inputs import Cue, Encoded, Prompted, Text
+from anmok.inputs import Conversation, Cue, Encoded, Prompted, Text
 from anmok.results import (
+    AnomalyMap,
     DepthMap,
     Detections,
     Embedding,
@@ -21,11 +22,15 @@ from anmok.results import (
     Matte,
     NormalMap,
     PartMap,
+    Piece,
+    Reply,
     Scores,
     Tracked,
 )
 from anmok.tasks.asks import Classify, Embed
+from anmok.tasks.inspecting import Inspect
 from anmok.tasks.seeing import Depth, Detect, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks.talking import Chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,22 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class SeesPatches(Protocol):
+    """A second way to look, patch by patch, for inspection; ``encode`` is no slower for it."""
+
+    def patches(self, batch: NDArray[Any]) -> Mapping[str, NDArray[np.float32]]:
+        """(B, 3, h, w) to ``patches`` (B, rows, columns, C), which cover the whole canvas evenly, and ``features``
+        (B, F). ``cells`` (B, rows, columns, F) are there where their mean is ``features``: parts of a picture then
+        lie in the space of whole pictures."""
+        ...
+
+
+@runtime_checkable
+class Inspects(Protocol):
+    def inspect(self, states: Sequence[Encoded], ask: Inspect) -> list[AnomalyMap]: ...
+
+
+@runtime_checkable
 class Classifies(Protocol):
     def classify(self, states: Sequence[Encoded], ask: Classify) -> list[Scores]: ...
 
@@ -101,6 +122,16 @@ class Projects(Protocol):
     def bias(self) -> float: ...
 
     def text_vectors(self, ask: Classify) -> NDArray[np.float32]: ...
+
+
+@runtime_checkable
+class Tunes(Protocol):
+    """A picture tower whose weights may be changed. ``trunk`` is a ``nets.trunk.Trunk`` on the CPU in float32, with
+    copies of the weights; ``tuned`` is the same model after ``change`` did something to such a trunk, in place."""
+
+    def trunk(self) -> Any: ...
+
+    def tuned(self, change: Callable[[Any], None]) -> Any: ...
 
 
 @runtime_checkable
@@ -175,4 +206,34 @@ class Session(Protocol):
 class Follows(Protocol):
     def follow(self, ask: Track) -> Session:
         """A fresh session."""
+        ...
+
+
+@runtime_checkable
+class Chats(Protocol):
+    """A model that talks; one that looks at pictures is an ``Encoder`` as well.
+
+    The pictures of a conversation come as states of this model, so that whoever asks ten questions about one picture
+    has it encoded once. Texts are the caller's words: what looks like a special token in them (``<image>``,
+    ``<|im_end|>``) is read as letters. ``anmok.utterance`` does what all answers need: characters out of bytes, stop
+    texts, counts.
+    """
+
+    @property
+    def most_pictures(self) -> int:
+        """Of one conversation; 0 for a model that only reads."""
+        ...
+
+    def chat(self, states: Sequence[Conversation], ask: Chat) -> list[Reply]:
+        """Each as if it were alone.
+
+        Raises:
+            BadRequest: a prompt that is longer than the context.
+            Unsupported: a schema, of a model that cannot be held to one.
+        """
+        ...
+
+    def talk(self, state: Conversation, ask: Chat) -> Iterator[Piece]:
+        """The same answer, pulled piece by piece; the net works between one piece and the next alone, so that its lock
+        is free in between. The last piece has the ``Reply``."""
         ...
