@@ -72,7 +72,7 @@ def answered(*words: object) -> Any:
 def typed(line: str) -> list[str]:
     """The words of a command line, with the model that needs no weights."""
     words = shlex.split(line)
-    has_model = words[0] in ("ladder", "classify", "embed") and "--model" not in words
+    has_model = words[0] in ("ladder", "classify", "embed", "search") and "--model" not in words
     return [*words, *(["--model", "fake"] if has_model else [])]
 
 

@@ -126,7 +126,7 @@ def honesty() -> Honesty:
         development=estimate(0.788, 1556, 240),
         not_tried=(
             NotTried("rung 0c, own descriptions", "none were given: --descriptions FILE"),
-            NotTried("fine-tuning (LoRA, last blocks, full)", "not in this version"),
+            NotTried("rung 5 (last blocks)", "it would take about 4 minutes: --budget 6m"),
         ),
         assumptions=(
             "the images to come are like these: same camera, same things, same shares of the classes",

@@ -17,13 +17,13 @@ from torch import nn
 from anmok.catalogue import Card, card, cards
 from anmok.catalogue.sources import LICENCES, HubSource, NoSource, PackageSource, suffix
 from anmok.errors import UnknownModel
-from anmok.tasks import Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks import Chat, Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track
 from published_detectors import published_detector
 
 TESTS = Path(__file__).parent
 ALL = cards(is_hidden=True)
 HUB = [one for one in ALL if isinstance(one.source, HubSource)]
-ASKS = (Classify, Embed, Depth, Detect, Matting, Normals, Parse, Pose, Segment, Track)
+ASKS = (Chat, Classify, Embed, Depth, Detect, Matting, Normals, Parse, Pose, Segment, Track)
 TASKS = {ask.task for ask in ASKS}
 BY_NAME = {"ids": lambda one: one.name}
 
@@ -117,7 +117,7 @@ def test_korean_is_claimed_by_siglip2_alone() -> None:
 
 def test_what_wants_a_licence_says_so() -> None:
     asked = {one.family for one in cards() if not one.licence.is_accepted_by_default}
-    assert asked == {"dinov3", "depth-anything-v2", "depth-anything-3", "sam3", "sapiens", "sapiens2"}
+    assert asked == {"dinov3", "depth-anything-v2", "depth-anything-3", "mobilevit", "sam3", "sapiens", "sapiens2"}
 
 
 # The published sizes: config.json of each repository, and the tables of the papers.
@@ -191,6 +191,18 @@ def dinov2(kind: str) -> nn.Module:
     if kind.startswith("dinov2_with_registers"):
         return Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes, num_register_tokens=4))
     return Dinov2Model(Dinov2Config(**sizes))
+
+
+def backbone(kind: str) -> nn.Module:
+    from anmok.models.backbone import NETS
+
+    found = NETS[kind.partition("-")[0]]
+    sizes: dict[str, dict[str, Any]] = {
+        "vit-ti16": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
+        "resnet-18": {"hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"},
+        "mobilevit-s": {},  # the library's own default
+    }
+    return found.net(found.config(**sizes[kind], num_labels=1000))
 
 
 def depth_anything(kind: str) -> nn.Module:
@@ -338,6 +350,7 @@ NETS: Mapping[str, Callable[[str], nn.Module]] = {
     "siglip2": siglip(256_000),
     "dinov2": dinov2,
     "dinov3": dinov3,
+    **dict.fromkeys(("vit", "resnet", "mobilevit"), backbone),
     "depth-anything-v2": depth_anything,
     "depth-anything-3": depth_anything3,
     "sapiens": sapiens_v1,
@@ -364,12 +377,14 @@ def test_parameters_of_mini_are_counted() -> None:
 
     with torch.device("meta"):
         eye = efficientnet_lite.EfficientNetLite(efficientnet_lite.LITE2)
+        small = efficientnet_lite.EfficientNetLite(efficientnet_lite.LITE0)
         tongue = bert.Bert(bert.MINILM_L6)
     counts = {
         name: sum(parameter.numel() for parameter in net.parameters())
         for name, net in (("efficientnet-lite2", eye), ("minilm-l6", tongue))
     }
     counts["mini"] = sum(counts.values()) + 1280 * 384  # and the map between them
+    counts["efficientnet-lite0"] = sum(parameter.numel() for parameter in small.parameters())
     for name, count in counts.items():
         assert card(name).params == pytest.approx(count, rel=0.01)
 
@@ -416,6 +431,10 @@ PARITY = {
     ("samurai", "motion"): ("test_samurai", "test_masks_are_chosen_as_theirs_are"),
     ("sam", "vit"): ("test_sam", "test_prompts_are_read_as_published"),
     ("sam3", "sam3"): ("test_sam3", "test_finds_equal_transformers"),
+    ("vit", "vit"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),
+    ("resnet", "resnet"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),
+    ("mobilevit", "mobilevit"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),
+    ("mini", "lite0"): ("test_efficientnet_lite", "test_equals_the_reference_at_every_parity_of_the_sides"),
     ("mini", "lite2"): ("test_efficientnet_lite", "test_equals_the_reference_at_every_parity_of_the_sides"),
     ("mini", "l6"): ("test_bert", "test_states_equal_transformers"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from anmok.errors import BadData, BadRequest, Unsupported
+from anmok.errors import BadData, BadRequest, CannotWrite, Unsupported
 from anmok.inspecting import remember
 from anmok.ladder.inspecting import Inspected, InspectPlan, climb_parts, read_parts
 from anmok.ladder.inspecting.banking import PLAIN, banked
@@ -30,6 +31,12 @@ PLAN = InspectPlan("fake", thing="disc", size=32, shots=(1, 2, 4), draws=2, grou
 @pytest.fixture(scope="module")
 def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plain_folder(tmp_path_factory.mktemp("parts") / "parts", good=64, each=18)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A test set of its own, so that it is sealed however small."""
+    return mvtec_folder(tmp_path_factory.mktemp("small") / "small", train=14, test=10, each=4)
 
 
 @pytest.fixture(scope="module")
@@ -109,18 +116,26 @@ def test_the_figures_are_those_of_the_scores(climbed: Inspected) -> None:
     assert pixels.aupro_interval.low < pixels.aupro < pixels.aupro_interval.high
 
 
-def test_the_test_set_is_opened_once_for_a_plan(
-    parts_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_test_set_is_opened_once_for_a_plan(small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ANMOK_CACHE", str(tmp_path))
     brief = InspectPlan("fake", size=32, shots=(1,), draws=1, rungs=("A1",), groups="none")
-    model, parts = load("fake"), read_parts(parts_folder)
+    model, parts = load("fake"), read_parts(small)
     first, again = (climb_parts(parts, model, brief).outcome for _ in range(2))
     assert (first.honesty.openings, first.honesty.is_replay) == (1, False)
     assert (again.honesty.openings, again.honesty.is_replay) == (1, True)
     assert again.step("A1").auroc == first.step("A1").auroc
     other = InspectPlan("fake", size=40, shots=(1,), draws=1, rungs=("A1",), groups="none")
     assert climb_parts(parts, model, other).outcome.honesty.openings == 2
+
+
+def test_no_answer_is_told_where_the_opening_cannot_be_written(
+    small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ANMOK_CACHE", str(tmp_path))
+    (tmp_path / "ledger").write_text("a file where the folder of the books should be")
+    brief = InspectPlan("fake", size=32, shots=(1,), draws=1, rungs=("A1",), groups="none")
+    with pytest.raises(CannotWrite, match="cannot be recorded"):
+        climb_parts(read_parts(small), load("fake"), brief)
 
 
 def test_the_memory_that_is_written_judges_as_the_threshold_says(climbed: Inspected, tmp_path: Path) -> None:
@@ -134,19 +149,18 @@ def test_the_memory_that_is_written_judges_as_the_threshold_says(climbed: Inspec
     assert np.mean([one.is_strange for one in bad]) >= 0.9
 
 
-def test_mvtec_has_its_own_test_and_no_labelled_defects(tmp_path: Path) -> None:
-    folder = mvtec_folder(tmp_path / "mv", train=24, test=20, each=6)
-    outcome = climb_parts(read_parts(folder), load("fake"), PLAN).outcome
+def test_mvtec_has_its_own_test_and_no_labelled_defects(small: Path) -> None:
+    outcome = climb_parts(read_parts(small), load("fake"), PLAN).outcome
     assert [step.key for step in outcome.steps] == ["A0", "A1", "A2", "P"]
-    assert outcome.data.pool == 24
-    assert outcome.data.test == 32
+    assert outcome.data.pool == 14
+    assert outcome.data.test == 18
     assert any(one.what == "rung A4" and "0 labelled defects" in one.why for one in outcome.honesty.not_tried)
     assert outcome.step("A1").auroc.value > 0.9
 
 
 def test_few_pictures_make_a_development_estimate(tmp_path: Path) -> None:
     folder = plain_folder(tmp_path / "few", good=14, each=5)
-    outcome = climb_parts(read_parts(folder), load("fake"), PLAN).outcome
+    outcome = climb_parts(read_parts(folder), load("fake"), replace(PLAN, rungs=("A1", "A4"), shots=(1,))).outcome
     assert outcome.is_development
     assert outcome.honesty.openings == 0
     step = outcome.step("A1")
@@ -183,7 +197,8 @@ def test_group_mates_never_judge_each_other(parts_folder: Path) -> None:
     for index in range(6):
         others = [sight.rows(i) for i in range(6) if i // 2 != index // 2]
         expected.append(remember(others, seed=0).judge(sight.rows(index)).score)
-    np.testing.assert_allclose(pairs.normals, np.sort(expected), rtol=1e-6)
+    assert len(pairs.normals) == 3  # one of each group, since group-mates are no new evidence
+    assert [np.isclose(expected, score, rtol=1e-6).sum() for score in pairs.normals] == [1, 1, 1]
 
 
 def test_the_report_has_every_figure_in_both_languages(climbed: Inspected, tmp_path: Path) -> None:
@@ -223,23 +238,41 @@ def test_a_model_without_patches_and_a_wrong_plan_are_refused(parts_folder: Path
         InspectPlan("fake", thing=" ")
 
 
-def test_the_command_climbs_and_says_where(parts_folder: Path, tmp_path: Path) -> None:
-    words = ("ladder", parts_folder, "--task", "inspect", "--model", "fake", "--groups", "none")
+def test_the_command_climbs_and_says_where(small: Path, tmp_path: Path) -> None:
+    words = ("ladder", small, "--task", "inspect", "--model", "fake", "--groups", "none")
     ran = fine(*words, "--out", tmp_path / "r")
     assert "AUROC" in ran.out
     assert "A1" in ran.out
     written = sorted(path.name for path in (tmp_path / "r").iterdir())
     assert written == ["best", "index.html", "report.json", "scores.parquet"]
     assert "the memory in" in ran.err
-    assert anmok("ladder", parts_folder, "--task", "guess", "--model", "fake").code == 2
+    assert anmok("ladder", small, "--task", "guess", "--model", "fake").code == 2
 
 
-def test_inspect_remembers_and_answers_from_its_memory(parts_folder: Path, tmp_path: Path) -> None:
-    bank, strange = tmp_path / "bank", parts_folder / "blob" / "000.png"
-    words = ("inspect", strange, "--good", parts_folder / "good", "--memory", bank, "--model", "fake", "--size", 64)
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--task", "inspect", "--demo", "digits"), "--demo is for the ladder of classes"),
+        (("--task", "inspect", "--classes", "a,b"), "--classes is for the ladder of classes"),
+        (("--task", "inspect", "--pairs", "--groups", "none"), "drop one of the two"),
+        (("--task", "inspect", "--pairs"), "no defect has the file name of a good picture"),
+        (("--pairs",), "--pairs is for --task inspect"),
+    ],
+)
+def test_a_flag_that_would_change_nothing_is_refused(flags: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    for kind, stem in (("good", "a1"), ("bad", "b2")):
+        (tmp_path / "p" / kind).mkdir(parents=True)
+        part(np.random.default_rng(0))[0].save(tmp_path / "p" / kind / f"{stem}.png")
+    ran = anmok("ladder", tmp_path / "p", *flags, "--model", "fake", "--out", tmp_path / "r")
+    assert (ran.code, said in ran.err.replace("\n", " ")) in ((2, True), (3, True), (1, True)), ran.err
+
+
+def test_inspect_remembers_and_answers_from_its_memory(small: Path, tmp_path: Path) -> None:
+    bank, strange = tmp_path / "bank", small / "test" / "blob" / "000.png"
+    words = ("inspect", strange, "--good", small / "train" / "good", "--memory", bank, "--model", "fake", "--size", 64)
     first = fine(*words)
     assert "strange: score" in first.out
-    assert "the memory of 64 good pictures" in first.err
+    assert "the memory of 14 good pictures" in first.err
     second = json.loads(fine("inspect", strange, "--memory", bank, "--json", "-o", tmp_path / "drawn").out)
     assert second[0]["is_strange"] is True
     assert f"{second[0]['score']:.4g}" in first.out

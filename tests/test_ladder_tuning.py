@@ -54,7 +54,8 @@ def test_last_blocks_answer_on_the_same_images_and_cost_all_labels(climbed: Clim
 
 def test_what_was_left_out_is_said(climbed: Climbed) -> None:
     told = {one.what: one.why for one in climbed.outcome.honesty.not_tried}
-    assert told["rungs 4 (LoRA), 4a (DoRA), 4b (bottleneck adapters), 6 (full fine-tuning)"].endswith("--budget 2h")
+    names = "4 (LoRA), 4a (DoRA), 4b (bottleneck adapters), 6 (full fine-tuning), 7 (eye adapted first, then last blocks)"
+    assert told[f"rungs {names}, S (distilled student)"].endswith("--budget 2h")
 
 
 def test_a_tuned_winner_answers_from_its_folder_as_its_rung_did(
@@ -148,5 +149,5 @@ def test_a_model_that_only_embeds_classifies_by_its_head_alone(climbed: Climbed,
     with_head = model.with_adapter(dataclasses.replace(climbed.best, head=climbed.measured.final["2"].head, change=None))
     path = climbed.scene.dataset.paths[0]
     assert with_head.classify(path).label in ("blue", "green", "red")
-    with pytest.raises(Unsupported, match="does not classify"):
+    with pytest.raises(Unsupported, match="no text tower for other labels: it knows blue, green, red"):
         with_head.classify(path, ["cat", "dog"])

@@ -72,7 +72,12 @@ def test_aupro_counts_every_threshold(limit: float, levels: int) -> None:
     truths[1][2, 2] = True  # touches by its corner: one region
     maps = [np.floor(levels * (rng.random((12, 15)) + 0.6 * truth)) / levels for truth in truths]
     assert aupro(maps, truths, limit) == pytest.approx(every_threshold(maps, truths, limit), abs=1e-12)
-    assert pixel_scores(maps, truths).regions == 3
+    found = pixel_scores(maps, truths, limit)
+    assert found.regions == 3
+    assert found.aupro == aupro(maps, truths, limit)
+    scores, strange = np.concatenate([one.ravel() for one in maps]), np.concatenate([one.ravel() for one in truths])
+    assert found.auroc == pytest.approx(auroc(scores, strange), abs=1e-12)
+    assert found.ap == pytest.approx(average_precision(scores, strange), abs=1e-12)
 
 
 def test_aupro_at_its_ends_and_small_regions_count_as_large_ones() -> None:

@@ -95,7 +95,7 @@ def test_last_blocks_leave_what_comes_before_alone() -> None:
     assert stages == {"block8", "block9", "readout"}
     assert one.boundary == len(one.trunk.stages) - 3
     assert one.rates["stages.readout."] == 1.0
-    assert one.rates["stages.block8."] == pytest.approx(0.49)
+    assert one.rates["stages.block8."] == pytest.approx(0.7 ** (2 * 12 / 10))
 
 
 def test_sizes_are_what_the_forms_promise() -> None:

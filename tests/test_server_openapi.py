@@ -20,6 +20,7 @@ import pytest
 from PIL import Image as pillow
 
 import anmok.server.engines
+from anmok.ladder.inspecting.banking import bank_of
 from anmok.load import Model, load
 from anmok.server import openapi
 from anmok.server.docs_page import CLIP, EXAMPLES, PHOTO
@@ -32,8 +33,13 @@ SECRET = "a key of the tests, long enough"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(Settings(models=(FAKES[0], FAKES[2]))) as found:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("memories") / "bank"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANMOK_CACHE", str(folder.parent / "cache"))
+        (folder.parent / "good.png").write_bytes(RED_BOX)
+        bank_of(load("fake"), [folder.parent / "good.png"]).write(folder)
+    with running(Settings(models=(FAKES[0], FAKES[2], Served.of("fake-talk"), Served.of(str(folder))))) as found:
         yield found
 
 
@@ -175,7 +181,7 @@ def _piped(command: str) -> tuple[str, str, str]:
     return command[:place], " | ", command[place + 3 :]
 
 
-LATER = ("/completions", "/chat/completions", "/images/", "/train", "/webhook")
+LATER = ("/v1/completions", "/images/", "/train", "/webhook")
 
 
 def test_every_command_on_the_page_works(server: Running) -> None:

@@ -16,7 +16,14 @@ from battery import architecture, picture
 
 EYES = sorted((one for one in cards(is_hidden=True) if {"embed"} <= set(one.tasks)), key=architecture)
 FIRST = [next(group) for _, group in itertools.groupby(EYES, architecture)]
-TRAINED = ("efficientnet:EfficientNet", "mini:Mini", "clip:Clip", "siglip:Siglip", "dino:Dino")
+TRAINED = (
+    "efficientnet:EfficientNet",
+    "mini:Mini",
+    "clip:Clip",
+    "siglip:Siglip",
+    "dino:Dino",
+    "backbone:Backbone",
+)
 TUNABLE = [pytest.param(one, id=one.name) for one in FIRST if one.code in TRAINED]
 PICTURES = [picture((61, 83), 1), picture((224, 200), 2)]
 

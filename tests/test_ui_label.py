@@ -136,7 +136,7 @@ def test_what_cannot_be_taken_is_said_and_the_rest_goes_on(page: Running, room: 
 
 def test_ids_and_never_paths(page: Running, root: Path, room: str) -> None:
     found = tasks(page, room, "kim", 8)
-    assert all(set(task) == {"id", "stream", "proposals"} for task in found)
+    assert all(set(task) == {"id", "stream", "proposals", "chosen"} for task in found)
     assert not any("/" in task["id"] or "." in task["id"] for task in found)
     assert [task["proposals"] for task in found if task["stream"] == "measure"] == [[], []]  # of six, two measure
     picture = page.get(f"/ui/label/{room}/pictures/{found[0]['id']}")
@@ -150,7 +150,7 @@ def test_ids_and_never_paths(page: Running, root: Path, room: str) -> None:
 
 def test_how_it_stands_is_told_in_the_pages_language(page: Running, room: str) -> None:
     html = page.get(f"/ui/label/{room}/standing?lang=ko").json["html"]
-    assert "모델이 얼마나 맞히나" in html
+    assert "모델이 얼마나 맞히는가" in html
     assert "How good the model is" in page.get(f"/ui/label/{room}/standing?lang=en").json["html"]
 
 

@@ -249,12 +249,12 @@ def test_a_zip_is_searched(client: Client, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("parts", None, "fake", " ", None), "say what to look for"),
+        (("parts", None, "fake", " ", None), "Say what to look for"),
         (("..", None, "fake", "red", None), "no such folder"),
         (("/etc", None, "fake", "red", None), "no such folder"),
-        (("leads", None, "fake", "red", None), "could not answer"),
+        (("leads", None, "fake", "red", None), "a link that leads out of the folder"),
         (("empty", None, "fake", "red", None), "no photos in it"),
-        ((None, None, "fake", "red", None), "no pictures"),
+        ((None, None, "fake", "red", None), "Choose a folder, or send a zip"),
         (("parts", None, "nobody", "red", None), "no model called"),
         (("parts", None, "fake-places", "red", None), "does not embed"),
     ],

@@ -197,11 +197,11 @@ def test_two_models_answer_side_by_side(client: Client, photos: Path) -> None:
 
 def test_an_error_is_one_line_in_the_language_of_the_page(page: Running, client: Client, photos: Path) -> None:
     red = handle_file(str(photos / "red.png"))
-    with pytest.raises(AppError, match="labels: give at least one") as raised:
+    with pytest.raises(AppError, match="There are no labels yet") as raised:
         client.predict(red, "fake", "", 0.0, api_name="/try_classify")
     assert "Traceback" not in str(raised.value)
     korean = Client(f"{page.address}/ui/ko/", verbose=False, analytics_enabled=False)
-    with pytest.raises(AppError, match="요청을 처리할 수 없습니다"):
+    with pytest.raises(AppError, match="아직 라벨이 없습니다"):
         korean.predict(red, "fake", "", 0.0, api_name="/try_classify")
 
 

@@ -187,8 +187,8 @@ def test_an_error_is_said_in_the_language_of_the_page(browser: Browser, server: 
         panel = page.locator("#task-classify")
         panel.get_by_label(words("try.labels")).fill("")
         panel.locator(".anmok-examples button").first.click()
-        toast = page.locator(".toast-body")
-        expect(toast).to_contain_text(words("page.errors.bad_request"), timeout=_SECONDS)
+        expect(page.locator(".toast-body")).to_contain_text(words("try.no_labels"), timeout=_SECONDS)
+        expect(page.locator("#said-classify")).to_have_text(words("try.failed"))
 
     visit(browser, server, story, "ko", 390)
 

@@ -40,7 +40,8 @@ def test_every_key_that_the_code_asks_for_is_there() -> None:
     for file in SOURCE.rglob("*.py"):
         code = file.read_text(encoding="utf-8")
         asked |= set(re.findall(r"words\(\s*[\"']([a-z_.]+)[\"']", code))
-        stems |= set(MADE.findall(code))
+        asked |= {key for key in re.findall(r"else [\"']([a-z_.]+)[\"']", code) if key in table("en")}
+        stems |= set(MADE.findall(code)) | set(re.findall(r"below\([\"']([a-z_.]+)[\"']", code))
     missing = {key for key in asked if key not in table("en")}
     assert missing == set()
     unused = {

@@ -15,8 +15,9 @@ from PIL import Image as pillow
 
 from anmok.errors import BadMedia, UnknownModel
 from anmok.geometry import Rle
-from anmok.inputs import Clip, Cue, Item, Prompted, Text
+from anmok.inputs import Clip, Conversation, Cue, Item, Prompted, Text, Turn
 from anmok.results import (
+    AnomalyMap,
     DepthMap,
     Detections,
     Embedding,
@@ -26,12 +27,29 @@ from anmok.results import (
     Matte,
     NormalMap,
     PartMap,
+    Piece,
+    Reply,
     Result,
     Scores,
     Tracked,
     Tracks,
 )
-from anmok.tasks import Ask, Classify, Depth, Detect, Embed, Everything, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks import (
+    Ask,
+    Chat,
+    Classify,
+    Depth,
+    Detect,
+    Embed,
+    Everything,
+    Inspect,
+    Matting,
+    Normals,
+    Parse,
+    Pose,
+    Segment,
+    Track,
+)
 
 Floats = NDArray[np.float32]
 
@@ -130,17 +148,34 @@ def normal_maps(draw: DrawFn) -> NormalMap:
     return NormalMap(np.where(length > 0.1, raw / np.maximum(length, 0.1), 0).astype(np.float32))
 
 
+@st.composite
+def anomaly_maps(draw: DrawFn) -> AnomalyMap:
+    score, threshold = draw(st.floats(0, 1e4)), draw(st.none() | st.floats(0, 1e4))
+    return AnomalyMap(score, draw(values(draw(sizes), 0, 1e4)), threshold, draw(st.none() | shares))
+
+
 mattes = sizes.flatmap(values).map(Matte)
 failures = st.builds(Failure, words, st.builds(BadMedia, words) | st.builds(UnknownModel, words))
 tracks = st.builds(
     Tracks, st.lists(tracked(), max_size=2).map(tuple), st.lists(st.integers(0, 9), max_size=2).map(tuple)
 )
 
+
+@st.composite
+def replies(draw: DrawFn) -> Reply:
+    counts = sorted(draw(st.lists(st.integers(0, 10**6), min_size=2, max_size=2)))
+    times = [draw(st.floats(0, 1e5)) for _ in range(2)]
+    finish = draw(st.sampled_from(("stop", "length")))
+    return Reply(draw(words), finish, counts[1], draw(st.integers(0, 10**6)), counts[0], *times)
+
+
 RESULTS: dict[str, SearchStrategy[Result]] = {
+    "chat": replies() | st.builds(Piece, words, st.none() | replies()),
     "classify": scores(),
     "depth": depth_maps(),
     "detect": detections(),
     "embed": embeddings(),
+    "inspect": anomaly_maps(),
     "matte": mattes,
     "normals": normal_maps(),
     "parse": part_maps(),
@@ -157,6 +192,15 @@ phrased = labels_of.flatmap(
 )
 
 ASKS: dict[str, st.SearchStrategy[Ask[Any, Any]]] = {
+    "chat": st.builds(
+        Chat,
+        max_tokens=st.integers(1, 2**20),
+        temperature=st.floats(0, 2),
+        top_p=st.floats(0.01, 1),
+        seed=st.none() | st.integers(0, 2**53),
+        stop=st.lists(words, max_size=3).map(tuple),
+        schema=st.none() | st.just('{"type":"object"}'),
+    ),
     "classify": st.builds(
         Classify,
         labels=st.none() | labels_of,
@@ -169,6 +213,7 @@ ASKS: dict[str, st.SearchStrategy[Ask[Any, Any]]] = {
         lambda words, **rest: Detect(**words, **rest), phrased, threshold=maybe, nms=maybe, top_k=counts
     ),
     "embed": st.builds(Embed, st.sampled_from(["image", "features"])),
+    "inspect": st.builds(Inspect, st.none() | st.floats(0, 1e5)),
     "matte": st.just(Matting()),
     "normals": st.just(Normals()),
     "parse": st.just(Parse()),
@@ -205,6 +250,8 @@ ITEMS: list[Item] = [
     Prompted(PICTURE, mask=GUESS, exemplars=(((0, 0, 1, 1), 1), ((1, 1, 2, 2), 0))),
     Clip(b"a video", fps=5.0, start=1.0, end=2.5, cues=(Cue(0, 7, box=(0, 0, 1, 1)), Cue(3, mask=GUESS))),
     Clip([PICTURE, PICTURE]),
+    Conversation.about(PICTURE, question="이게 뭐예요?", system="Be short.").then("A cat.", "Sure?", PICTURE, PICTURE),
+    Conversation((Turn("user", (Text("and"), PICTURE, Text("?"))),)),
 ]
 
 

@@ -23,7 +23,7 @@ from anmok.weights import cache_dir
 
 Array = NDArray[np.float32]
 # Of the features: of the picture as it is, mirrored, without colours. ``image`` is the unit vector in the space that
-# is shared with text.
+# is shared with text. All tiles of a picture, one after another, have views of their own: ``tiles:SIZE:OVERLAP``.
 View: TypeAlias = Literal["plain", "flip", "grey", "image"]
 
 NAME: Final = "features.sqlite"
@@ -42,7 +42,7 @@ class Cache:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def vectors(self, images: Iterable[str], maker: str, view: View) -> dict[str, Array]:
+    def vectors(self, images: Iterable[str], maker: str, view: str) -> dict[str, Array]:
         """The vectors (F,) that are there, by the sha256 of their picture."""
         asked = "SELECT image, vector FROM features WHERE maker = ? AND view = ? AND image IN ({})"
         return {image: np.frombuffer(vector, np.float32) for image, vector in self._rows(asked, images, maker, view)}
@@ -64,7 +64,7 @@ class Cache:
         self,
         vectors: Mapping[str, Array],
         maker: str,
-        view: View,
+        view: str,
         *,
         facts: Mapping[str, tuple[media.Facts, int]] | None = None,
         files: Mapping[Path, tuple[str, str]] | None = None,

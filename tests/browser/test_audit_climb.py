@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from anmok.ui.texts import Words
 from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, opened, overflow, reload
 from conftest import write_photos
 from ui_page import GRADIO, Shown, line, shown, zip_of
@@ -101,12 +103,12 @@ def test_somebody_climbs_leaves_and_comes_back(
 
 def test_another_browser_finds_the_climb_on_the_servers_folder(browser: Browser, page: Shown) -> None:
     with opened(browser, f"{page.address}en/") as (first, _):
-        first.get_by_role("tab", name="Climb", exact=True).click()
+        choose_tab(first, "#anmok-tabs", "climb", TABS["en"][1])
         choose(first, "climb-folder", "parts")
         first.locator("#climb-go").click()
         expect(first.locator("#climb-state")).to_contain_text("/parts")
     with opened(browser, f"{page.address}ko/", locale="ko-KR") as (second, _):
-        second.get_by_role("tab", name=TABS["ko"][1], exact=True).click()
+        choose_tab(second, "#anmok-tabs", "climb", TABS["ko"][1])
         second.locator("#climb-following input").click()
         second.get_by_role("option", name="/parts · fake").first.click()
         expect(second.locator("#climb-report iframe")).to_be_attached(timeout=SLOW)
@@ -117,7 +119,7 @@ def test_a_zip_is_climbed_on_by_whoever_sent_it_alone(
 ) -> None:
     packed = zip_of(write_photos(tmp_path / "mine", 6, ("red", "green")), tmp_path / "mine.zip")
     with opened(browser, f"{page.address}en/") as (visitor, seen):
-        visitor.get_by_role("tab", name="Climb", exact=True).click()
+        choose_tab(visitor, "#anmok-tabs", "climb", TABS["en"][1])
         visitor.locator("#climb-zip input[type=file]").set_input_files(str(packed))
         expect(visitor.get_by_text("12 images in 2 classes")).to_be_visible(timeout=SLOW)
         visitor.locator("#climb-go").click()
@@ -127,7 +129,7 @@ def test_a_zip_is_climbed_on_by_whoever_sent_it_alone(
         assert taken.value.suggested_filename == "best.zip"
         sound(visitor, seen)
     with opened(browser, f"{page.address}en/") as (other, _):
-        other.get_by_role("tab", name="Climb", exact=True).click()
+        choose_tab(other, "#anmok-tabs", "climb", TABS["en"][1])
         other.wait_for_timeout(1500)
         assert "mine" not in other.locator("body").inner_text()
         if other.locator("#climb-following input").is_visible():  # climbs on the server's folders, of other tests
@@ -138,12 +140,15 @@ def test_a_zip_is_climbed_on_by_whoever_sent_it_alone(
 def test_what_cannot_be_used_is_said_in_one_line(browser: Browser, page: Shown, tmp_path: Path) -> None:
     (tmp_path / "told.csv").write_text("what,ever\n1,2\n")
     with opened(browser, f"{page.address}ko/", locale="ko-KR") as (visitor, _):
-        visitor.get_by_role("tab", name=TABS["ko"][0], exact=True).click()
+        choose_tab(visitor, "#anmok-tabs", "audit", TABS["ko"][0])
         visitor.locator("#audit-go").click()
         toast = visitor.locator(".toast-body").first
-        expect(toast).to_contain_text("요청을 처리할 수 없습니다")
+        expect(toast).to_contain_text(Words("ko")("audit.no_predictions"))
+        expect(visitor.locator(".toast-title").first).to_have_text(re.compile("^오류"))
         visitor.locator("#audit-predictions input[type=file]").set_input_files(str(tmp_path / "told.csv"))
         expect(visitor.get_by_role("cell", name="told.csv")).to_be_visible()
         visitor.locator("#audit-go").click()
-        expect(visitor.locator(".toast-body").filter(has_text="데이터를 읽을 수 없습니다").first).to_be_visible()
+        expect(visitor.locator(".toast-body").filter(has_text="데이터를 읽을 수 없습니다").first).to_contain_text(
+            "told.csv"
+        )
         assert str(tmp_path) not in visitor.locator("body").inner_text()

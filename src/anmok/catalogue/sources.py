@@ -234,6 +234,13 @@ _ASKED = (
         "its makers' own terms: no surveillance, biometric processing, deepfakes or health inference; audits",
     ),
     Licence(
+        "mobilevit",
+        "Apple's licence of MobileViT",
+        "https://huggingface.co/apple/mobilevit-small",
+        False,
+        "its makers' own terms, of sample code; kin of it are marked for research alone",
+    ),
+    Licence(
         "gemma",
         "Gemma Terms of Use",
         "https://ai.google.dev/gemma/terms",

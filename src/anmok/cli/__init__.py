@@ -55,21 +55,27 @@ def options(
 def _register() -> None:
     from anmok.cli import card
     from anmok.cli.audit import audit_command
+    from anmok.cli.chat import chat_command
+    from anmok.cli.inspecting import inspect_command
     from anmok.cli.label import label_command
     from anmok.cli.ladder import ladder_command
     from anmok.cli.plan import plan_command
+    from anmok.cli.search import search_command
     from anmok.cli.serve import serve_command
+    from anmok.cli.synth import synth_command
     from anmok.cli.track import track_command
     from anmok.cli.ui import ui_command
 
     catalogue = (models_command, info_command, doctor_command, pull_command)
-    places = (detect_command, segment_command, track_command, depth_command)
+    places = (detect_command, segment_command, track_command, depth_command, inspect_command)
     people = (pose_command, parse_command, normals_command, matte_command)
-    measured = (ladder_command, audit_command, label_command)
+    measured = (ladder_command, audit_command, label_command, synth_command)
     for command in (
         *catalogue,
         classify_command,
         embed_command,
+        search_command,
+        chat_command,
         *places,
         *people,
         *measured,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
 
 from anmok.cli.console import err, note, out, progress_bar, warn
+from anmok.cli.stakes import Typed
 from anmok.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
     from anmok.ladder.climb import Climbed, Progress
 
 _BEST = "best"  # the winner, in the folder of the report
+_STUDENT = "student"  # the distilled one, recommended or not
+_TYPED = ("COMMANDLINE", "ENVIRONMENT")  # where a flag's value comes from that the user gave
 _DEMO_DESCRIPTION = "solar (real photos, non-commercial licence), textile or digits."
 
 
 def ladder_command(
+    context: typer.Context,
     photos: Annotated[str, typer.Argument(help="A folder with a sub-folder per class, or hf:owner/name.")] = "",
     labels: Annotated[Path | None, typer.Option(help="A CSV file: image,label[,group].")] = None,
     classes: Annotated[str, typer.Option(help="For a folder without labels: cat,dog.")] = "",
@@ -32,9 +37,37 @@ def ladder_command(
         Path | None, typer.Option(help="A CSV file: label,sentence. Several rows a label are averaged.")
     ] = None,
     demo: Annotated[str, typer.Option(help=_DEMO_DESCRIPTION)] = "",
+    task: Annotated[
+        str, typer.Option(help="classify, or inspect: good pictures known, strange ones to find.")
+    ] = "classify",
+    good: Annotated[
+        str, typer.Option(help="The class of good ones, for inspect, --synthesise and --max-overkill.")
+    ] = "good",
+    costs: Annotated[
+        Path | None, typer.Option(help="A CSV file of what errors cost: a line for what is shown, a column an answer.")
+    ] = None,
+    prevalence: Annotated[str, typer.Option(help="How common each class is: defect=0.02,good=0.98.")] = "",
+    max_overkill: Annotated[
+        str, typer.Option(help="The share of good ones that may be called something else, such as 1%.")
+    ] = "",
+    thing: Annotated[str, typer.Option(help="For inspect: what the pictures show, such as bottle.")] = "object",
+    overkill: Annotated[float, typer.Option(help="For inspect: good pictures that may be called strange.")] = 0.05,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="For inspect: a good and a bad picture of one file name show one piece.")
+    ] = False,
     model: Annotated[str, typer.Option("--model", "-m", help="A name from `anmok models`.")] = "mini",
     output: Annotated[Path, typer.Option("--out", help="The folder of the report.")] = Path("report"),
     margin: Annotated[float, typer.Option(help="The smallest gain that matters to you: 0.01 is one point.")] = 0.01,
+    budget: Annotated[str, typer.Option(help="Time for the rungs that fine-tune: 90s, 20m, 2h.")] = "",
+    student: Annotated[str, typer.Option(help="A small model to distil into, such as efficientnet-lite0.")] = "",
+    synthetic: Annotated[
+        Path | None, typer.Option(help="A folder that `anmok synth` wrote, to learn from too.")
+    ] = None,
+    synthesise: Annotated[str, typer.Option(help="Defects to put into good pictures: scratch,dent=bad.")] = "",
+    synthesise_count: Annotated[int, typer.Option(help="How many such pictures, at most.")] = 300,
+    describe: Annotated[str, typer.Option(help="Who describes the classes: http://host/v1#model, or smollm2.")] = "",
+    describe_count: Annotated[int, typer.Option(help="Sentences for each class.")] = 10,
+    describe_key: Annotated[str, typer.Option(help="The environment variable that holds the API key.")] = "",
     groups: Annotated[str, typer.Option(help="auto, duplicates or none: what no split may divide.")] = "auto",
     seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
     threshold: Annotated[float, typer.Option(help="With --classes: no answer below this score.")] = 0.0,
@@ -49,26 +82,31 @@ def ladder_command(
 
     Example: anmok ladder photos/ --out report
     """
-    from anmok.cli.outputs import check_folder
+    from anmok.cli.ladder_wishes import Pictures, Words, with_wishes, write_descriptions
     from anmok.ladder import Plan
     from anmok.ladder.dataset import read_sentences
+    from anmok.ladder.plan import BRIEF, DEFAULT_BUDGET, EVERY
     from anmok.ladder.report import render, report_json
 
-    if lang not in ("en", "ko"):
-        raise BadRequest(f"--lang {lang}: want en or ko")
-    check_folder(output, "give another folder by --out")
-    if photos and output.resolve() == Path(photos).expanduser().resolve():
-        raise BadRequest(f"--out {output} holds the photos; give another folder")
+    _check_places(photos, output, lang)
     accepted = tuple(accept_licence or ())
-    names = tuple(name.strip() for name in classes.split(",") if name.strip())
-    dataset = _dataset(photos, labels, names, test, demo, accepted)
+    told = (model, output, margin, groups, seed, lang, as_json, accepted, good, thing, overkill, labels, pairs)
+    if _is_other_task(task, context, (photos, *told)):
+        return
+    dataset = _dataset(photos, labels, _names(classes), test, demo, accepted)
     plan = Plan(
         model=model,
         margin=margin,
         groups=groups,
         seed=seed,
+        rungs=EVERY if budget else (*BRIEF, *(("S",) if student else ())),
+        budget=_seconds(budget) if budget else DEFAULT_BUDGET,
         descriptions=() if descriptions is None else read_sentences(descriptions, dataset.classes),
+        stakes=Typed(costs, prevalence, max_overkill, good).stakes(dataset.classes),
+        student=student,
     )
+    pictures = Pictures(synthetic, synthesise, good, synthesise_count)
+    plan = with_wishes(plan, dataset, pictures, Words(describe, describe_count, describe_key))
     language: Literal["en", "ko"] = "ko" if lang == "ko" else "en"
     if dataset.labels is None:
         _glance(dataset, plan, threshold, output, language, accepted, as_json)
@@ -77,11 +115,40 @@ def ladder_command(
         raise BadRequest("--threshold is for images without labels, with --classes; drop it")
     climbed = _climbed(dataset, plan, accepted, output / _BEST)
     _write(climbed, output, language)
+    write_descriptions(plan.written, output)
     if as_json:
         print(report_json(climbed.outcome), end="")
         return
     render(climbed.outcome, out, language)
     note(f"the report is in {output / 'index.html'}; the winner in {output / _BEST}")
+
+
+def _is_other_task(task: str, context: typer.Context, flags: tuple[Any, ...]) -> bool:
+    """Does it, where it is another one than ``classify``."""
+    from anmok.cli.ladder_inspect import Asked, ladder_inspect
+
+    asked = Asked(*flags)
+    if task == "classify":
+        if asked.is_paired:
+            raise BadRequest("--pairs is for --task inspect: give it, or drop --pairs")
+        return False
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    ladder_inspect(task, asked, [name for name, one in sources.items() if one is not None and one.name in _TYPED])
+    return True
+
+
+def _check_places(photos: str, output: Path, lang: str) -> None:
+    from anmok.cli.outputs import check_folder
+
+    if lang not in ("en", "ko"):
+        raise BadRequest(f"--lang {lang}: want en or ko")
+    check_folder(output, "give another folder by --out")
+    if photos and output.resolve() == Path(photos).expanduser().resolve():
+        raise BadRequest(f"--out {output} holds the photos; give another folder")
+
+
+def _names(classes: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in classes.split(",") if name.strip())
 
 
 def _dataset(
@@ -118,9 +185,18 @@ def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...], best: Path
     from anmok.load import load
 
     model = load(plan.model, accept_licences=accepted)
+    student = load(plan.student, accept_licences=accepted) if plan.student else None
     commands = _command(), shlex.join(["anmok", "classify", "new.jpg", "--head", _near(best)])
-    with _stages() as progress:
-        return climb(dataset, model, plan, commands=commands, progress=progress)
+    with stages() as progress:
+        return climb(dataset, model, plan, commands=commands, progress=progress, student=student)
+
+
+def _seconds(duration: str) -> float:
+    """``90s``, ``20m``, ``2h`` or plain seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", duration.strip().lower())
+    if found is None:
+        raise BadRequest(f"--budget {duration}: want a time such as 90s, 20m or 2h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _near(path: Path) -> str:
@@ -130,7 +206,7 @@ def _near(path: Path) -> str:
 
 
 @contextmanager
-def _stages() -> Iterator[Progress]:
+def stages() -> Iterator[Progress]:
     """One bar that is renamed as the climb goes from pictures to rungs."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -149,6 +225,8 @@ def _write(climbed: Climbed, output: Path, language: Literal["en", "ko"]) -> Non
         warn(spoken(warning, language))
     write_report(climbed.outcome, thumbnails(climbed), output, lang=language, predictions=predictions(climbed))
     climbed.best.write(output / _BEST)
+    if climbed.student is not None:
+        climbed.student.write(output / _STUDENT)
 
 
 def _glance(

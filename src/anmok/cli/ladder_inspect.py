@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from anmok.ladder.report.figures import Lang
 
 _BEST = "best"
+_TAKEN = frozenset(
+    {"photos", "labels", "task", "good", "thing", "overkill", "pairs", "model", "output", "margin", "groups", "seed"}
+    | {"lang", "as_json", "accept_licence"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,15 @@ class Asked:
     good: str
     thing: str
     overkill: float
+    labels: Path | None
+    is_paired: bool
 
 
-def ladder_inspect(task: str, asked: Asked) -> None:
-    """Climbs, writes the report, and prints.
+def ladder_inspect(task: str, asked: Asked, typed: Sequence[str] = ()) -> None:
+    """Climbs, writes the report, and prints. ``typed``: the flags that were given, by their parameters' names.
 
     Raises:
-        BadRequest: a task that has no ladder, or no folder.
+        BadRequest: a task that has no ladder, no folder, or a flag that this task does not take.
     """
     from anmok.cli.ladder import stages
     from anmok.ladder.inspecting import InspectPlan, climb_parts, read_parts
@@ -51,7 +58,8 @@ def ladder_inspect(task: str, asked: Asked) -> None:
         raise BadRequest(f"--task {task}: want classify or inspect")
     if not asked.photos:
         raise BadRequest("give a folder: anmok ladder parts/ --task inspect")
-    parts = read_parts(Path(asked.photos).expanduser(), asked.good)
+    _refuse_others(asked, typed)
+    parts = read_parts(Path(asked.photos).expanduser(), asked.good, table=asked.labels, is_paired=asked.is_paired)
     plan = InspectPlan(
         model=asked.model,
         thing=asked.thing,
@@ -74,3 +82,16 @@ def ladder_inspect(task: str, asked: Asked) -> None:
         return
     render(found.outcome, out, language)
     note(f"the report is in {asked.output / 'index.html'}; the memory in {best}")
+
+
+def _refuse_others(asked: Asked, typed: Sequence[str]) -> None:
+    """What was typed and would change nothing is told, and not passed over.
+
+    Raises:
+        BadRequest: such a flag.
+    """
+    if asked.is_paired and asked.groups == "none":
+        raise BadRequest("--pairs says what belongs together, and --groups none that nothing does: drop one of the two")
+    others = [name for name in typed if name not in _TAKEN]
+    if others:
+        raise BadRequest(f"--{others[0].replace('_', '-')} is for the ladder of classes; drop it with --task inspect")

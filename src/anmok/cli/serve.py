@@ -16,7 +16,9 @@ from anmok.cli.console import note
 if TYPE_CHECKING:
     from anmok.server.settings import PageSettings, Settings
 
-Models = Annotated[list[str] | None, typer.Argument(help="Names of models, folders of adapters, or name=model.")]
+Models = Annotated[
+    list[str] | None, typer.Argument(help="Names of models, folders of adapters or memories, or name=model.")
+]
 
 
 def serve_command(

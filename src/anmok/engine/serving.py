@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import count
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ from anmok.engine.tickets import Ticket, held, payload
 from anmok.engine.working import Batched, Crew
 from anmok.errors import BadRequest, Closing, Expired, Loading, Unsupported
 from anmok.inputs import Clip, Conversation, Item
-from anmok.load import Adapter, Model, load
+from anmok.load import Model, card_of, load
 from anmok.results import Failure, Result
 from anmok.tasks import Ask
 
@@ -63,7 +62,7 @@ class Engine:
         self._limits = limits or Limits()
         self._clock = clock
         named = {name: Named(one) if isinstance(one, str) else one for name, one in (names or {}).items()}
-        self._targets = {name: (one, _card_of(one.target)) for name, one in named.items()}
+        self._targets = {name: (one, card_of(one.target)) for name, one in named.items()}
         self._is_closing = False
         self._lines: dict[str, Line] = {}
         self._numbers = count()
@@ -191,17 +190,17 @@ class Engine:
                 self._books.changed.notify_all()
 
     def add(self, name: str, target: str) -> None:
-        """Another name, from now on, for a card or the folder of an adapter.
+        """Another name, from now on, for a card, or the folder of an adapter or a memory.
 
         Raises:
             BadRequest: the name is taken.
             UnknownModel, BadData: there is no such thing.
         """
-        card_of = _card_of(target)
+        its_card = card_of(target)
         with self._books.lock:
             if name in self._targets or name in self._lines or name in {one.name for one in cards(is_hidden=True)}:
                 raise BadRequest(f"{name} is taken; choose another name")
-            self._targets[name] = (Named(target), card_of)
+            self._targets[name] = (Named(target), its_card)
 
     def load(self, name: str) -> Future[None]:
         """Begins to load a model; the future is done when it is there, and carries the error where it will not be."""
@@ -363,15 +362,6 @@ class Engine:
         if ticket.deadline is not None:
             self._reaper.watch(ticket.deadline)
         self._books.accept(line, ticket)
-
-
-def _card_of(target: str) -> Card:
-    """Of a card's name, or of the model under the adapter in that folder."""
-    folder = Path(target).expanduser()
-    if not (folder / "anmok.toml").is_file():
-        return card(target)
-    adapter = Adapter.read(folder)
-    return adapter.card_on(card(adapter.base))
 
 
 def _check(one: Card, ask: Ask[Any, Any], priority: int) -> None:

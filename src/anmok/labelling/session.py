@@ -28,12 +28,14 @@ MODEL = "mini"
 class Task:
     """An image to be labelled. ``path`` is below the folder. ``proposals`` are labels with the head's probability,
     or before there is a head with the score of the label as a word, best first; none where nothing is known, and none
-    on a measuring image: whoever saw the head's guess would agree with it too often."""
+    on a measuring image: whoever saw the head's guess would agree with it too often. ``is_chosen``: it comes now
+    because it teaches most, as far as is known; others come in random order."""
 
     id: str
     path: str
     stream: Stream
     proposals: tuple[tuple[str, float], ...] = ()
+    is_chosen: bool = False
 
 
 class LabelSession(Sitting):
@@ -203,7 +205,8 @@ class LabelSession(Sitting):
     def _task(self, number: int) -> Task:
         stream = self._streams.of[number]
         proposals = self._proposals(number) if stream == "teach" else ()
-        return Task(self._photos.ids[number], self._photos.names[number], stream, proposals)
+        is_chosen = stream == "teach" and number in self._turns.chosen
+        return Task(self._photos.ids[number], self._photos.names[number], stream, proposals, is_chosen)
 
     def _proposals(self, number: int) -> tuple[tuple[str, float], ...]:
         seen, head = self._thinker.seen, self._thinker.thought.head

@@ -33,6 +33,7 @@ class Turns:
         self._clock = clock
         self._before: dict[str, list[int]] = {}
         self._seen: dict[str, float] = {}
+        self.chosen: set[int] = set()  # handed out because the plan says so
         self.broken: set[int] = set()  # cannot be read: nobody is shown them
 
     def next(self, by: str, count: int, plan: Iterable[int]) -> list[int]:
@@ -78,10 +79,12 @@ class Turns:
 
     def _teach(self, by: str, taken: set[int], plan: Iterable[int]) -> Iterator[int]:
         given: set[int] = set()
-        for source in (plan, self._streams.teach):
+        for is_plan, source in ((True, plan), (False, self._streams.teach)):
             for one in source:
                 if one not in taken and one not in given and one not in self.broken and self._is_open(one, by):
                     given.add(one)
+                    if is_plan:
+                        self.chosen.add(one)
                     yield one
 
     def _measure(self, by: str, mine: set[int], taken: set[int]) -> Iterator[int]:

@@ -29,7 +29,8 @@ _REPORT = "report.json"  # in a folder that a climb wrote: where the photos are 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """``labels`` int64 (n,) index into ``classes``; ``None`` where there are none. ``groups`` int64 (n,): images
-    that belong together (one part, one patient), as the user says. ``is_test`` bool (n,): the user's own test set."""
+    that belong together (one part, one patient), as the user says. ``is_test`` bool (n,): the user's own test set.
+    ``spare``: images of the same folder without a label, to learn from and never to test on."""
 
     title: str
     root: Path
@@ -40,6 +41,7 @@ class Dataset:
     is_test: NDArray[np.bool_] | None = None
     licence: str = ""
     warnings: tuple[str, ...] = ()
+    spare: tuple[Path, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,9 +151,10 @@ def _from_table(source: Path, table: Path) -> Dataset:
     warnings = []
     if absent:
         warnings.append(f"labels of absent files left out: {len(absent):,}, such as {absent[0]}")
-    unlabelled = len(files) - len({path for path, _ in known})
-    if unlabelled:
-        warnings.append(f"images without a label left out: {unlabelled:,}")
+    labelled = {path for path, _ in known}
+    spare = tuple(path for path in files.values() if path not in labelled)
+    if spare:
+        warnings.append(f"images without a label left out: {len(spare):,}")
     classes, labels = np.unique([label for _, label in known], return_inverse=True)
     is_test = np.asarray([row.is_test for row in known.values()])
     return Dataset(
@@ -163,6 +166,7 @@ def _from_table(source: Path, table: Path) -> Dataset:
         _numbered([row.group for row in known.values()]),
         is_test if 0 < is_test.sum() < len(is_test) else None,
         warnings=tuple(warnings),
+        spare=spare,
     )
 
 

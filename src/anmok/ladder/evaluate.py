@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from anmok.evidence.intervals import accuracy, balanced_accuracy, macro_f1
 from anmok.ladder.outcome import Step
 from anmok.ladder.rungs.fitting import Fitted, Material, fit, predict
-from anmok.load import Head
+from anmok.ladder.rungs.order import RUNGS
+from anmok.load import Answerer, Model
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
-
-RUNGS = {"1": "training-free", "2": "linear head", "3": "tuned projection"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +42,10 @@ class Evaluated:
     predicted: Labels  # (S, m)
     correct: NDArray[np.bool_]  # (S, m)
     logits: Array | None  # (m, K) of the first draw
-    head: Head | None  # of the first draw
+    head: Answerer | None  # of the first draw
     chosen_from: int
+    change: Mapping[str, Array] | None = None  # to the picture tower, where the rung tunes it
+    student: Model | None = None  # on which head and change stand, where that is not the ladder's own model
 
 
 def learned(
@@ -56,9 +57,9 @@ def learned(
     seconds = (time.perf_counter() - start) / len(supports)
     predicted = np.stack([predict(one.head, held.features) for one in fitted])  # (S, m)
     labels = len(supports[0])
-    views = 2 if key == "3" and material.flipped is not None else 1
-    cost = _Cost(seconds, labels * views, fitted[0].head.nbytes / 1e6)
-    step = _step(_Label(key, RUNGS[key], _variant(fitted), shots, labels), predicted, held, cost, price)
+    views = 2 if key.startswith("3") and material.flipped is not None else 1
+    cost = _Cost(seconds, labels * views + _made(key, material), fitted[0].head.nbytes / 1e6)
+    step = _step(_Label(key, RUNGS[key].name, _variant(fitted), shots, labels), predicted, held, cost, price)
     return Evaluated(
         step,
         predicted,
@@ -69,11 +70,18 @@ def learned(
     )
 
 
-def fixed(key: str, rung: str, logits: Array, head: Head | None, held: Held, price: Price) -> Evaluated:
+def _made(key: str, material: Material) -> int:
+    """Made pictures that the rung looks at."""
+    return 0 if key != "R" or material.made is None else len(material.made.labels)
+
+
+def fixed(
+    key: str, rung: str, logits: Array, head: Answerer | None, held: Held, price: Price, variant: str = ""
+) -> Evaluated:
     """A rung that learned nothing: zero-shot, from its logits (m, K)."""
     predicted = logits.argmax(1)[None]  # (1, m)
     cost = _Cost(0.0, 0, 0.0 if head is None else head.nbytes / 1e6)
-    step = _step(_Label(key, rung, "", 0, 0), predicted, held, cost, price)
+    step = _step(_Label(key, rung, variant, 0, 0), predicted, held, cost, price)
     return Evaluated(step, predicted, predicted == held.labels, logits, head, 0)
 
 
@@ -91,9 +99,33 @@ def cross_fitted(key: str, material: Material, fold: Labels, held: Held, price: 
     seconds = (time.perf_counter() - start) / (len(np.unique(fold)) + 1)
     predicted = logits.argmax(1)[None]  # (1, m)
     labels = len(held.labels)
-    cost = _Cost(seconds, labels, everything.head.nbytes / 1e6)
-    step = _step(_Label(key, RUNGS[key], everything.variant, None, labels), predicted, held, cost, price)
+    cost = _Cost(seconds, labels + _made(key, material), everything.head.nbytes / 1e6)
+    step = _step(_Label(key, RUNGS[key].name, everything.variant, None, labels), predicted, held, cost, price)
     return Evaluated(step, predicted, predicted == held.labels, logits, everything.head, everything.chosen_from)
+
+
+def tuned_step(
+    key: str,
+    variant: str,
+    stage: tuple[Held, Price],
+    predicted: Labels,
+    seconds: float,
+    kept: tuple[int, int],
+) -> Step:
+    """The step of a rung that was fitted once, elsewhere, on all labels of the pool.
+
+    Args:
+        key: of the rung.
+        variant: what was chosen.
+        stage: the images that answer, and what the model costs.
+        predicted: (1, m).
+        seconds: that it took.
+        kept: labels used, and bytes of what was learned.
+    """
+    held, price = stage
+    labels, nbytes = kept
+    cost = _Cost(seconds, labels, nbytes / 1e6)
+    return _step(_Label(key, RUNGS[key].name, variant, None, labels), predicted, held, cost, price)
 
 
 @dataclass(frozen=True, slots=True)

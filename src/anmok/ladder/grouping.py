@@ -62,6 +62,20 @@ def near_duplicates(looked: Looked) -> DuplicateGroups:
     return duplicate_groups(rows, looked.dhash, sha=[facts.sha256 for facts in looked.facts])
 
 
+def near_copies(known: Looked, rows: Labels, found: Looked) -> NDArray[np.bool_]:
+    """Which of the found pictures, bool (s,), are near-copies of those rows of the known ones."""
+    both = Looked(
+        np.arange(len(rows) + len(found.indices)),
+        np.concatenate([known.features[rows], found.features]),
+        (*(known.facts[i] for i in rows), *found.facts),
+        np.concatenate([known.dhash[rows], found.dhash]),
+        (),
+        0,
+    )
+    group = near_duplicates(both).group  # (m + s,)
+    return np.asarray(np.isin(group[len(rows) :], group[: len(rows)]))
+
+
 def conflicting(looked: Looked, labels: Labels) -> Sequence[int]:
     """Images whose very bytes stand under two labels."""
     by_hash: dict[str, list[int]] = {}

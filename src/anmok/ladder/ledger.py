@@ -27,6 +27,10 @@ class Opening:
     seconds: float
     rungs: tuple[str, ...]
     at: str  # UTC
+    made: str = ""  # where made pictures came from
+    writer: str = ""  # the language model that described the classes
+    calls: int = 0  # of it
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,23 @@ from numpy.typing import NDArray
 from anmok import media
 from anmok.evidence.draws import support_draws
 from anmok.evidence.splits import folds
-from anmok.ladder.evaluate import Evaluated, Price, cross_fitted, fixed, learned
+from anmok.files import remove
+from anmok.ladder import tiling
+from anmok.ladder.evaluate import Evaluated, Held, Price, cross_fitted, fixed, learned
 from anmok.ladder.features import look
 from anmok.ladder.outcome import Step
 from anmok.ladder.plan import Plan
 from anmok.ladder.prepare import Scene
 from anmok.ladder.rungs.fitting import Material, available
+from anmok.ladder.rungs.order import CLOSER, TUNED
+from anmok.ladder.tiling import Closer
+from anmok.ladder.tuning.adapted import KEY as ADAPTED
+from anmok.ladder.tuning.adapted import climb_adapted
+from anmok.ladder.tuning.ground import Ground
+from anmok.ladder.tuning.rung import climb_one
+from anmok.ladder.tuning.skipped import Skipped
+from anmok.ladder.tuning.student import KEY as STUDENT
+from anmok.ladder.tuning.student import climb_student
 from anmok.ladder.zero_shot import TextSide
 from anmok.load import Model
 from anmok.tasks import Embed
@@ -46,6 +57,12 @@ class Measured:
     material: Material
     final: Mapping[str, Evaluated]
     curve: tuple[Evaluated, ...]
+    skipped: tuple[Skipped, ...] = ()
+    closer: Closer | None = None  # what rung T saw
+
+    def material_of(self, key: str) -> Material:
+        """What the rung learned from."""
+        return self.closer.material if key in CLOSER and self.closer is not None else self.material
 
 
 def measure(
@@ -55,16 +72,17 @@ def measure(
     plan: Plan,
     progress: Progress | None = None,
     watch: Watch | None = None,
+    student: Model | None = None,
 ) -> Measured:
     """Fits on the pool alone; each rung answers on the held-out images once. Whoever hands in a ``watch`` has recorded
     that the test set is opened."""
     held = scene.held()
     price = price_of(model, scene)
     keys = [key for key in available(text.towers) if key in plan.rungs]
-    material = _material(scene, model, text, plan, "3" in keys)
+    material = _material(scene, model, text, plan, any(key.startswith("3") for key in keys))
     final: dict[str, Evaluated] = {}
     for rung in text.rungs:
-        final[rung.key] = fixed(rung.key, rung.rung, rung.logits(held.features), rung.head, held, price)
+        final[rung.key] = fixed(rung.key, rung.rung, rung.logits(held.features), rung.head, held, price, rung.variant)
         _tell(watch, final[rung.key])
     curve: list[Evaluated] = []
     supports = {} if scene.is_development else _supports(material, plan)
@@ -82,7 +100,67 @@ def measure(
             final[key] = learned(key, None, material, [np.arange(len(material.labels))], held, price)
         _tell(watch, final[key])
         done = _report(progress, done, total)
-    return Measured(material, final, tuple(curve))
+    if material.made is not None and "R" in plan.rungs and not (watch is not None and final and watch.is_enough()):
+        final["R"] = _with_made(scene, material, held, price)
+        _tell(watch, final["R"])
+    ground = Ground(model, scene, material, held, price, plan, progress, student)
+    start = time.perf_counter()
+    closer = _tiled(ground, supports, final, curve, watch)
+    skipped = _tuned(ground, final, watch, plan.budget - (time.perf_counter() - start))
+    if isinstance(closer, Closer):
+        return Measured(material, final, tuple(curve), skipped, closer)
+    return Measured(material, final, tuple(curve), skipped if closer is None else (closer, *skipped))
+
+
+def _tiled(
+    ground: Ground,
+    supports: Mapping[int, Labels],
+    final: dict[str, Evaluated],
+    curve: list[Evaluated],
+    watch: Watch | None,
+) -> Closer | Skipped | None:
+    """The rung that looks at tiles, where the photos are large enough; adds to ``final`` and ``curve``."""
+    if tiling.KEY not in ground.plan.rungs or (watch is not None and final and watch.is_enough()):
+        return None
+    closer = tiling.look_closer(ground, ground.plan.budget)
+    if isinstance(closer, Skipped):
+        return closer
+    curve += [closer.answered(shots, list(draws)) for shots, draws in supports.items()]
+    if ground.scene.is_development:
+        final[tiling.KEY] = closer.cross_fitted(outer_folds(closer.material))
+    else:
+        final[tiling.KEY] = closer.answered(None, [np.arange(len(closer.material.labels))])
+    _tell(watch, final[tiling.KEY])
+    return closer
+
+
+def _with_made(scene: Scene, material: Material, held: Held, price: Price) -> Evaluated:
+    """Real and made pictures together, on all labels of the pool."""
+    if scene.is_development:
+        fold = folds(material.labels, material.groups, outer_folds(material), material.seed)
+        return cross_fitted("R", material, fold, held, price)
+    return learned("R", None, material, [np.arange(len(material.labels))], held, price)
+
+
+def _tuned(ground: Ground, final: dict[str, Evaluated], watch: Watch | None, left: float) -> tuple[Skipped, ...]:
+    """The rungs that tune the tower, as many as ``left`` seconds have room for; adds to ``final``."""
+    skipped = []
+    for key in (key for key in TUNED if key in ground.plan.rungs):
+        if watch is not None and final and watch.is_enough():
+            break
+        start = time.perf_counter()
+        if key == STUDENT:
+            found = climb_student(ground, final, left, price_of)
+        else:
+            found = climb_adapted(ground, left) if key == ADAPTED else climb_one(key, ground, left)
+        left -= time.perf_counter() - start
+        if isinstance(found, Skipped):
+            skipped.append(found)
+        else:
+            final[key] = found
+            _tell(watch, found)
+    remove(ground.checkpoints)
+    return tuple(skipped)
 
 
 def _tell(watch: Watch | None, found: Evaluated) -> None:
@@ -120,6 +198,7 @@ def _material(scene: Scene, model: Model, text: TextSide, plan: Plan, is_tuned: 
         towers=text.towers,
         flipped=flipped,
         seed=plan.seed,
+        made=None if scene.made is None else scene.made.extra,
     )
 
 

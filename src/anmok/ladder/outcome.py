@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from anmok.evidence.intervals import Estimate, Interval
+from anmok.ladder.outcome_trust import Priced, Trust
 
 FORMAT = "anmok.ladder/1"
 LISTED = 200  # at most, of doubtful labels and of near-duplicates
@@ -57,6 +58,7 @@ class Control:
     accuracy: Estimate
     expected: float
     is_suspicious: bool
+    against: Comparison | None = None  # how the rung stands against it that it is the control of
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ class Outcome:
     is_development: bool  # too few labels for a sealed test: everything here is a development estimate
     version: str
     format: str = FORMAT
+    trust: Trust | None = None  # how far one answer of the recommended rung can be trusted
+    priced: Priced | None = None  # what errors cost, where that was told: the recommendation follows it
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -7,6 +7,13 @@ import json
 from dataclasses import asdict, dataclass
 
 from anmok.errors import BadRequest
+from anmok.ladder.rungs.order import FIXED, RUNGS
+from anmok.ladder.stakes import Stakes
+from anmok.ladder.wishes import MadeWish, Writing
+
+BRIEF = (*FIXED, "1", "2", "3", "R", "T", "5")  # a minute or two beyond looking at the pictures
+EVERY = (*FIXED, *RUNGS)
+DEFAULT_BUDGET = 120.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +21,11 @@ class Plan:
     """Equal plans on equal data and split are one opening of the test set; any change is another.
 
     ``groups``: ``auto`` finds near-duplicates and, where the file order or the metadata give the label away, proposes
-    groups; ``duplicates`` leaves the proposals out; ``none`` trusts every image to stand alone.
+    groups; ``duplicates`` leaves the proposals out; ``none`` trusts every image to stand alone. ``budget``: seconds
+    for the rungs that tune the tower; one that would take longer is left out, or cut short by no more than to two
+    passes over the pictures. ``written``: what a language model wrote on the classes. ``synthetic``: made pictures to
+    learn from. ``stakes``: what errors cost. ``student``: the card that is distilled into; empty: the usual
+    one, where its weights are here.
     """
 
     model: str
@@ -25,7 +36,12 @@ class Plan:
     seed: int = 0
     groups: str = "auto"
     descriptions: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    rungs: tuple[str, ...] = ("0a", "0b", "0c", "0d", "1", "2", "3")
+    rungs: tuple[str, ...] = BRIEF
+    budget: float = DEFAULT_BUDGET
+    written: Writing | None = None
+    synthetic: MadeWish | None = None
+    stakes: Stakes | None = None
+    student: str = ""
 
     def __post_init__(self) -> None:
         if not self.shots or min(self.shots) < 1 or list(self.shots) != sorted(set(self.shots)):
@@ -34,6 +50,9 @@ class Plan:
             raise BadRequest(f"margin {self.margin}: want a share between 0 and 0.5, such as 0.01")
         if self.draws < 1 or not 0 < self.test_share <= 0.5:
             raise BadRequest(f"draws {self.draws}, test share {self.test_share}: want 1 or more, and 0 to 0.5")
+        unknown = set(self.rungs) - {*FIXED, *RUNGS}
+        if unknown or self.budget < 0:
+            raise BadRequest(f"rungs {sorted(unknown)}, budget {self.budget}: there are {', '.join((*FIXED, *RUNGS))}")
         if self.groups not in ("auto", "duplicates", "none"):
             raise BadRequest(f"groups {self.groups!r}: want auto, duplicates or none")
 
@@ -43,6 +62,11 @@ class Plan:
         return tuple(own.get(name, (name,)) for name in classes) if own else None
 
     def digest(self, data_hash: str, split_hash: str) -> str:
-        """The key of an opening."""
-        text = json.dumps([asdict(self), data_hash, split_hash], sort_keys=True, ensure_ascii=False)
+        """The key of an opening. Where a folder of made pictures lies is no part of it."""
+        content = asdict(self)
+        if self.synthetic is not None:
+            del content["synthetic"]["folder"]
+        if self.stakes is None:
+            del content["stakes"]  # the books of earlier versions know plans without
+        text = json.dumps([content, data_hash, split_hash], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

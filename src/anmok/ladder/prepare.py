@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from anmok.ladder.grouping import Grouping, conflicting, grouping
 from anmok.ladder.plan import Plan
 from anmok.load import Model
 
+if TYPE_CHECKING:
+    from anmok.ladder.made import MadePictures
+
 Labels = NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
@@ -29,7 +33,7 @@ TINY = 100  # labelled images below which sealing a test set would leave too lit
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
     """Everything that is known before the first fit. With ``is_development`` there is no sealed test set: pool and
-    test are all the images, and every figure is cross-validated."""
+    test are all the images, and every figure is cross-validated. ``made``: made pictures, to learn from alone."""
 
     dataset: Dataset
     looked: Looked
@@ -41,6 +45,7 @@ class Scene:
     data_hash: str
     split_hash: str
     warnings: tuple[str, ...]
+    made: MadePictures | None = None
 
     def held(self) -> Held:
         """The images that answer."""

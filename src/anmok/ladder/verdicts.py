@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anmok.evidence.compare import trial
 from anmok.evidence.verdict import Candidate, Verdict, Word, judge, recommend
@@ -14,21 +15,36 @@ from anmok.ladder.measure import Measured
 from anmok.ladder.outcome import Comparison, Recommendation
 from anmok.ladder.plan import Plan
 from anmok.ladder.prepare import Scene
+from anmok.ladder.pricing import Ranking
+from anmok.ladder.rungs.order import place
+
+Labels = NDArray[np.int64]
 
 _MAJORITY = "majority"
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
+    """``by_worth``: the contrasts of what the answers are worth, where the recommendation follows that."""
+
     recommendation: Recommendation
     comparisons: tuple[Comparison, ...]
+    by_worth: tuple[Verdict, ...] = ()
 
 
-def recommendation(measured: Measured, scene: Scene, plan: Plan) -> Judged:
-    """The cheapest rung that is not worse than any other by more than the margin, and the planned contrasts."""
+def recommendation(measured: Measured, scene: Scene, plan: Plan, by: Ranking | None = None) -> Judged:
+    """The cheapest rung that is not worse than any other by more than the margin, and the planned contrasts.
+
+    ``by``: what the answers are worth, where that is not simply how many are right; the recommendation then follows it.
+    The comparisons are of accuracies all the same, and those of worth stand beside them.
+    """
     held = scene.held()
-    candidates = [Candidate(key, _cost(one), one.correct) for key, one in measured.final.items()]
+    final, gate = _proven(measured, held.groups, plan)
+    candidates = [Candidate(key, _cost(one), one.correct) for key, one in final.items()]
     found = recommend(candidates, held.groups, plan.margin, seed=plan.seed)
+    compared_ = tuple(compared(verdict) for verdict in (*found.verdicts, *gate))
+    if by is not None:
+        return _by_worth(by, final, compared_, held.groups, plan)
     chosen = measured.final[found.name]
     commonest = int(np.bincount(measured.material.labels).argmax())
     majority = (held.labels == commonest)[None]
@@ -47,17 +63,59 @@ def recommendation(measured: Measured, scene: Scene, plan: Plan) -> Judged:
             lead=lead.interval,
             images_needed=found.images_needed,
         ),
-        tuple(_comparison(verdict) for verdict in found.verdicts),
+        compared_,
     )
+
+
+def _by_worth(
+    by: Ranking, final: Mapping[str, Evaluated], comparisons: tuple[Comparison, ...], groups: Labels, plan: Plan
+) -> Judged:
+    """Against what needs no model, too. What fewer labels would do is not told: they set no threshold."""
+    values = {key: worth for key, worth in by.values.items() if key in final} or dict(by.values)
+    candidates = [Candidate(key, _cost(final[key]) if key in final else 0.0, worth) for key, worth in values.items()]
+    found = recommend(candidates, groups[by.rows], by.margin, seed=plan.seed, mix=by.mix)
+    pair = [(_MAJORITY, by.floor), ("chosen", values[found.name])]
+    lead = trial(pair, groups[by.rows], seed=plan.seed, mix=by.mix).contrasts([(_MAJORITY, "chosen")])[0]
+    return Judged(
+        Recommendation(
+            key=found.name,
+            best=found.best_name,
+            is_decided=found.is_decided,
+            is_useful=judge(lead, by.margin).word is Word.BETTER,
+            shots_enough=None,
+            next_gain=None,
+            reason=found.reason,
+            images_needed=found.images_needed,
+        ),
+        comparisons,
+        found.verdicts,
+    )
+
+
+def _proven(measured: Measured, groups: Labels, plan: Plan) -> tuple[dict[str, Evaluated], tuple[Verdict, ...]]:
+    """The rungs that may be recommended, and what kept one of them out: made pictures have to be BETTER than the same
+    head on real pictures alone before they are compared with all the others (a gate, so it costs no correction)."""
+    final = dict(measured.final)
+    mixed, alone = final.get("R"), final.get("2")
+    if mixed is None or len(final) == 1:
+        return final, ()
+    del final["R"]
+    if alone is None:
+        return final, ()
+    tried = trial([("2", alone.correct), ("R", mixed.correct)], groups, seed=plan.seed)
+    verdict = judge(tried.contrasts([("2", "R")])[0], plan.margin)
+    if verdict.word is Word.BETTER:
+        return dict(measured.final), ()
+    return final, (verdict,)
 
 
 def _cost(one: Evaluated) -> float:
     """Labels first; among rungs on the same labels, the order of the ladder."""
-    order = {"0a": 0, "0b": 1, "0c": 2, "0d": 3, "1": 4, "2": 5, "3": 6}
-    return one.step.labels * 100.0 + order[one.step.key]
+    return one.step.labels * 100.0 + place(one.step.key)
 
 
-def _comparison(verdict: Verdict) -> Comparison:
+def compared(verdict: Verdict) -> Comparison:
+    """A verdict as the outcome holds it."""
     contrast = verdict.contrast
     return Comparison(
         key=contrast.name_b,

@@ -1,4 +1,4 @@
-"""Rungs 0a to 0d: the text tower alone, on cached features."""
+"""Rungs 0a to 0e: the text tower alone, on cached features."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class ZeroShot:
     head: Head
     ask: Classify | None
     embed: WordVectors | None = None  # 0d: features to vectors by the class probabilities, not by a matrix
+    variant: str = ""  # who wrote the sentences, and what that took
 
     def logits(self, features: Array) -> Array:
         """(n, F) to (n, K)."""
@@ -52,10 +53,10 @@ def text_side(model: Model, classes: tuple[str, ...], plan: Plan) -> TextSide:
     try:
         projects = model.towers
         asks = _asks(classes, plan)
-        heads = [(key, rung, ask, _head(projects, projects.text_vectors(ask))) for key, rung, ask in asks]
+        heads = [(key, rung, ask, head_of(projects, projects.text_vectors(ask))) for key, rung, ask in asks]
     except (Unsupported, Untranslatable) as error:
         return TextSide((), None, str(error))
-    rungs = [ZeroShot(key, rung, head, ask) for key, rung, ask, head in heads]
+    rungs = [ZeroShot(key, rung, head, ask, variant=_told(key, plan)) for key, rung, ask, head in heads]
     if isinstance(projects, WordVectors):
         rungs = [replace(rung, ask=None) for rung in rungs]
         ask = Classify(classes)
@@ -76,7 +77,7 @@ def random_words(model: Model, classes: tuple[str, ...], seed: int) -> Head | No
     try:
         projects = model.towers
         placeholders = tuple(f"class {i}" for i in range(len(classes)))
-        return _head(projects, projects.text_vectors(Classify(placeholders, descriptions=descriptions)))
+        return head_of(projects, projects.text_vectors(Classify(placeholders, descriptions=descriptions)))
     except AnmokError:
         return None
 
@@ -89,15 +90,28 @@ def _asks(classes: tuple[str, ...], plan: Plan) -> list[tuple[str, str, Classify
     described = plan.described(classes)
     if described is not None:
         asks.append(("0c", "zero-shot, descriptions", Classify(classes, descriptions=described)))
+    if plan.written is not None:
+        written = plan.written.of(classes)
+        asks.append(("0e", "zero-shot, written descriptions", Classify(classes, descriptions=written)))
     return asks
+
+
+def _told(key: str, plan: Plan) -> str:
+    """What the descriptions of a language model took."""
+    if key != "0e" or plan.written is None:
+        return ""
+    lines = sum(len(group) for _, group in plan.written.sentences)
+    return f"{lines} sentences by {plan.written.writer}, {plan.written.calls} calls, {plan.written.tokens} tokens"
 
 
 def _towers(projects: Projects, classes: tuple[str, ...]) -> Towers:
     texts = projects.text_vectors(Classify(classes))
-    return Towers(texts, projects.projection, projects.temperature, projects.bias)
+    is_makeshift = isinstance(projects, WordVectors)
+    return Towers(texts, projects.projection, projects.temperature, projects.bias, is_makeshift)
 
 
-def _head(projects: Projects, texts: Array) -> Head:
+def head_of(projects: Projects, texts: Array) -> Head:
+    """A head on features out of unit rows (K, D), one per class."""
     bias = np.full(len(texts), projects.bias, np.float32)
     return Head(texts * projects.temperature, bias, projection=projects.projection, is_normalised=True)
 

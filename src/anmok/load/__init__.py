@@ -8,6 +8,7 @@ from anmok.load.bank import Bank
 from anmok.load.decision import Decision, logits_of, odds_against
 from anmok.load.loading import load, tiny
 from anmok.load.model import Model
+from anmok.load.targets import card_of
 
 __all__ = [
     "Adapter",
@@ -20,6 +21,7 @@ __all__ = [
     "Model",
     "Prompt",
     "Tiled",
+    "card_of",
     "load",
     "logits_of",
     "odds_against",

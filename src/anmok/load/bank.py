@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anmok.catalogue import Card
 from anmok.errors import BadData, BadWeights, WrongState
 from anmok.files import write_beside
 from anmok.inspecting import Foreground, Limit, Memory
+from anmok.tasks import Inspect
 
 FORMAT: Final = 1
 KIND: Final = "memory"
@@ -91,6 +93,27 @@ def is_bank(folder: Path) -> bool:
         return bool(tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("kind") == KIND)
     except (OSError, ValueError):  # whoever reads it next says what is wrong
         return False
+
+
+def base_of(folder: Path) -> str:
+    """The name of the model that a memory is for; its patches are not read.
+
+    Raises:
+        BadData: it is not a memory, or its patches are missing.
+    """
+    path = folder / MANIFEST
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadData(f"{path}: not a memory of anmok ({error}); {_AGAIN}") from None
+    if content.get("kind") != KIND or not isinstance(content.get("base"), str) or not (folder / TENSORS).is_file():
+        raise BadData(f"{path}: not a memory of anmok, or without its {TENSORS}; {_AGAIN}")
+    return str(content["base"])
+
+
+def inspecting(base: Card) -> Card:
+    """The card of a model that has a memory: it inspects, and does nothing else."""
+    return replace(base, tasks=(Inspect.task,))
 
 
 def _from_content(content: Mapping[str, Any], path: Path) -> Bank:

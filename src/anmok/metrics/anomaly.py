@@ -89,7 +89,7 @@ def aupro(maps: Sequence[NDArray[np.floating]], truths: Sequence[Bools], limit: 
     if count == 0 or not (weights == 0).any():
         good = int((weights == 0).sum())
         raise BadRequest(f"{count} strange regions, {good} good pixels: want at least one of both")
-    return _overlap_area(values, weights, count, limit)
+    return _Steps.of(values, weights).overlap(count, limit)
 
 
 def pixel_scores(
@@ -104,9 +104,8 @@ def pixel_scores(
     strange = weights > 0
     if not strange.any() or strange.all():
         return PixelScores(None, None, None, count)
-    return PixelScores(
-        auroc(values, strange), average_precision(values, strange), _overlap_area(values, weights, count, limit), count
-    )
+    steps = _Steps.of(values, weights)  # millions of pixels: sorted once for all three
+    return PixelScores(steps.auroc(), steps.average_precision(), steps.overlap(count, limit), count)
 
 
 def regions_of(truth: Bools) -> tuple[NDArray[np.int64], int]:
@@ -117,13 +116,35 @@ def regions_of(truth: Bools) -> tuple[NDArray[np.int64], int]:
     return found[0].astype(np.int64), int(found[1])
 
 
-def _overlap_area(values: Array, weights: Array, count: int, limit: float) -> float:
-    good = weights == 0
-    order = np.argsort(-values, kind="stable")
-    ends = _ends(values[order])  # (t,)
-    rate = np.concatenate([[0.0], np.cumsum(good[order])[ends] / int(good.sum())])  # (t + 1,)
-    overlap = np.concatenate([[0.0], np.cumsum(weights[order])[ends] / count])  # (t + 1,)
-    return _area(rate, overlap, limit) / limit
+@dataclass(frozen=True, slots=True, eq=False)
+class _Steps:
+    """From the highest score down, at each distinct one: good and strange pixels at or above it, and the sum of these
+    ones' weights. Float64 (t,) each."""
+
+    good: Array
+    strange: Array
+    covered: Array
+
+    @classmethod
+    def of(cls, values: Array, weights: Array) -> _Steps:
+        order = np.argsort(-values, kind="stable")  # (P,)
+        ends = _ends(values[order])  # (t,)
+        sorted_weights = weights[order]
+        strange = np.cumsum(sorted_weights > 0)[ends]
+        return cls((ends + 1 - strange).astype(np.float64), strange.astype(np.float64), np.cumsum(sorted_weights)[ends])
+
+    def auroc(self) -> float:
+        """The area under the steps, whose slopes count ties as one half."""
+        x, y = np.concatenate([[0.0], self.good]), np.concatenate([[0.0], self.strange])
+        return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / (x[-1] * y[-1]))
+
+    def average_precision(self) -> float:
+        precision = self.strange / (self.good + self.strange)
+        return float((np.diff(self.strange, prepend=0) * precision).sum() / self.strange[-1])
+
+    def overlap(self, count: int, limit: float) -> float:
+        rate = np.concatenate([[0.0], self.good / self.good[-1]])  # (t + 1,)
+        return _area(rate, np.concatenate([[0.0], self.covered / count]), limit) / limit
 
 
 def _pooled(maps: Sequence[NDArray[np.floating]], truths: Sequence[Bools]) -> tuple[Array, Array, int]:

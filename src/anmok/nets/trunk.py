@@ -24,7 +24,10 @@ ATTENTION = r".*\.(q_proj|k_proj|v_proj)"  # of any transformer block; SigLIP's 
 POINTWISE = r".*\.(expand|project)\.conv"  # EfficientNet's 1 x 1 convolutions; its depthwise ones are thin already
 RESNET = r"block\d+\.\d+\.conv[13]"
 CONVNEXT = r".*\.pointwise_conv[12]"
+BASIC = r"(block\d+|readout\.last)\.layer\.[01]\.convolution"  # of ResNet-18, whose convolutions are 3 x 3 all
+QUERIES = r".*\.attention\.(query|key|value)"  # of MobileViT
 _BEHIND = r"stages\.block\d+\..*(out_proj|o_proj|mlp|project|pointwise_conv2|conv3)"  # attention and MLP, or their like
+_BEHIND_BASIC = r"stages\.(block\d+|readout\.last)\.layer\.1"
 
 
 class Trunk(nn.Module):
@@ -35,11 +38,11 @@ class Trunk(nn.Module):
     statistics while training: a user's few images are too few to replace those of millions.
     """
 
-    def __init__(self, stages: Iterable[tuple[str, nn.Module]], low_rank: str) -> None:
+    def __init__(self, stages: Iterable[tuple[str, nn.Module]], low_rank: str, behind: str = _BEHIND) -> None:
         super().__init__()
         self.stages = nn.Sequential(OrderedDict(stages))
         self.low_rank = rf"stages\.{low_rank}"
-        self.behind = _BEHIND
+        self.behind = behind
         for parameter in self.parameters():
             parameter.requires_grad_(False)
         self.float().eval()
@@ -129,6 +132,31 @@ def of_clip_resnet(net: ClipResNet) -> Trunk:
     return Trunk([("stem", _ResNetStem(net)), *blocks, ("readout", net.attnpool)], RESNET)
 
 
+def of_vit(vit: nn.Module) -> Trunk:
+    """transformers' ``ViTModel``: the class token after the last layer norm."""
+    tower: Any = vit
+    blocks = [(f"block{i}", _Layer(layer)) for i, layer in enumerate(tower.layers)]
+    return Trunk([("stem", tower.embeddings), *blocks, ("readout", _ClassToken(tower.layernorm))], ATTENTION)
+
+
+def of_resnet(resnet: nn.Module) -> Trunk:
+    """transformers' ``ResNetModel`` of basic blocks: the mean of the last map."""
+    tower: Any = resnet
+    layers = [layer for stage in tower.encoder.stages for layer in stage.layers]
+    blocks = [(f"block{i}", layer) for i, layer in enumerate(layers[:-1])]
+    return Trunk([("stem", tower.embedder), *blocks, ("readout", _Mean(layers[-1]))], BASIC, _BEHIND_BASIC)
+
+
+def of_mobilevit(mobilevit: nn.Module) -> Trunk:
+    """transformers' ``MobileViTModel``: the mean of the last map. It was trained on blue, green, red."""
+    tower: Any = mobilevit
+    blocks = [(f"block{i}", stage) for i, stage in enumerate(tower.encoder.layer)]
+    behind = r"stages\.block\d+\..*(reduce_1x1|conv_projection|attention\.output)"
+    return Trunk(
+        [("stem", _BlueFirst(tower.conv_stem)), *blocks, ("readout", _Mean(tower.conv_1x1_exp))], QUERIES, behind
+    )
+
+
 class _Turned(nn.Module):
     """EfficientNet's net looks at its picture turned by half a turn; see ``efficientnet_lite``."""
 
@@ -149,6 +177,26 @@ class _Averaged(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.head(x).mean((2, 3))  # (B, F)
+        return y
+
+
+class _Mean(nn.Module):
+    def __init__(self, last: nn.Module) -> None:
+        super().__init__()
+        self.last = last
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(x).mean((2, 3))  # (B, F)
+        return y
+
+
+class _BlueFirst(nn.Module):
+    def __init__(self, stem: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.stem(x.flip(1))  # (B, C, H/2, W/2)
         return y
 
 

@@ -154,6 +154,7 @@ EXAMPLES: Mapping[str, Example] = {
     "/run/depth": _own("depth", {}),
     "/run/detect": _own("detect", _LABELS),
     "/run/embed": _own("embed", {}),
+    "/run/inspect": _own("inspect", {}),
     "/run/matte": _own("matte", {}),
     "/run/normals": _own("normals", {}),
     "/run/parse": _own("parse", {}),

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from anmok.catalogue import Card, card
+from anmok.catalogue import Card
 from anmok.engine import Limits
 from anmok.errors import AnmokError, BadData, BadRequest, UnknownModel
-from anmok.load import Adapter
+from anmok.load import card_of
 from anmok.wire import Intake
 from anmok.wire.fields import known, nearest, read, value_as
 
@@ -29,7 +29,8 @@ _TABLES = ("model", "key", "limits", "intake", "page")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One model of a server. ``target`` is a card's name or the folder of an adapter, ``name`` what callers say.
+    """One model of a server. ``target`` is a card's name or the folder of an adapter or a memory, ``name`` what callers
+    say.
 
     ``share`` of the queue is the most that its requests may take up; ``priority`` and ``deadline`` (seconds) hold
     where a request says nothing. With workers as processes, models of one ``group`` share a process.
@@ -53,9 +54,8 @@ class Served:
 
     @property
     def card(self) -> Card:
-        """Of the model, or of the one under the adapter."""
-        folder = Path(self.target).expanduser()
-        return card(Adapter.read(folder).base if (folder / "anmok.toml").is_file() else self.target)
+        """Of the model, with the tasks that it has by its adapter or memory."""
+        return card_of(self.target)
 
     @classmethod
     def of(cls, target: str) -> Served:
@@ -66,7 +66,7 @@ class Served:
         folder = Path(target).expanduser()
         is_adapter = (folder / "anmok.toml").is_file()
         if "/" in target and not is_adapter:
-            raise BadData(f"{target}: holds no anmok.toml, so it is no adapter")
+            raise BadData(f"{target}: holds no anmok.toml, so it is no adapter and no memory")
         return cls(target, folder.resolve().name if is_adapter else target)
 
 
@@ -241,7 +241,7 @@ def changed(settings: Settings, flags: Mapping[str, Any], limits: Limits, keys: 
 
 
 def read_settings(file: Path) -> Settings:
-    """The settings in a ``serve.toml``. Paths of adapters are relative to the file.
+    """The settings in a ``serve.toml``. Paths of folders are relative to the file.
 
     Raises:
         BadData: it cannot be read, or anything in it is not known; the message names the place.
@@ -287,7 +287,7 @@ def _served(row: dict[str, Any], index: int, folder: Path) -> Served:
     place = f"model[{index}]"
     known(row, ("name", "as", "pinned", "priority", "share", "deadline", "group"), place)
     if not isinstance(row.get("name"), str):
-        raise BadData(f"{place}: name is missing: the name of a card, or the folder of an adapter")
+        raise BadData(f"{place}: name is missing: the name of a card, or the folder of an adapter or a memory")
     target = row["name"]
     if target.startswith(("./", "../")):
         target = str(folder / target)

@@ -15,6 +15,7 @@ from anmok.nets.change import Bottleneck, Change, difference, insert
 from anmok.nets.trunk import Trunk
 
 Kind = Literal["last", "full", "lora", "dora", "bottleneck"]
+_BLOCKS = 12  # of a ViT-B, for which the usual factors are meant
 _IDLE = "mask_token"  # of DINO: for pre-training alone, no picture flows through it
 KINDS: tuple[Kind, ...] = ("last", "full", "lora", "dora", "bottleneck")
 
@@ -22,8 +23,8 @@ KINDS: tuple[Kind, ...] = ("last", "full", "lora", "dora", "bottleneck")
 @dataclass(frozen=True, slots=True)
 class How:
     """``last``: blocks that move, with the readout. ``rank``, ``strength`` (alpha) and ``dropout`` are LoRA's, and
-    DoRA's. ``narrow`` is a bottleneck's width. ``decay`` is the factor on the learning rate from one stage to the one
-    before it, for ``last`` and ``full``."""
+    DoRA's. ``narrow`` is a bottleneck's width. ``decay`` is the factor on the learning rate from one block to the one
+    before it, for ``last`` and ``full``, of a tower of twelve blocks; in another it falls as far in all."""
 
     kind: Kind
     last: int = 2
@@ -87,7 +88,8 @@ def opened(trunk: Trunk, how: How) -> Opened:
     for _, stage in stages[boundary:]:
         for name, parameter in stage.named_parameters():
             parameter.requires_grad_(not name.endswith(_IDLE))
-    rates = {f"stages.{name}.": how.decay ** (len(stages) - 1 - i) for i, (name, _) in enumerate(stages)}
+    step = how.decay ** (_BLOCKS / trunk.blocks)
+    rates = {f"stages.{name}.": step ** (len(stages) - 1 - i) for i, (name, _) in enumerate(stages)}
     before = {name: p.detach().clone() for name, p in trunk.named_parameters() if p.requires_grad}
     return Opened(trunk, how, boundary, rates, before)
 

@@ -30,7 +30,7 @@ Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way from the old weights to the new
-HEAD_RATE = 10.0  # times the tower's
+HEAD_RATE = 1.0  # times the tower's: it has been fitted before
 _AT_ONCE = 32
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +33,12 @@ class FolderList:
         root = self.page.host.root
         names = [] if root is None else Folders(root).names()
         first = [(self.nothing, "")] if self.nothing else []
-        last = [(self.upload, chosen)] if self.upload and chosen and is_kept(chosen) else []
-        return [*first, *((self.whole if one == WHOLE else one, one) for one in names), *last]
+        last: list[tuple[str, str]] = []
+        if chosen and is_kept(chosen):
+            last = [(self.upload, chosen)] if self.upload else []
+        elif root is not None and chosen and chosen not in names:  # gone since: whoever uses it is told so, by us
+            last = [(_typed(chosen), chosen)]
+        return [*first, *((self.whole if one == WHOLE else _typed(one), one) for one in names), *last]
 
     def field(self, label: str, elem_id: str, value: str | None = None) -> Any:
         """The list; not to be seen where the server shows no folder."""
@@ -55,6 +60,11 @@ class FolderList:
 
     def _again(self, chosen: str | None) -> Any:
         return gr.update(choices=self.choices(chosen))
+
+
+def _typed(name: str) -> str:
+    """As people type it: a Mac writes the syllables of Korean names in parts."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _as_it_is(payload: Any) -> Any:

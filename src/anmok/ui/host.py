@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from anmok.catalogue import Card
+from anmok.catalogue import Card, cards
 from anmok.engine import Engine
 from anmok.wire import Intake
 
@@ -52,5 +53,12 @@ class Host:
     serve: Callable[[Scope, str, Path], None] | None = None
 
     def doing(self, task: str) -> tuple[str, ...]:
-        """The served models that have the task, in their order."""
-        return tuple(name for name, card in self.models.items() if task in card.tasks)
+        """The served models that have the task and look at pictures, in their order."""
+        blind = _text_towers()
+        return tuple(name for name, card in self.models.items() if task in card.tasks and card.name not in blind)
+
+
+@cache
+def _text_towers() -> frozenset[str]:
+    """Cards that others name as the part that reads their texts: it reads nothing else."""
+    return frozenset(one.parts["text"] for one in cards(is_hidden=True) if "text" in one.parts)

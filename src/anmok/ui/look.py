@@ -15,11 +15,24 @@ ON_LOAD: Final = """() => {
   let kept = null;
   try { kept = localStorage.getItem('anmok-scheme'); } catch (error) { /* private windows */ }
   if (kept) show(kept);
-  // What gradio gets wrong for those who hear the page: a button in a button, and a view that is first in the order.
+  const said = JSON.parse(document.querySelector('.anmok-header')?.dataset.said || '{}');
+  // What gradio says in English alone, and what it gets wrong for those who hear the page: a button in a button,
+  // and a view that is first in the order.
   const mend = () => {
     document.querySelectorAll('.toast-header[role="button"]').forEach((one) => {
       one.removeAttribute('role');
       one.removeAttribute('tabindex');
+    });
+    document.querySelectorAll('.toast-title').forEach((one) => {
+      const text = one.firstChild;
+      const word = text && said[text.nodeValue.trim()];
+      if (word && word !== text.nodeValue.trim()) text.nodeValue = `${word} `;
+    });
+    document.querySelectorAll('button[aria-label]').forEach((one) => {
+      const word = said[one.getAttribute('aria-label')];
+      if (!word) return;
+      one.setAttribute('aria-label', word);
+      if (one.title) one.title = word;
     });
     document.querySelectorAll('canvas[tabindex="1"]').forEach((one) => { one.tabIndex = 0; });
     document.querySelectorAll('button.icon-button:not([role="group"]):has(button)').forEach((one) => {
@@ -58,7 +71,8 @@ CSS: Final = """
 .gradio-container { --anmok-focus: #1d4ed8; }
 .dark .gradio-container, .gradio-container.dark { --anmok-focus: #93c5fd; }
 .anmok-facts { display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 0; font-size: .9rem; }
-.anmok-facts div { display: flex; gap: 6px; } .anmok-facts dt { color: var(--body-text-color-subdued); }
+.anmok-facts div { display: flex; gap: 6px; } .anmok-facts dt { color: var(--body-text-color-subdued);
+  white-space: nowrap; }
 .anmok-facts dd { margin: 0; } .anmok-said { margin: 4px 0; font-size: 1.05rem; }
 .anmok-examples { align-items: center; gap: 8px !important; } .anmok-examples > * { flex: 0 0 auto !important; }
 .anmok-examples p { margin: 0; font-size: .9rem; color: var(--body-text-color-subdued); }
@@ -74,6 +88,7 @@ CSS: Final = """
 #search-gallery .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; white-space: normal; text-align: left;
   overflow-wrap: anywhere; line-height: 1.3; border-radius: 0; }
 #search-said progress { width: 100%; height: 10px; accent-color: #1d4ed8; }
+html:lang(ko) .gradio-container { word-break: keep-all; overflow-wrap: anywhere; } /* Korean breaks between words */
 footer { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container > .main { padding: 8px !important; }

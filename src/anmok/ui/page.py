@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -11,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from anmok.errors import AnmokError, UnknownModel
+from anmok.ui import telling
 from anmok.ui.host import Host
 from anmok.ui.picking import Pickers
 from anmok.ui.sessions import Sessions
@@ -37,7 +37,7 @@ class Page:
             try:
                 return event(*given, **named)
             except AnmokError as error:
-                raise gr.Error(html.escape(self.words.error(error)), print_exception=False) from None
+                raise telling.shown(self.words, error, self.host.root) from None
 
         return _guarded
 
@@ -50,9 +50,13 @@ class Page:
                 async for step in event(*given, **named):
                     yield step
             except AnmokError as error:
-                raise gr.Error(html.escape(self.words.error(error)), print_exception=False) from None
+                raise telling.shown(self.words, error, self.host.root) from None
 
         return _guarded
+
+    def told(self, error: AnmokError) -> str:
+        """One line of an error that is shown otherwise."""
+        return telling.told(self.words, error, self.host.root)
 
     def usable(self, request: gr.Request, name: str) -> str:
         """The name of a served model that this visitor may use.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -66,9 +68,11 @@ def shown(host: Host) -> list[Tab]:
 
 def _header(page: Page) -> str:
     words = page.words
+    said = json.dumps(words.below("page.gradio"))  # what gradio says itself, in English whatever the page's language
     links = "".join(_link(one, is_shown=one == words.language) for one in LANGUAGES)
     return (
-        f'<header class="anmok-header"><h1>{words("page.title")}</h1><p>{words("page.motto")}</p>'
+        f'<header class="anmok-header" data-said="{html.escape(said)}">'
+        f"<h1>{words('page.title')}</h1><p>{words('page.motto')}</p>"
         f'<nav aria-label="{words("page.language")}">{links}'
         f'<button type="button" id="anmok-dark" aria-label="{words("page.dark")}" title="{words("page.dark")}">'
         f'<span aria-hidden="true">◐</span></button></nav></header>'

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from anmok.errors import BadRequest
 from anmok.geometry import Rle
 from anmok.results import (
+    AnomalyMap,
     DepthMap,
     Detections,
     Embedding,
@@ -91,7 +92,8 @@ def answers_from_json(task: str, content: object) -> list[Result]:
 def _rest(result: Result) -> dict[str, Any]:
     if isinstance(result, Scores):
         order = np.argsort(-result.scores, kind="stable")[: result.top_k]
-        return {"order": order.tolist(), "threshold": result.threshold, "top_k": result.top_k}
+        decided = {} if result.decided is None else {"decided": result.decided}
+        return {"order": order.tolist(), "threshold": result.threshold, "top_k": result.top_k} | decided
     if isinstance(result, Detections | Masks):
         return {"labels": list(result.labels), "class_ids": result.class_ids.tolist()}
     if isinstance(result, Tracked):
@@ -115,9 +117,11 @@ def _scores(content: Mapping[str, Any]) -> Scores:
         raise ValueError
     top_k = content.get("top_k")
     threshold = float(content.get("threshold", 0.0))
-    return Scores(
-        labels, values, content["scoring"], threshold, None if top_k is None else int(top_k), _read(content, labels)
-    )
+    top_k = None if top_k is None else int(top_k)
+    decided = content.get("decided")
+    if decided is not None and not isinstance(decided, str):
+        raise ValueError
+    return Scores(labels, values, content["scoring"], threshold, top_k, _read(content, labels), decided)
 
 
 def _embedding(content: Mapping[str, Any]) -> Embedding:
@@ -206,6 +210,16 @@ def _reply(content: Mapping[str, Any]) -> Reply:
     return Reply(_text(content["text"]), content["finish"], *counts, *times)
 
 
+def _anomaly(content: Mapping[str, Any]) -> AnomalyMap:
+    threshold, p_value = (content.get(key) for key in ("threshold", "p_value"))
+    return AnomalyMap(
+        float(content["score"]),
+        _map(content["map"]),
+        None if threshold is None else float(threshold),
+        None if p_value is None else float(p_value),
+    )
+
+
 def _normals(content: Mapping[str, Any]) -> NormalMap:
     return NormalMap(_map(content["normals"]))
 
@@ -267,6 +281,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Result]] = {
     "depth": _depth,
     "detect": _detections,
     "embed": _embedding,
+    "inspect": _anomaly,
     "matte": _matte,
     "normals": _normals,
     "parse": _parts,

@@ -31,6 +31,7 @@ from anmok.tasks import (
     Depth,
     Detect,
     Embed,
+    Inspect,
     Matting,
     Normals,
     Parse,
@@ -42,9 +43,10 @@ from anmok.wire import fields, refusals
 from anmok.wire.intake import Intake, binary, encoded, picture, sized
 from anmok.wire.refusals import WrongField
 
-ASKS: Mapping[str, type[Ask[Any, Any]]] = {
-    kind.task: kind for kind in (Chat, Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track)
-}
+_KINDS: tuple[type[Ask[Any, Any]], ...] = (
+    *(Chat, Classify, Depth, Detect, Embed, Inspect, Matting, Normals, Parse, Pose, Segment, Track),
+)
+ASKS: Mapping[str, type[Ask[Any, Any]]] = {kind.task: kind for kind in _KINDS}
 REQUEST, IMAGE, CLIP = "request", "image", "clip"  # parts of a multipart body
 TURNS = "turns"
 POINTED: Mapping[str, Any] = {

@@ -102,6 +102,7 @@ def _list(item: Schema, length: int | None = None) -> Schema:
 
 
 _SIZE, _BOX, _SHARE = _list(_WHOLE, 2), _list(_NUMBER, 4), {"type": "number"}
+_MAYBE: Schema = {"anyOf": [_NUMBER, {"type": "null"}]}
 _RLE = _of(Rle)
 _MAP = _object({"dtype": {"enum": ["float32"]}, "shape": _list(_WHOLE), "zlib": _FILE})
 _READ: Schema = {"type": "object", "additionalProperties": _TEXT}
@@ -136,6 +137,15 @@ _ANSWERS: Mapping[str, Mapping[str, Schema]] = {
     },
     "detect": {"size": _SIZE, "detections": _list(_object({"label": _TEXT, "score": _SHARE, "box": _BOX}))},
     "embed": {"space": {"enum": ["image", "features", "text"]}, "vector": _list(_NUMBER)},
+    "inspect": {
+        "size": _SIZE,
+        "score": _NUMBER,
+        "threshold": _MAYBE,
+        "is_strange": {"anyOf": [{"type": "boolean"}, {"type": "null"}]},
+        "p_value": _MAYBE,
+        "peak": _list(_WHOLE, 2),
+        "map": _MAP,
+    },
     "matte": {"size": _SIZE, "alpha": _MAP},
     "normals": {"size": _SIZE, "axes": _TEXT, "normals": _MAP},
     "parse": {
@@ -158,6 +168,7 @@ _REST: Mapping[str, Mapping[str, Schema]] = {
         "threshold": _SHARE,
         "top_k": {"anyOf": [_WHOLE, {"type": "null"}]},
         "read_as": _READ,
+        "decided": _TEXT,
     },
     "depth": {"confidence": _MAP, "points": _MAP, "intrinsics": _list(_list(_NUMBER, 3), 3)},
     "detect": _CLASSES,

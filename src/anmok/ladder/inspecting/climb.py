@@ -29,7 +29,6 @@ from anmok.load import Bank, Model
 Bools = NDArray[np.bool_]
 Progress = Callable[[str, int, int], None]
 
-_REMEMBER = ("P", "A2", "A1")  # rungs whose winner is a memory that can be written
 _ASSUMPTIONS = (
     "the pictures to come are like these: same camera, same light, same things",
     "the pictures in the folder of good ones are good",
@@ -91,7 +90,7 @@ def climb_parts(
         sight = see(scene.dataset.paths, model, plan.size, plan.thing, progress)
         measured = measure(scene, sight, is_defect, plan, progress)
         count = _open(scene, model, plan, measured, time.perf_counter() - start)
-        measured = _finished(measured, scene, known, model, plan)
+        measured = _finished(measured, scene, known, plan)
         return _concluded(_Run(known, model, plan, sight, commands, start), scene, measured, count)
 
 
@@ -127,13 +126,16 @@ def _open(scene: Scene, model: Model, plan: InspectPlan, measured: Measured, sec
     return count
 
 
-def _finished(measured: Measured, scene: Scene, parts: Parts, model: Model, plan: InspectPlan) -> Measured:
+def _finished(measured: Measured, scene: Scene, parts: Parts, plan: InspectPlan) -> Measured:
     """With what the rungs cost a picture, and how well their maps show the marked flaws."""
     masks = [parts.masks[i] for i in scene.test]
     is_defect, groups = parts.is_defect[scene.test], scene.grouping.groups[scene.test]
+    canvas = measured.benches[0].sight.model.card.pixels.size
     final = {}
     for key, one in measured.final.items():
-        figures = pixel_figures(one.maps, masks, is_defect, groups, plan.seed) if one.maps else None
+        figures = None
+        if one.maps:
+            figures = pixel_figures(one.maps, masks, is_defect, groups, canvas=canvas, seed=plan.seed)
         step = replace(one.step, pixels=figures, ms_per_image=_price(one, measured.benches))
         final[key] = replace(one, step=step)
     return replace(measured, final=final)
@@ -156,9 +158,7 @@ def _price(one: Graded, benches: Sequence[Bench]) -> float:
 def _concluded(run: _Run, scene: Scene, measured: Measured, count: ledger.Count) -> Inspected:
     parts, plan, sight = run.parts, run.plan, run.sight
     found = advice(measured, scene, parts.is_defect, plan)
-    memories = {key: one.step.auroc.value for key, one in measured.final.items() if key in _REMEMBER}
-    best = max(memories, key=lambda one: memories[one]) if memories else "A1"
-    kept = found.advice.key if found.advice.key in memories else best
+    kept = found.advice.remembered
     key = plan.digest(scene.data_hash, scene.split_hash)
     good = np.flatnonzero(~parts.is_defect)
     ledger_of = {"rung": kept, "plan": key}
@@ -169,7 +169,7 @@ def _concluded(run: _Run, scene: Scene, measured: Measured, count: ledger.Count)
     turned = measured.final["A2"].answers if "A2" in measured.final else ()
     outcome = replace(
         plain,
-        advice=replace(found.advice, remembered=kept),
+        advice=found.advice,
         steps=tuple(one.step for one in measured.final.values()),
         curve=tuple(one.step for one in measured.curve),
         comparisons=found.comparisons,

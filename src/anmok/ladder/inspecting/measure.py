@@ -94,15 +94,31 @@ def measure(
         final["P"] = _everything(judge, "P", tables, tick)
     if "A4" in keys and "A1" in final:
         patchwise = final["A1"].answers
+        known = [_Known(one, found, _scored(one, found)) for one, found in zip(tables, patchwise, strict=True)]
         least = min(len(one.defects) for one in tables)
         for shots_of in [n for n in plan.shots if n < least]:
-            curve.append(judge("A4", _learnt(tables, patchwise, shots_of, plan.draws)))
-        final["A4"] = judge("A4", _learnt(tables, patchwise, None, 1))
+            curve.append(judge("A4", [one.learnt(shots_of, plan.draws) for one in known]))
+        began = time.perf_counter()
+        learnt = [one.learnt(None, 1) for one in known]
+        final["A4"] = judge("A4", learnt, (time.perf_counter() - began) / len(tables))
     return Measured(final, tuple(curve), tables, why)
 
 
-def _learnt(tables: Sequence[Bench], patchwise: Sequence[Answered], shots: int | None, draws: int) -> list[Answered]:
-    return [rungs.with_defects(one, known, shots, draws) for one, known in zip(tables, patchwise, strict=True)]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """What A4 learns from: A1's answers, and the patch scores (d,) of the labelled defects."""
+
+    bench: Bench
+    patchwise: Answered
+    scores: Double
+
+    def learnt(self, shots: int | None, draws: int) -> Answered:
+        return rungs.with_defects(self.bench, self.patchwise, self.scores, shots, draws)
+
+
+def _scored(bench: Bench, patchwise: Answered) -> Double:
+    assert patchwise.memory is not None
+    return rungs.defect_scores(bench, patchwise.memory)
 
 
 def _everything(judge: _Judge, key: str, tables: Sequence[Bench], tick: rungs.Tick) -> Graded:

@@ -24,14 +24,20 @@ _THRESHOLDS, _RESAMPLES = 400, 1000
 
 
 def pixel_figures(
-    maps: Sequence[Array], masks: Sequence[Path | None], is_defect: Bools, groups: NDArray[np.int64], seed: int
+    maps: Sequence[Array],
+    masks: Sequence[Path | None],
+    is_defect: Bools,
+    groups: NDArray[np.int64],
+    *,
+    canvas: int,
+    seed: int,
 ) -> PixelFigures | None:
-    """Of test pictures with their patch maps (h, w); defects without a mask are left out. ``None`` where no flaw is
-    marked."""
+    """Of test pictures with their patch maps (h, w), smoothed on the ``canvas`` of the model as the memory that is
+    written smooths them; defects without a mask are left out. ``None`` where no flaw is marked."""
     kept = [i for i, mask in enumerate(masks) if mask is not None or not is_defect[i]]
     if not any(masks[i] is not None for i in kept):
         return None
-    shown = [spread(maps[i], SIDE, (SIDE, SIDE)) for i in kept]
+    shown = [spread(maps[i], canvas, (SIDE, SIDE)) for i in kept]
     truths = []
     for i in kept:
         mask = masks[i]

@@ -81,6 +81,7 @@ def render_inspection(outcome: InspectOutcome, pictures: Mapping[int, bytes], la
         "chosen": "" if outcome.advice is None else outcome.advice.key,
         "comparisons": {one.key: one for one in outcome.comparisons},
         "margin": f"{outcome.margin:g}",
+        "refitted": Figures(lang).count(outcome.data.counts[outcome.data.classes.index(outcome.good)]),
         "marked": marked,
         "thumbnail": {index: data_uri(index, picture) for index, picture in pictures.items()},
     }
@@ -93,12 +94,16 @@ def heat_maps(found: Inspected) -> dict[int, bytes]:
         return {}
     place = {int(index): i for i, index in enumerate(found.scene.test)}
     wanted = [one.index for one in found.outcome.shown]
-    maps = {index: found.graded.maps[place[index]] for index in wanted}
-    highest = max((float(one.max()) for one in maps.values()), default=1.0)
+    paths = found.scene.dataset.paths
+    images = {index: _small(media.read(paths[index])) for index in wanted}
+    maps = {
+        index: spread(found.graded.maps[place[index]], found.outcome.size, image.shape[:2])
+        for index, image in images.items()
+    }
+    highest = max((float(one.max()) for one in maps.values()), default=1.0)  # as they are shown: smoothing lowers peaks
     pictures = {}
-    for index, distances in maps.items():
-        image = _small(media.read(found.scene.dataset.paths[index]))
-        values = spread(distances, found.outcome.size, image.shape[:2])
+    for index, values in maps.items():
+        image = images[index]
         both = np.concatenate([image, np.asarray(heat(image, values, highest))], 1)  # (h, 2 w, 3)
         stream = io.BytesIO()
         pillow.fromarray(both).save(stream, "JPEG", quality=_QUALITY)
@@ -142,8 +147,6 @@ def _table(outcome: InspectOutcome, lang: Lang) -> Table:
     words, rungs, figures = texts(lang)["ladder"], texts(lang)["rungs"], Figures(lang)
     table = Table(title=words["title"], box=SIMPLE_HEAD, pad_edge=False, title_justify="left", padding=(0, 1, 0, 0))
     table.add_column(words["rung"], overflow="fold", ratio=1)
-    for name in ("good", "defects"):
-        table.add_column(words[name], justify="right")
     for name in ("auroc", "overkill", "miss", "milliseconds"):
         table.add_column(words[name], justify="right", no_wrap=True)
     for step in outcome.steps:
@@ -151,8 +154,6 @@ def _table(outcome: InspectOutcome, lang: Lang) -> Table:
         rates = step.rates
         table.add_row(
             f"{'*' if is_chosen else ' '}{step.key} {rungs[step.key]}",
-            figures.count(step.good),
-            figures.count(step.defects),
             f"{auroc(step.auroc.value)} {auroc_span(step.auroc.interval)}",
             "–" if rates is None else figures.percent(rates.overkill.value, 0),
             "–" if rates is None else figures.percent(rates.miss.value, 0),

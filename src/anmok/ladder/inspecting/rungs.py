@@ -147,33 +147,49 @@ def held_out(
 
 def _parts(bench: Bench, alone: int) -> tuple[Labels, Labels]:
     """Which good pictures (n,) of the pool are judged, as places among them, and the part (g,) that each of all is in;
-    none where they all belong together."""
+    none where they all belong together.
+
+    One of each group, drawn at random: group-mates are no new evidence, and a limit that counted each of twenty shots
+    of one piece would promise what one piece cannot (Dunn, Wasserman and Ramdas, "Distribution-free prediction sets
+    for two-layer hierarchical models", JASA 2023).
+    """
     groups = bench.groups[bench.good]
     count = len(np.unique(groups))
     if count < 2:
         return np.zeros(0, np.int64), np.zeros(len(bench.good), np.int64)
     parts = count if count <= alone else FOLDS
     fold = folds(np.zeros(len(bench.good), np.int64), groups, parts, bench.seed)
-    return np.sort(np.random.default_rng(bench.seed).permutation(len(bench.good))[:JUDGED]), fold.astype(np.int64)
+    order = np.random.default_rng(bench.seed).permutation(len(bench.good))
+    firsts = order[np.sort(np.unique(groups[order], return_index=True)[1])]  # in the order that was drawn
+    return np.sort(firsts[:JUDGED]), fold.astype(np.int64)
 
 
-def with_defects(bench: Bench, patchwise: Answered, shots: int | None, draws: int) -> Answered:
+def defect_scores(bench: Bench, memory: Memory) -> Double:
+    """(d,) patch scores of the pool's defects by A1's ``memory``; where that holds good group-mates of a defect, by one
+    without their part, as a defect of the test is judged without its own."""
+    groups = bench.groups[bench.good]
+    _, fold = _parts(bench, LEAVE_ONE_OUT)
+    part_of = dict(zip(groups.tolist(), fold.tolist(), strict=True))
+    part = np.asarray([part_of.get(int(group), -1) for group in bench.groups[bench.defects]], np.int64)
+    scores = np.zeros(len(part))
+    for k in np.unique(part):
+        others = bench.good[fold != k]
+        judging = memory if k < 0 or len(others) == 0 else _memory(bench, others, memory.method, False, None)
+        for place in np.flatnonzero(part == k):
+            scores[place] = judging.judge(bench.sight.rows(int(bench.defects[place]))).score
+    return scores
+
+
+def with_defects(bench: Bench, patchwise: Answered, scores: Double, shots: int | None, draws: int) -> Answered:
     """A4: logistic regression on the patch score of ``patchwise`` (A1 on all good pictures) and the pooled features in
-    16 components, from all good pictures and ``shots`` labelled defects (``None``: all of them).
+    16 components, from the judged good pictures and ``shots`` labelled defects (``None``: all of them), whose patch
+    ``scores`` (d,) are those of `defect_scores`.
 
     A good picture of the pool enters with a score that it did not help to make, or it would look too good.
     """
-    memory, defects = patchwise.memory, bench.defects
-    assert memory is not None
-    scores = np.asarray([memory.judge(bench.sight.rows(int(i))).score for i in defects])
-    centre, axes = _components(bench.features[np.concatenate([patchwise.judged, defects])])
-
-    def columns(rows: Labels, score: Double) -> Array:
-        pooled = product(bench.features[rows] - centre, axes)  # (r, c)
-        return np.concatenate([score[:, None], pooled], 1).astype(np.float32)
-
-    good, asked = columns(patchwise.judged, patchwise.normals), columns(bench.test, patchwise.scores[0])
-    bad = columns(defects, scores)
+    defects = bench.defects
+    good = _table_of(bench.features[patchwise.judged], patchwise.normals)
+    bad, asked = _table_of(bench.features[defects], scores), _table_of(bench.features[bench.test], patchwise.scores[0])
     supports = [np.arange(len(defects))]
     if shots is not None:
         labels = np.zeros(len(defects), np.int64)
@@ -182,11 +198,16 @@ def with_defects(bench: Bench, patchwise: Answered, shots: int | None, draws: in
     normals = _cross_fitted(good, bad[supports[0]], bench.groups[patchwise.judged], bench.seed)
     size = len(supports[0])
     answered = Answered(np.stack(found), normals, patchwise.judged, len(bench.good), size)
-    return replace(answered, megabytes=patchwise.megabytes)
+    return replace(answered, memory=patchwise.memory, megabytes=patchwise.megabytes)
+
+
+def _table_of(features: Array, scores: Double) -> Array:
+    """Patch scores (n,) before features (n, F): (n, 1 + F)."""
+    return np.concatenate([scores[:, None], features], 1).astype(np.float32)
 
 
 def _cross_fitted(good: Array, bad: Array, groups: Labels, seed: int) -> Double:
-    """Of each good picture (n, c) its score (n,) by a regression on the others and all defects."""
+    """Of each good picture (n, 1 + F) its score (n,) by a regression on the others and all defects."""
     parts = max(2, min(FOLDS, len(np.unique(groups))))
     fold = folds(np.zeros(len(good), np.int64), groups, parts, seed)
     scores = np.zeros(len(good))
@@ -195,20 +216,22 @@ def _cross_fitted(good: Array, bad: Array, groups: Labels, seed: int) -> Double:
     return scores
 
 
-def _components(features: Array) -> tuple[Array, Array]:
-    """Mean (F,) and the leading directions (F, c)."""
-    centre = features.mean(0)
-    _, _, directions = np.linalg.svd(features - centre, full_matrices=False)
-    return centre, np.ascontiguousarray(directions[: min(COMPONENTS, len(features) - 1)].T, np.float32)
-
-
 def _fitted(good: Array, bad: Array) -> Callable[[Array], Double]:
-    """From rows (n, c) and (d, c) to what gives each row (m, c) its log-odds (m,) of being a defect."""
+    """From rows (n, 1 + F) and (d, 1 + F) to what gives each row (m, 1 + F) its log-odds (m,) of being a defect. The
+    components are those of these rows alone: a defect whose label is not used is not looked at either."""
+    both = np.concatenate([good, bad])  # (n + d, 1 + F)
+    centre = both[:, 1:].mean(0)
+    _, _, directions = np.linalg.svd(both[:, 1:] - centre, full_matrices=False)
+    axes = np.ascontiguousarray(directions[: min(COMPONENTS, len(both) - 1)].T, np.float32)  # (F, c)
+
+    def columns(rows: Array) -> Array:
+        return np.concatenate([rows[:, :1], product(rows[:, 1:] - centre, axes)], 1)  # (m, 1 + c)
+
     labels = np.repeat(np.arange(2), [len(good), len(bad)])
-    head = logistic(standardise(np.concatenate([good, bad])), labels, 2, STRENGTH)
+    head = logistic(standardise(columns(both)), labels, 2, STRENGTH)
 
     def odds(rows: Array) -> Double:
-        logits = head.logits(rows).astype(np.float64)  # (m, 2)
+        logits = head.logits(columns(rows)).astype(np.float64)  # (m, 2)
         return np.asarray(logits[:, 1] - logits[:, 0])
 
     return odds

@@ -19,6 +19,7 @@ from anmok.ladder.prepare import Scene
 
 Bools = NDArray[np.bool_]
 
+MEMORIES = ("A1", "A2", "P")  # rungs whose winner is a memory that can be written
 SHOWN = 4  # pictures of each reason
 _ORDER = ("A0", "A1", "A2", "P", "A4")
 _DEFECT_PRICE = 10.0  # a labelled defect costs as much as that many good pictures: defects are rare where it matters
@@ -31,11 +32,16 @@ class Advised:
 
 
 def advice(measured: Measured, scene: Scene, is_defect: Bools, plan: InspectPlan) -> Advised:
-    """The cheapest rung that is good enough, and the planned contrasts, on AUROC."""
+    """The cheapest rung that is good enough, and the planned contrasts, on AUROC. Where it is no memory, the cheapest
+    memory that is good enough among memories is the one to write."""
     groups, truth = scene.grouping.groups[scene.test], is_defect[scene.test]
     tried = ranking_trial([(key, one.scores) for key, one in measured.final.items()], truth, groups, seed=plan.seed)
     found = recommend_from({key: _cost(one.step) for key, one in measured.final.items()}, tried, plan.margin)
     chosen = measured.final[found.name]
+    costs = {key: _cost(one.step) for key, one in measured.final.items() if key in MEMORIES}
+    kept = "A1"  # where no memory was tried
+    if costs:
+        kept = found.name if found.name in costs else recommend_from(costs, tried, plan.margin).name
     return Advised(
         Advice(
             key=found.name,
@@ -43,9 +49,9 @@ def advice(measured: Measured, scene: Scene, is_defect: Bools, plan: InspectPlan
             is_decided=found.is_decided,
             is_useful=chosen.step.auroc.interval.low > 0.5,
             good_enough=_good_enough(measured, truth, groups, plan),
-            images_needed=found.images_needed,
+            images_needed=_more_than(found.images_needed, len(truth)),
             reason=found.reason,
-            remembered="",
+            remembered=kept,
         ),
         tuple(_comparison(verdict) for verdict in found.verdicts),
     )
@@ -115,6 +121,12 @@ def _comparison(verdict: Verdict) -> Comparison:
         disagreement=contrast.disagreement,
         images_needed=verdict.images_needed,
     )
+
+
+def _more_than(needed: int | None, tested: int) -> int | None:
+    """Where as many as were tested would do, the estimate knows nothing: rankings that agree on every picture have no
+    variance to foretell with."""
+    return None if needed is None or needed <= tested else needed
 
 
 def _good_enough(measured: Measured, truth: Bools, groups: NDArray[np.int64], plan: InspectPlan) -> int | None:

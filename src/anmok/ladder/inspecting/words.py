@@ -46,7 +46,7 @@ def sentences(outcome: InspectOutcome, lang: Lang) -> tuple[str, ...]:
     key = "useless" if not outcome.advice.is_useful else "decided" if outcome.advice.is_decided else "open"
     said = [
         words[key].format(
-            rung=texts(lang)["rungs"][step.key],
+            rung=f"{step.key}{'' if lang == 'ko' else ' '}({texts(lang)['rungs'][step.key]})",
             auroc=auroc(step.auroc.value),
             span=auroc_span(step.auroc.interval),
         ),

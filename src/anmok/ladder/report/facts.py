@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anmok.ladder.outcome import ClassRow, Comparison, Control, Outcome, Step
+from anmok.ladder.outcome_trust import Saving
 from anmok.ladder.report.figures import difference
 
 Strength = Literal["firm", "fair", "weak"]
@@ -157,7 +158,7 @@ def column(control: Control) -> str:
     return control.name.removeprefix(METADATA)
 
 
-def claim(outcome: Outcome, comparison: Comparison) -> str:
+def claim(outcome: Outcome, comparison: Comparison | Saving) -> str:
     """The word of a comparison, as far as it may be claimed: without a sealed test nothing is settled."""
     return CANNOT_TELL if outcome.is_development else comparison.word
 
@@ -185,6 +186,9 @@ def _standing(outcome: Outcome) -> Standing:
 
 
 def _strength(outcome: Outcome, chosen: Step, standing: Standing) -> Strength:
+    if outcome.priced is not None:  # what may be claimed of the defects counts, and accuracy does not
+        told = outcome.priced.claim
+        return "fair" if standing == "decided" and (told is None or told.is_shown) else "weak"
     half = chosen.accuracy.interval.half_width
     if standing != "decided" or not half <= WEAK:
         return "weak"
@@ -201,6 +205,8 @@ def _settling(outcome: Outcome) -> tuple[int | None, Step | None]:
     """Of the contrast with the highest rung where that was planned; else those that would show the recommended rung
     good enough against all the others."""
     advice = outcome.recommendation
+    if outcome.priced is not None:  # the comparisons are of accuracies, which decided nothing here
+        return advice.images_needed, None
     pair = {advice.key, advice.best}
     for found in outcome.comparisons:
         if found.word == CANNOT_TELL and {found.key, found.against} == pair:

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from anmok.errors import BadMedia
 from anmok.ladder.outcome import ClassRow, Comparison, Control, Outcome, Step
+from anmok.ladder.outcome_trust import Saving
 from anmok.ladder.report.bars import Claim, axis, interval_bar, leak_bars
 from anmok.ladder.report.curves import Look, learning_curves
 from anmok.ladder.report.facts import (
@@ -32,12 +33,14 @@ from anmok.ladder.report.figures import Figures, Lang, tied
 from anmok.ladder.report.fronts import fronts
 from anmok.ladder.report.josa import with_particle
 from anmok.ladder.report.phrases import phrase, rung_called, rung_name, texts
-from anmok.ladder.report.sentences import answers, doubling, next_steps, verdict, weak_spot
+from anmok.ladder.report.sentences import answers, doubling, next_steps, pricing, verdict, weak_spot
 from anmok.ladder.report.svg import MARKERS, Drawing
+from anmok.ladder.report.trust_charts import trust_charts
+from anmok.ladder.report.trust_words import Answering
 
 SHOWN_CLASSES = 25
 SHOWN_CONFUSIONS, EXAMPLES = 12, 6
-SECTIONS = ("verdict", "ladder", "curves", "fronts", "classes", "images", "controls", "honesty", "reproduce")
+SECTIONS = ("verdict", "ladder", "trust", "curves", "fronts", "classes", "images", "controls", "honesty", "reproduce")
 
 _MAGIC = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"RIFF", "webp"))
 _GLYPHS = {"BETTER": "▲", "WORSE": "▼", "SAME": "=", "CANNOT TELL": "?"}
@@ -88,7 +91,7 @@ def render_page(
         "rungs": _rungs(known, lang),
         "word": lambda found: _word(outcome, found, lang),
         "gain": lambda found: gain(outcome, found),
-        "finding": lambda control: _finding(control, lang),
+        "finding": lambda control: _finding(outcome, control, lang),
         "labelled": lambda index: "" if index is None else outcome.data.classes[index],
         "grouped": lambda control: known.keeps_groups and control.name.startswith(METADATA),
         "leaking": _leaking(outcome),
@@ -105,8 +108,19 @@ def render_page(
         },
         **_charts(known, lang),
         **_classes(known),
+        **_trusted(outcome, lang),
     }
     return environment(lang).get_template("page.html.j2").render(context)
+
+
+def _trusted(outcome: Outcome, lang: Lang) -> dict[str, Any]:
+    """About single answers, and about what errors cost."""
+    return {
+        "trust": Answering(outcome, lang),
+        "trust_charts": trust_charts(outcome, lang),
+        "pricing": pricing(outcome, lang),
+        "rung_names": {step.key: rung_name(step, lang) for step in outcome.steps},
+    }
 
 
 @cache
@@ -185,14 +199,17 @@ def _majority_label(known: Facts, lang: Lang) -> str:
     return texts(lang)["verdict"]["majority"].format(name=name, particle=particle)
 
 
-def _word(outcome: Outcome, found: Comparison, lang: Lang) -> Word:
+def _word(outcome: Outcome, found: Comparison | Saving, lang: Lang) -> Word:
     word = claim(outcome, found)
     return Word(texts(lang)["words"][word], _GLYPHS[word], word.lower().replace(" ", "-"))
 
 
-def _finding(control: Control, lang: Lang) -> Word:
+def _finding(outcome: Outcome, control: Control, lang: Lang) -> Word:
     """Whether a control beats the largest class. One that is far below it knows nothing, which is no merit."""
     words = texts(lang)["controls"]
+    if control.against is not None:
+        found = _word(outcome, control.against, lang)
+        return Word(words["against"].format(key=control.against.key, word=found.text), found.glyph, found.style)
     if control.is_suspicious:
         return Word(words["suspicious"], "!", "worse")
     if control.name == MAJORITY:

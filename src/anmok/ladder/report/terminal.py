@@ -10,10 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from anmok.ladder.outcome import Comparison, Outcome, Step
+from anmok.ladder.outcome_trust import Saving
 from anmok.ladder.report.facts import CANNOT_TELL, claim, contrast, facts
 from anmok.ladder.report.figures import ABSENT, Figures, Lang
 from anmok.ladder.report.phrases import rung_name, texts
-from anmok.ladder.report.sentences import leak, verdict, weak_spot
+from anmok.ladder.report.sentences import leak, pricing, verdict, weak_spot
+from anmok.ladder.report.trust_words import Answering
 
 _WIDTH = 80
 _STYLES = {"BETTER": "green", "WORSE": "red", "SAME": "default", CANNOT_TELL: "yellow"}
@@ -33,6 +35,9 @@ def render(outcome: Outcome, console: Console, lang: Lang = "en") -> None:
     console.print(Text(words["choice"].format(choice=choice), "dim"), width=width)
     if given_away := leak(outcome, lang):
         console.print(_plain(given_away, "yellow"), width=width)
+    _told(outcome, console, width, lang)
+    if outcome.priced is not None:
+        return
     asked = (outcome.recommendation.key, outcome.recommendation.best)
     for comparison in outcome.comparisons:
         is_open = claim(outcome, comparison) == CANNOT_TELL and comparison.images_needed is not None
@@ -40,6 +45,26 @@ def render(outcome: Outcome, console: Console, lang: Lang = "en") -> None:
             needed = Figures(lang).count(comparison.images_needed or 0)
             line = words["settle"].format(key=comparison.key, against=comparison.against, count=needed)
             console.print(_plain(line, "dim"), width=width)
+
+
+def _told(outcome: Outcome, console: Console, width: int, lang: Lang) -> None:
+    """What errors cost, where that was said, and how far to trust one answer."""
+    priced = pricing(outcome, lang)
+    if priced is not None and outcome.priced is not None:
+        words, kind = texts(lang)["priced"], outcome.priced.kind
+        table = Table(title=words["title"], box=SIMPLE_HEAD, pad_edge=False, title_justify="left", padding=(0, 1, 0, 0))
+        table.add_column(texts(lang)["terminal"]["rung"])
+        for name in (words[f"value_{kind}"], words[f"saved_{kind}"], texts(lang)["terminal"]["verdict"]):
+            table.add_column(name, overflow="fold")
+        for one in outcome.priced.rungs:
+            saving = next((saving for saving in outcome.priced.savings if saving.key == one.key), None)
+            mark = "*" if one.key == outcome.recommendation.key else " "
+            told = (f"{mark}{one.key}", f"{priced.value(one.value)} ({priced.span(one.value)})")
+            saved = "" if saving is None else priced.saved(saving)
+            table.add_row(*(_plain(cell) for cell in (*told, saved)), _gain(outcome, saving, lang))
+        console.print(table, width=width)
+    if line := Answering(outcome, lang).line():
+        console.print(_plain(line, "dim"), width=width)
 
 
 def _table(outcome: Outcome, lang: Lang) -> Table:
@@ -76,7 +101,7 @@ def _row(outcome: Outcome, step: Step, lang: Lang, is_chosen: bool) -> list[Text
     ]
 
 
-def _gain(outcome: Outcome, found: Comparison | None, lang: Lang) -> Text:
+def _gain(outcome: Outcome, found: Comparison | Saving | None, lang: Lang) -> Text:
     if found is None:
         return Text("")
     word = claim(outcome, found)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anmok.evidence.splits import folds
-from anmok.ladder.rungs import clap, clip_adapter, closed_form, linear, tip
+from anmok.ladder.rungs import clap, clip_adapter, closed_form, linear, tiled, tip
 from anmok.ladder.rungs.mixed import SHARES, USUAL, Extra, mixture
-from anmok.ladder.rungs.order import LEARNED
+from anmok.ladder.rungs.order import LEARNED, MADE
 from anmok.ladder.rungs.prolip import prolip
 from anmok.ladder.rungs.support import FEW, INNER_FOLDS, Support
 from anmok.load import Answerer, Head
@@ -71,9 +71,11 @@ class _Candidate:
     strength: float | None = None  # of a logistic regression
 
 
-def available(towers: Towers | None) -> tuple[str, ...]:
-    """The learned rungs that this model allows: without a text tower there is no projection to tune."""
-    return LEARNED if towers is not None else LEARNED[:2]
+def available(towers: Towers | None, has_made: bool = False) -> tuple[str, ...]:
+    """The learned rungs that this model and, with ``has_made``, made pictures allow: without a text tower there is no
+    projection to tune."""
+    learned = LEARNED if towers is not None else LEARNED[:2]
+    return (*learned, *MADE) if has_made else learned
 
 
 def fit(rung: str, material: Material, support: Labels) -> Fitted:
@@ -85,6 +87,8 @@ def fit(rung: str, material: Material, support: Labels) -> Fitted:
         return _chosen(_linear_heads(material, support, rarest), material, support, rarest)
     if rung == "3":
         return Fitted(_projection(material, support), "lambda = 1 / shots", 1)
+    if rung == "T":
+        return _chosen(_on_tiles(material, support, rarest), material, support, rarest)
     if rung == "R":
         return _with_made(material, support, rarest)
     return _beside_names(rung, material, support)
@@ -114,6 +118,13 @@ def plain_linear(material: Material, support: Labels) -> Fitted:
     return _chosen(_logistic(material, support, rarest), material, support, rarest)
 
 
+def _on_tiles(material: Material, support: Labels, rarest: int) -> Sequence[_Candidate]:
+    """Of a material whose features are joined."""
+    rows, labels = material.features[support], material.labels[support]
+    can_choose = _can_choose(material, support, rarest)
+    return [_Candidate(name, run) for name, run in tiled.heads(rows, labels, material.classes, can_choose)]
+
+
 def _with_made(material: Material, support: Labels, rarest: int) -> Fitted:
     """Rung 2's choice, then how much made pictures weigh beside the real ones; where they bring nothing, rung 2."""
     assert material.made is not None
@@ -124,11 +135,21 @@ def _with_made(material: Material, support: Labels, rarest: int) -> Fitted:
     # Where there are too few real pictures to choose by, the usual weight is taken, and the test says what it is worth.
     shares = [share for share in SHARES if share > 0] if _can_choose(material, support, rarest) else [USUAL]
     mixed = [_mixed(material, support, real.strength, share) for share in shares]
-    best, more = _picked(mixed if len(mixed) == 1 else [real, *mixed], material, support, rarest)
-    if best is real:
-        return Fitted(real.fit(everything), f"{real.name}; made pictures brought nothing", compared + more - 1)
-    variant = f"{real.name}; made pictures weigh {best.name} of the real ones"
-    return Fitted(best.fit(everything), variant, compared + more - 1)
+    best = mixed[0]
+    if len(mixed) > 1:
+        right = _right([real, *mixed], material, support)
+        compared += len(mixed)
+        best = mixed[int(np.argmax(right[1:].sum(1)))]
+        if not _is_more(right[0], right[1:][mixed.index(best)]):
+            return Fitted(real.fit(everything), f"{real.name}; made pictures brought nothing", compared)
+    return Fitted(best.fit(everything), f"{real.name}; made pictures weigh {best.name} of the real ones", compared)
+
+
+def _is_more(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
+    """More pictures right, by more than one standard deviation of chance: the number of those on which the two differ
+    has it as its root. With less, the best of several weights is often the luckiest one."""
+    gain = int(after.sum()) - int(before.sum())
+    return gain > 0 and gain**2 > int((before != after).sum())
 
 
 def _mixed(material: Material, support: Labels, strength: float | None, share: float) -> _Candidate:
@@ -215,17 +236,23 @@ def _picked(
     And how many were compared."""
     if len(candidates) == 1 or not _can_choose(material, support, rarest):
         return candidates[0], 1
+    hits = _right(candidates, material, support).sum(1)
+    return candidates[int(np.argmax(hits))], len(candidates)
+
+
+def _right(candidates: Sequence[_Candidate], material: Material, support: Labels) -> NDArray[np.bool_]:
+    """(C, n): which images of the support each candidate has right, fitted on the folds that they are not in."""
     labels = material.labels[support]
     fold = folds(labels, material.groups[support], INNER_FOLDS, material.seed)
-    hits = np.zeros(len(candidates))
+    right = np.zeros((len(candidates), len(support)), np.bool_)
     for k in range(INNER_FOLDS):
         train, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         if len(train) == 0 or len(held) == 0:
             continue
         for i, candidate in enumerate(candidates):
             head = candidate.fit(train)
-            hits[i] += (predict(head, material.features[support[held]]) == labels[held]).sum()
-    return candidates[int(np.argmax(hits))], len(candidates)
+            right[i, held] = predict(head, material.features[support[held]]) == labels[held]
+    return right
 
 
 def _can_choose(material: Material, support: Labels, rarest: int) -> bool:

@@ -66,14 +66,13 @@ def logistic(data: Rotated, labels: Labels, classes: int, strength: float, weigh
     return Head(weight=weight, bias=bias, mean=data.mean, scale=data.scale)
 
 
-def cross_modal(
-    images: Array, labels: Labels, texts: Array, projection: Array, weights: Double | None = None
-) -> Head:
+def cross_modal(images: Array, labels: Labels, texts: Array, projection: Array, weights: Double | None = None) -> Head:
     """One logistic regression on images and class names together, each centred on its own mean.
 
     ``images`` are features (n, F), ``texts`` unit rows (K, D), ``projection`` (F, D) leads into the shared space.
-    ``weights`` (n,) are those of the images; a name weighs 1. Centring removes the gap between the two kinds. After Lin et al., "Multimodality Helps Unimodality: Cross-Modal
-    Few-Shot Learning with Multimodal Models" (CVPR 2023); the centring and the convex fit are ours.
+    ``weights`` (n,) are those of the images; a name weighs 1. Centring removes the gap between the two kinds. After
+    Lin et al., "Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models" (CVPR 2023);
+    the centring and the convex fit are ours.
     """
     vectors = images @ projection  # (n, D)
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -104,9 +103,7 @@ def _rotated(rows: Array, mean: Array, scale: Array, weights: Double | None) -> 
     return Rotated(kept * lengths if is_known else double @ basis, basis, energy, mean, scale)
 
 
-def _fit(
-    data: Rotated, labels: Labels, classes: int, strength: float, weights: Double | None
-) -> tuple[Array, Array]:
+def _fit(data: Rotated, labels: Labels, classes: int, strength: float, weights: Double | None) -> tuple[Array, Array]:
     """(K, F) and (K,); a class without an image can never win."""
     if weights is None:
         weights = np.ones(len(labels))

@@ -2,7 +2,8 @@
 
 Real pictures alone judge, inside folds of the support, and no made picture teaches where its source judges. How many
 are taken and how they are weighed is ``anmok.synth.balance``'s; what is chosen here is how much they weigh, and 0,
-which is rung 2 itself, is among the choices.
+which is rung 2 itself, is among the choices. Every class weighs as much in all as its real pictures are, made ones or
+not: else a class with made pictures would become louder, and what that alone brings be taken for the pictures' doing.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Extra:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixture:
-    """Real pictures, then made ones; a real one weighs 1."""
+    """Real pictures, then made ones."""
 
     features: Array  # (n + k, F)
     labels: Labels  # (n + k,)
@@ -59,7 +60,8 @@ class Mixture:
 
 
 def mixture(features: Array, labels: Labels, extra: Extra, share: float) -> Mixture:
-    """At most ten made pictures for each real one of a class, that together weigh ``share`` of the real ones.
+    """At most ten made pictures for each real one of a class, that together weigh ``share`` of the real ones. All of a
+    class weigh as much as it has real pictures, so that the penalty and the classes' shares stay rung 2's.
 
     Args:
         features: (n, F) of the real ones.
@@ -68,9 +70,8 @@ def mixture(features: Array, labels: Labels, extra: Extra, share: float) -> Mixt
         share: 0 to 1.
     """
     mix = balance([str(k) for k in labels], [str(k) for k in extra.labels], MAX_RATIO, share)
-    made = mix.made_weights / mix.real_weights[0]  # (k,): real ones weigh 1, so that the penalty stays rung 2's
-    return Mixture(
-        np.concatenate([features, extra.features[mix.indices]]),  # (n + k, F)
-        np.concatenate([labels, extra.labels[mix.indices]]),  # (n + k,)
-        np.concatenate([np.ones(len(labels)), made]),  # (n + k,)
-    )
+    both = np.concatenate([labels, extra.labels[mix.indices]])  # (n + k,)
+    weights = np.concatenate([mix.real_weights, mix.made_weights]) / mix.real_weights[0]  # (n + k,)
+    for k in np.unique(labels):
+        weights[both == k] *= (labels == k).sum() / weights[both == k].sum()
+    return Mixture(np.concatenate([features, extra.features[mix.indices]]), both, weights)

@@ -15,7 +15,8 @@ class Rung(NamedTuple):
 FIXED: Final = ("0a", "0b", "0c", "0d", "0e")  # learn nothing
 LEARNED: Final = ("1", "2", "3", "3a", "3b", "3c", "3d")  # from features that are kept
 MADE: Final = ("R",)  # from features that are kept, of made pictures too
-TUNED: Final = ("5", "3e", "3f", "4", "6", "4a", "4b", "7")  # change a tower; the cheapest first
+CLOSER: Final = ("T",)  # from features of tiles, which take several looks at a photo
+TUNED: Final = ("5", "3e", "3f", "4", "6", "4a", "4b", "7", "S")  # change a tower; the cheapest first
 RUNGS: Final = {
     "1": Rung("training-free"),
     "2": Rung("linear head"),
@@ -32,7 +33,9 @@ RUNGS: Final = {
     "4b": Rung("bottleneck adapters", 4),
     "5": Rung("last blocks", 8),
     "6": Rung("full fine-tuning", 50),
+    "T": Rung("tiles"),
     "7": Rung("eye adapted first, then last blocks", 8),
+    "S": Rung("distilled student"),
 }
 _PLACES: Final = (*FIXED, *RUNGS)
 

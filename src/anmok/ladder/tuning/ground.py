@@ -40,6 +40,7 @@ class Ground:
     price: Price
     plan: Plan
     progress: Progress | None = None
+    student: Model | None = None  # already loaded, instead of the plan's
 
     @property
     def kind(self) -> Any:

@@ -13,7 +13,7 @@ from anmok.ladder.rungs.order import RUNGS
 from anmok.ladder.tuning.ground import Ground
 from anmok.ladder.tuning.prompted import HOLDS, climb_prompt
 from anmok.ladder.tuning.recipes import FEWEST_PASSES, how_of, recipe_of, shortened
-from anmok.ladder.tuning.skipped import Skipped
+from anmok.ladder.tuning.skipped import Skipped, too_long
 from anmok.load import Adapter, Head, Model
 from anmok.tasks import Embed
 
@@ -32,15 +32,15 @@ def climb_one(key: str, ground: Ground, seconds: float) -> Evaluated | Skipped:
     """A tuned rung within ``seconds``, or the reason for leaving it out."""
     if key in HOLDS:
         return climb_prompt(key, ground)
-    reason = _unfit(key, ground)
+    reason = unfit(key, ground)
     if reason:
         return Skipped(key, reason)
     recipe = recipe_of(key, len(ground.teaching), ground.plan.seed)
-    affordable, needed = _affordable(key, ground, recipe, seconds)
-    if affordable * recipe.batch < FEWEST_PASSES * len(ground.teaching) and affordable < recipe.steps:
-        return Skipped(key, f"it would take about {_spoken(needed)}: --budget {_rounded(needed)}")
+    steps, needed = affordable(key, ground, recipe, seconds)
+    if steps * recipe.batch < FEWEST_PASSES * len(ground.teaching) and steps < recipe.steps:
+        return Skipped(key, too_long(needed))
     start = time.perf_counter()
-    tuned = _tuned(key, ground, shortened(recipe, affordable) if affordable < recipe.steps else recipe)
+    tuned = fitted(key, ground, shortened(recipe, steps) if steps < recipe.steps else recipe)
     return answered(key, ground, tuned, time.perf_counter() - start)
 
 
@@ -49,7 +49,7 @@ def answered(key: str, ground: Ground, tuned: Tuned, seconds: float) -> Evaluate
     start = ground.start
     head = Head(weight=tuned.weight, bias=tuned.bias, mean=start.mean, scale=start.scale)
     change = {name: tensor.numpy() for name, tensor in tuned.change.tensors().items()}
-    model = _with(ground.model, change, head)
+    model = with_change(ground.model, change, head)
     features = np.stack([one.vector for one in model.run(ground.tested, Embed("features"))])  # (m, F)
     logits = head.logits(features)  # (m, K)
     predicted = logits.argmax(1)[None]  # (1, m)
@@ -61,7 +61,8 @@ def answered(key: str, ground: Ground, tuned: Tuned, seconds: float) -> Evaluate
     return Evaluated(step, predicted, correct, logits, head, len(tuned.judged), change if tuned.share else None)
 
 
-def _unfit(key: str, ground: Ground) -> str:
+def unfit(key: str, ground: Ground) -> str:
+    """Why this rung cannot be climbed here; empty where it can."""
     if not ground.is_tunable:
         return "this model's weights cannot be tuned"
     if ground.scene.is_development:
@@ -73,7 +74,8 @@ def _unfit(key: str, ground: Ground) -> str:
     return ""
 
 
-def _tuned(key: str, ground: Ground, recipe: Recipe) -> Tuned:
+def fitted(key: str, ground: Ground, recipe: Recipe) -> Tuned:
+    """The tower and the head, trained as this rung does it."""
     from anmok.train.tuning import tune
 
     how = how_of(key)
@@ -96,7 +98,7 @@ def _lesson(ground: Ground, trunk: Any, boundary: int) -> Lesson:
     return Lesson(inputs, ground.material.labels, ground.teaching, ground.judging, boundary, smoothing)
 
 
-def _affordable(key: str, ground: Ground, recipe: Recipe, seconds: float) -> tuple[int, float]:
+def affordable(key: str, ground: Ground, recipe: Recipe, seconds: float) -> tuple[int, float]:
     """Steps that fit into ``seconds``, and the seconds for the whole recipe, from one step that is timed."""
     how, looked = how_of(key), ground.price.ms_per_image / 1e3
     fixed = looked * len(ground.tested)
@@ -137,15 +139,7 @@ def _step_seconds(key: str, ground: Ground, recipe: Recipe) -> float:
     return spent / len(rows)
 
 
-def _with(model: Model, change: dict[str, Array], head: Head) -> Model:
+def with_change(model: Model, change: dict[str, Array], head: Head) -> Model:
+    """The model under a changed tower."""
     labels = tuple(str(i) for i in range(len(head.bias)))
     return model.with_adapter(Adapter(model.card.name, model.maker, labels, "", head=head, change=change))
-
-
-def _spoken(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
-
-
-def _rounded(seconds: float) -> str:
-    """A little more than is needed, as ``--budget`` takes it."""
-    return f"{max(1, int(seconds * 1.3 / 60) + 1)}m"

@@ -13,6 +13,7 @@ from anmok.ui.auditing.answering import KINDS, Question, answered
 from anmok.ui.auditing.showing import shown
 from anmok.ui.choosing import FolderList
 from anmok.ui.page import Page
+from anmok.ui.texts import Spoken, Words
 
 _AT_ONCE: Final = 2  # audits: each reads every picture of a set
 _MOST: Final = 1000  # models tried
@@ -73,7 +74,7 @@ def _event(page: Page) -> Any:
     words = page.words
 
     def audited(request: gr.Request, progress: Any = gr.Progress(), *values: Any) -> list[Any]:  # noqa: B008
-        question = _question(*values)
+        question = _question(words, *values)
 
         def report(done: int, total: int) -> None:
             progress((done, total), desc=words("audit.looking"), unit=words("audit.unit"))
@@ -88,7 +89,7 @@ def _event(page: Page) -> Any:
     return audited
 
 
-def _question(*values: Any) -> Question:
+def _question(words: Words, *values: Any) -> Question:
     """values: of the form, in its order.
 
     Raises:
@@ -96,7 +97,7 @@ def _question(*values: Any) -> Question:
     """
     predictions, folder, zipped, claimed, tried, margin, required, classes, groups, seed = values
     if not predictions:
-        raise BadRequest("no predictions: drop the file that your tool wrote (CSV, JSON, Parquet ...)")
+        raise Spoken(words("audit.no_predictions"))
     if not 1 <= tried <= _MOST:
         raise BadRequest(f"models tried: want 1 to {_MOST}")
     return Question(

@@ -178,7 +178,7 @@ class _Events:
                 async for step in self._written(grown(pieces, stopped, self._writing), asked, codes):
                     yield step
         except AnmokError as error:  # gradio's own way of telling it covers the fields with what was typed
-            told = f"{page.words.error(error)} {page.words('chat.failed')}"
+            told = f"{page.told(error)} {page.words('chat.failed')}"
             yield self._values(tuple(turns), told, [], (pictures, question))
 
     async def _written(

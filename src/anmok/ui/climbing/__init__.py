@@ -15,14 +15,15 @@ from anmok.errors import AnmokError, BadRequest
 from anmok.ladder import Plan
 from anmok.ui.choosing import FolderList
 from anmok.ui.climbing import commands, showing
-from anmok.ui.climbing.ascending import BEST, BUDGETS, PHOTOS, REPORT, counted, models, work
+from anmok.ui.climbing.ascending import BEST, BUDGETS, PHOTOS, REPORT, Counted, counted, models, work
 from anmok.ui.climbing.commands import Wanted
 from anmok.ui.climbing.jobs import Job, Jobs, jobs_of, key_of_folder, key_of_zip
 from anmok.ui.handing import hands_of
 from anmok.ui.keeping import is_kept
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker
-from anmok.ui.sources import folder_of, fresh, opened, unpacked
+from anmok.ui.sources import Source, folder_of, fresh, opened, unpacked
+from anmok.ui.texts import Spoken
 from anmok.ui.unpacking import remove
 
 _SECONDS: Final = 1.0  # between two looks at a climb
@@ -185,13 +186,20 @@ class _Events:
         if not zipped and not folder:
             return ""
         with opened(self._page.host, folder, zipped) as source:
-            return showing.classes(self._page.words, counted(source, Path(labels) if labels else None))
+            return showing.classes(self._page.words, self._counted(source, Path(labels) if labels else None))
+
+    def _counted(self, source: Source, labels: Path | None) -> Counted:
+        if labels is None and not any(path.is_dir() for path in source.folder.iterdir()):
+            raise Spoken(self._page.words("climb.flat", source.called))
+        return counted(source, labels)
 
     def start(self, request: gr.Request, *values: Any) -> list[Any]:
         """values: as ``_Asked.all`` has them."""
         folder, zipped, labels, model, budget, margin, seed = values
         page, host = self._page, self._page.host
         page.usable(request, model)
+        if not zipped and not folder:
+            raise Spoken(page.words("label.no_source"))
         if model not in models(host) or budget not in BUDGETS:
             raise BadRequest("a climb takes one of the models and one of the budgets that are offered")
         card = host.models[model]
@@ -203,7 +211,7 @@ class _Events:
             table = _kept_beside(labels, place)
             called = "" if table is None else table.name
             wanted = Wanted(source.called, called, model, card, plan, page.words.language)
-            counted(source, table)  # what cannot be climbed on is said at once
+            self._counted(source, table)  # what cannot be climbed on is said at once
             stack.pop_all()
         is_private = zipped or is_kept(str(folder))
         key = key_of_zip() if is_private else key_of_folder(str(folder), table)
@@ -241,7 +249,7 @@ class _Events:
         if job is None:
             values[-1] = gr.Timer(active=False)
         else:
-            values[2] = showing.state(self._page.words, job, can_serve=self._serve is not None)
+            values[2] = self._state(job)
         return values
 
     def stop(self, kept: str | None, request: gr.Request) -> list[Any]:
@@ -260,7 +268,7 @@ class _Events:
             "total": job.total,
             "steps": [{"key": step.key, "accuracy": step.accuracy.value} for step in job.steps],
             "recommended": None if job.outcome is None else job.outcome.recommendation.key,
-            "error": None if job.error is None else self._page.words.error(job.error),
+            "error": None if job.error is None else self._page.told(job.error),
         }
 
     def serve(self, kept: str | None, name: str, request: gr.Request) -> str:
@@ -296,6 +304,10 @@ class _Events:
         choices = [(f"{job.called} · {job.model} · {words(f'climb.state_short.{job.state}')}", job.key) for job in jobs]
         return gr.update(choices=choices, value=None if followed is None else followed.key, visible=len(jobs) > 0)
 
+    def _state(self, job: Job) -> str:
+        trouble = "" if job.error is None else self._page.told(job.error)
+        return showing.state(self._page.words, job, can_serve=self._serve is not None, trouble=trouble)
+
     def _values(self, job: Job, request: gr.Request, codes: list[str] | None) -> list[Any]:
         self._page.usable(request, job.model)
         is_done = job.state == "done"
@@ -305,7 +317,7 @@ class _Events:
         return [
             job.key,
             self._choices(self._visible(request), job),
-            showing.state(words, job, can_serve=self._serve is not None),
+            self._state(job),
             showing.report(words, job),
             *[gr.update(value=str(path) if is_done else None, visible=is_done) for path in paths],
             gr.update(visible=is_done and self._serve is not None),

@@ -49,8 +49,9 @@ def classes(words: Words, found: Counted) -> str:
     )
 
 
-def state(words: Words, job: Job, *, can_serve: bool) -> str:
-    """Where a climb is, and every rung that has answered. Where the page cannot serve the winner, the command does."""
+def state(words: Words, job: Job, *, can_serve: bool, trouble: str = "") -> str:
+    """Where a climb is, and every rung that has answered. Where the page cannot serve the winner, the command does.
+    ``trouble`` is what is said of a climb that failed."""
     told = [f"<p><b><bdi>{html.escape(job.called)}</bdi></b> · {html.escape(job.model)}</p>"]
     match job.state:
         case "waiting":
@@ -60,7 +61,7 @@ def state(words: Words, job: Job, *, can_serve: bool) -> str:
         case "stopped":
             told.append(_live(words("climb.state.stopped")))
         case "failed":
-            told.append(_live(words.error(job.error) if job.error is not None else ""))
+            told.append(_live(trouble))
         case "done":
             told.append(_verdict(words, job))
     if job.steps:

@@ -91,6 +91,10 @@ function next() {
   show();
   fill();
 }
+function hintOf(task) {
+  if (isBoxes()) return `${task.stream}_boxes`;
+  return task.stream === 'teach' && !task.chosen ? 'teach_random' : `${task.stream}_hint`;
+}
 function show() {
   const picture = part('picture');
   const mark = part('mark');
@@ -109,7 +113,7 @@ function show() {
   mark.dataset.stream = task ? task.stream : '';
   mark.querySelector('b').hidden = !task;
   mark.querySelector('b').textContent = task ? say(task.stream) : '';
-  mark.querySelector('span').textContent = task ? say(`${task.stream}_${isBoxes() ? 'boxes' : 'hint'}`) : '';
+  mark.querySelector('span').textContent = task ? say(hintOf(task)) : '';
   const best = task && task.proposals[0];
   part('guess').textContent = best ? say('guess', best[0], Math.round(best[1] * 100)) : '';
   desk.dataset.shown = task && current.state !== 'coming' ? task.id : '';

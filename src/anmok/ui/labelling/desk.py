@@ -28,7 +28,8 @@ _KEYS: Final = {
     ),
 }
 _SPOKEN: Final = (
-    *("by", "picture", "measure", "measure_hint", "measure_boxes", "teach", "teach_hint", "teach_boxes"),
+    *("by", "picture", "measure", "measure_hint", "measure_boxes", "teach", "teach_hint", "teach_random"),
+    "teach_boxes",
     *(
         "guess",
         "saved",

@@ -9,6 +9,7 @@ import functools
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -18,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from anmok.errors import AnmokError, BadRequest, CannotWrite, Forbidden, Refused, UnknownModel
 from anmok.labelling import BoxStanding, BoxTask, Task
+from anmok.ui import telling
 from anmok.ui.host import Host
 from anmok.ui.labelling.rooms import LABELS, Room, Rooms, Wanted, rooms_of
 from anmok.ui.labelling.saying import boxes_html, standing_html
@@ -49,7 +51,9 @@ def routes(host: Host) -> APIRouter:
         ("/{room}/standing", "GET", desk.standing),
         ("/{room}/pictures/{image}", "GET", desk.picture),
     ):
-        router.add_api_route(path, _guarded(handler), methods=[method], include_in_schema=False, response_model=None)
+        router.add_api_route(
+            path, _guarded(handler, host.root), methods=[method], include_in_schema=False, response_model=None
+        )
     return router
 
 
@@ -137,7 +141,7 @@ def facts(room: Room) -> dict[str, Any]:
     return {"room": room.id, "place": room.place.name, "kind": wanted.kind, "labels": labels, "model": wanted.model}
 
 
-def _guarded(handler: Handler) -> Handler:
+def _guarded(handler: Handler, root: Path | None) -> Handler:
     """Errors of ours as one line in the page's language."""
 
     @functools.wraps(handler)
@@ -145,7 +149,7 @@ def _guarded(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except AnmokError as error:
-            told = {"error": _words(request).error(error), "code": refusals.code(error)}
+            told = {"error": telling.told(_words(request), error, root), "code": refusals.code(error)}
             headers = dict(_HEADERS)
             if isinstance(error, Refused):
                 headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
@@ -232,7 +236,7 @@ def _task(task: Task | BoxTask) -> dict[str, Any]:
     """Without the path: a folder's or a file's name may give the answer away."""
     if isinstance(task, Task):
         proposals = [[label, round(score, 4)] for label, score in task.proposals[:3]]
-        return {"id": task.id, "stream": task.stream, "proposals": proposals}
+        return {"id": task.id, "stream": task.stream, "proposals": proposals, "chosen": task.is_chosen}
     boxes = [
         {"id": box.id, "xyxy": list(box.xyxy), "label": box.label, "score": round(box.score, 4), "state": box.state}
         for box in task.boxes

@@ -17,7 +17,7 @@ def standing_html(words: Words, standing: Standing) -> str:
     """Verdict, outlook, counts, people, and whatever is odd."""
     parts = [
         _section(words("label.verdict.title"), _verdict(words, standing)),
-        _section(words("label.outlook.title", standing.outlook.labels), _outlook(words, standing.outlook)),
+        _outlook(words, standing.outlook),
         _section(words("label.counts.title"), _counts(words, standing)),
         _section(words("label.people.title"), _people(words, standing)),
     ]
@@ -102,6 +102,9 @@ def _odd(words: Words, standing: Standing) -> list[str]:
 
 
 def _outlook(words: Words, outlook: Outlook) -> str:
+    """Nothing where the folder has come to its end."""
+    if not outlook.labels:
+        return ""
     now, then = outlook.half_width_now, outlook.half_width_then
     lines = [
         words("label.outlook.no_interval")
@@ -109,7 +112,7 @@ def _outlook(words: Words, outlook: Outlook) -> str:
         else words("label.outlook.interval", 100 * now, 100 * then),
         _gain(words, outlook.curve),
     ]
-    return "".join(_said(line) for line in lines)
+    return _section(words("label.outlook.title", outlook.labels), "".join(_said(line) for line in lines))
 
 
 def _gain(words: Words, curve: Curve) -> str:

@@ -12,7 +12,6 @@ from typing import Any, Final
 import gradio as gr
 from gradio.events import api
 
-from anmok.errors import BadRequest
 from anmok.files import cannot_write
 from anmok.labelling import BoxSession, BoxStanding
 from anmok.ui.choosing import FolderList
@@ -25,6 +24,7 @@ from anmok.ui.labelling.routes import facts
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
 from anmok.ui.sources import WHOLE
+from anmok.ui.texts import Spoken
 
 _BEGUN: Final = 5  # sessions of a folder that are told of
 _FORMS: Final = [("COCO", "coco"), ("YOLO", "yolo"), ("Pascal VOC", "voc")]
@@ -197,7 +197,7 @@ class _Events:
             elif folder:
                 name = folder
             else:
-                raise BadRequest(self._page.words("label.no_source"))
+                raise Spoken(self._page.words("label.no_source"))
             room = self._rooms.open(Wanted(name, kind, _labels_of(labels), used))
             return [facts(room), *self._frame(room)]
 
@@ -246,7 +246,7 @@ class _Events:
         """The labels as they are now go to the tab that climbs on them, and the visitor with them."""
         room, visitor = self._room(value), request.session_hash or ""
         if isinstance(room.session, BoxSession):
-            raise BadRequest(self._page.words("label.end.no_session"))
+            raise Spoken(self._page.words("label.end.no_session"))
         table = self._page.sessions.place(visitor) / "labels.csv"
         exported = room.session.export()
         with cannot_write(table):
@@ -293,7 +293,7 @@ class _Events:
         room_id = value.get("room") if isinstance(value, dict) else None
         room = self._rooms.find(room_id) if isinstance(room_id, str) else None
         if room is None:
-            raise BadRequest(self._page.words("label.end.no_session"))
+            raise Spoken(self._page.words("label.end.no_session"))
         return room
 
 

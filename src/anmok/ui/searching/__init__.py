@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import gradio as gr
 
-from anmok.errors import BadRequest
 from anmok.index import Served, by_photo, by_words
 from anmok.ui.choosing import FolderList
 from anmok.ui.keeping import PHOTOS, keep, kept
@@ -20,6 +19,7 @@ from anmok.ui.searching import commands, showing
 from anmok.ui.searching.commands import Wanted
 from anmok.ui.searching.shelves import Shelf, shelves_of
 from anmok.ui.sources import Source, allowance_of, folder_of
+from anmok.ui.texts import Spoken
 from anmok.ui.trying.fields import facts_of, picture_field
 
 COUNT: Final = 24  # photos that are shown
@@ -157,6 +157,9 @@ class _Events:
             show_progress_on=[go],
         )
         done.success(None, js=_SEEN)
+        hidden = gr.update(visible=False)  # never an older answer beside words that have none
+        failed = [showing.paragraph(page.words("try.failed")), hidden, hidden, "", ""]
+        done.failure(lambda: failed, None, shown.all, api_visibility="private", show_progress="hidden")
 
     async def look(self, folder: str | None, zipped: str | None, model: str, request: gr.Request) -> AsyncIterator[str]:
         """How far the folder is looked through, until it can be searched."""
@@ -179,7 +182,7 @@ class _Events:
     ) -> AsyncIterator[list[Any]]:
         """The answer, and before it how far the folder is looked through."""
         if not words.strip() and not photo:
-            raise BadRequest("say what to look for: some words, or a photo")
+            raise Spoken(self._page.words("search.nothing"))
         shelf = await asyncio.to_thread(self._shelf, folder, zipped, model, request)
         async for told in self._waiting(shelf):
             yield [told, *[gr.skip()] * 4]
@@ -188,6 +191,8 @@ class _Events:
     def _shelf(self, folder: str | None, zipped: str | None, model: str, request: gr.Request) -> Shelf:
         host = self._page.host
         name = self._page.usable(request, model)
+        if not zipped and not folder:
+            raise Spoken(self._page.words("label.no_source"))
         if zipped:
             place = kept(keep(Path(zipped), allowance_of(host))) / PHOTOS
             source = Source(place, Path(zipped).stem)

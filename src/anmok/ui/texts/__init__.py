@@ -10,10 +10,14 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from anmok.errors import AnmokError, Refused
+from anmok.errors import AnmokError, BadRequest, Refused
 from anmok.wire import refusals
 
 LANGUAGES: Final = ("en", "ko")
+
+
+class Spoken(BadRequest):
+    """What a visitor has to do first, in words of the page and in its language."""
 
 
 class Words:
@@ -36,12 +40,24 @@ class Words:
         text = self._table[key]
         return text.format(*values) if values else text
 
+    def below(self, place: str) -> dict[str, str]:
+        """All texts whose keys begin with that place, by the rest of their keys."""
+        start = f"{place}."
+        return {key.removeprefix(start): text for key, text in self._table.items() if key.startswith(start)}
+
     def has(self, key: str) -> bool:
         return key in self._table
 
-    def error(self, error: AnmokError) -> str:
-        """One line: what is wrong in this language where it is another one than the message's, and the message."""
-        message = refusals.public_message(error)
+    def error(self, error: AnmokError, message: str = "") -> str:
+        """One line: what is wrong in this language where it is another one than the message's, and the message.
+
+        Args:
+            error: whatever it is.
+            message: what of it may be told; by default as ``anmok.wire.refusals`` says.
+        """
+        message = message or refusals.public_message(error)
+        if isinstance(error, Spoken):
+            return message
         key = f"page.errors.{refusals.code(error)}"
         if not self.has(key):
             return message

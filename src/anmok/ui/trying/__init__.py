@@ -11,7 +11,9 @@ from anmok.ui.sessions import uploads
 from anmok.ui.trying import embedding, examples, segmenting, stills, tracking
 
 # In the order in which a newcomer meets them.
-_TASKS: Final = ("classify", "detect", "segment", "track", "depth", "pose", "parse", "normals", "matte", "embed")
+_TASKS: Final = (
+    *("classify", "detect", "segment", "track", "depth", "inspect", "pose", "parse", "normals", "matte", "embed"),
+)
 
 
 def tab(page: Page) -> None:

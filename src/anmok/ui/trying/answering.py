@@ -18,6 +18,7 @@ from anmok.files import cannot_write
 from anmok.inputs import Item
 from anmok.metrics.annotations import from_results, write_coco
 from anmok.results import (
+    AnomalyMap,
     DepthMap,
     Detections,
     Embedding,
@@ -138,6 +139,10 @@ def sentence(words: Words, result: Result) -> str:
             return ", ".join(f"{name} {share:.0%}" for name, share in shares[:6] if share > 0)
         case Matte():
             return words("try.said.front", 100 * float(result.alpha.mean()))
+        case AnomalyMap(threshold=None):
+            return words("try.said.scored", result.score)
+        case AnomalyMap():
+            return words("try.said.strange" if result.is_strange else "try.said.good", result.score, result.threshold)
         case _:
             return words("try.said.done")
 

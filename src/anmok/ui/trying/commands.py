@@ -11,7 +11,7 @@ from typing import Any
 from anmok import wire
 from anmok.catalogue import Card
 from anmok.inputs import Box, Cue, Point
-from anmok.tasks import Ask, Classify, Detect, Embed, Pose, Segment, Track
+from anmok.tasks import Ask, Classify, Detect, Embed, Inspect, Pose, Segment, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _shell(act: Act) -> str:
             line.add("--point", _numbers(point[:2]) + ("" if point[2] else ",0"))
         for box in thing.boxes:
             line.add("--box", _numbers(box))
-    line.add("--model", act.target)
+    line.add("--memory" if isinstance(ask, Inspect) else "--model", act.target)
     if not act.card.licence.is_accepted_by_default:
         line.add("--accept-licence", act.card.licence.id)
     return shlex.join(line.words) + "\n"

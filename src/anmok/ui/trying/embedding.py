@@ -39,7 +39,7 @@ def tab(page: Page, examples: Examples) -> None:
         begin = f'<p class="anmok-said">{words("try.begin_two")}</p>'
         line = gr.HTML(begin, elem_id="said-embed", elem_classes="anmok-live")
         buttons = taken(page, has_coco=False, picture="")
-    gr.on(
+    compared = gr.on(
         [go.click, text.submit, first.change, second.change, models.model.change],
         page.guarded(_event(page)),
         [first, second, text, models.model],
@@ -47,6 +47,14 @@ def tab(page: Page, examples: Examples) -> None:
         api_name="try_embed",
         trigger_mode="always_last",
         show_progress="minimal",
+    )
+    failed = [f'<p class="anmok-said">{words("try.failed")}</p>', offered(""), *[""] * 3]
+    compared.failure(
+        lambda: failed,
+        None,
+        [line, *buttons.files, *buttons.codes],
+        api_visibility="private",
+        show_progress="hidden",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,14 @@ def folder_field(page: Page, picture: Any) -> None:
     if page.host.root is None:
         return
     folder = Folder(page.host.root)
-    names: Any = gr.Dropdown(choices=folder.names(), value=None, label=page.words("try.folder"), filterable=True)
+
+    def listed() -> list[tuple[str, str]]:
+        """As people type them: a Mac writes the syllables of Korean names in parts."""
+        return [(unicodedata.normalize("NFC", name), name) for name in folder.names()]
+
+    names: Any = gr.Dropdown(listed(), value=None, label=page.words("try.folder"), filterable=True)
     names.preprocess = lambda payload: payload  # the list may have grown since
+    names.focus(lambda: gr.update(choices=listed()), None, [names], api_visibility="private", show_progress="hidden")
 
     def chosen(name: str | None, request: gr.Request) -> str | None:
         if not name:

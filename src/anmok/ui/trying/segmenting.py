@@ -43,10 +43,13 @@ def tab(page: Page, examples: Examples) -> None:
             )
             rows = gr.HTML()
             buttons = taken(page, has_coco=True)
-    picture.change(page.guarded(_shown(page)), [picture], [line, marks], api_visibility="private")
+    told = f'<p class="anmok-said">{words("try.failed")}</p>'
+    quietly: Any = {"api_visibility": "private", "show_progress": "hidden"}
+    looked = picture.change(page.guarded(_shown(page)), [picture], [line, marks], api_visibility="private")
+    looked.failure(lambda: [told, None], None, [line, marks], **quietly)
     inputs = [picture, marks, models.model, labels, *threshold, models.other]
     changes = [one.change for one in (models.model, models.other, *threshold)]
-    gr.on(
+    asked_for = gr.on(
         [go.click, marks.input, labels.submit, *changes],
         page.guarded(_event(page, buttons)),
         inputs,
@@ -55,6 +58,8 @@ def tab(page: Page, examples: Examples) -> None:
         trigger_mode="always_last",
         show_progress="hidden",
     )
+    failed = [told, gr.update(visible=False), "", *buttons.values(None), *[""] * 3]
+    asked_for.failure(lambda: failed, None, [line, other, rows, *buttons.files, *buttons.codes], **quietly)
 
 
 def _shown(page: Page) -> Callable[..., list[Any]]:

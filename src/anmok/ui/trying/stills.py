@@ -1,4 +1,5 @@
-"""A picture in, an answer out: ``classify``, ``detect``, ``depth``, ``pose``, ``parse``, ``normals`` and ``matte``."""
+"""A picture in, an answer out: ``classify``, ``detect``, ``depth``, ``inspect``, ``pose``, ``parse``, ``normals`` and
+``matte``."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from typing import Any, Final
 import gradio as gr
 
 from anmok.results import Result, Scores
-from anmok.tasks import Ask, Classify, Depth, Detect, Matting, Normals, Parse, Pose
+from anmok.tasks import Ask, Classify, Depth, Detect, Inspect, Matting, Normals, Parse, Pose
 from anmok.ui.page import Page
-from anmok.ui.texts import Words
+from anmok.ui.texts import Spoken, Words
 from anmok.ui.trying.answering import Files, act, asked, copied, read, said, table, written
 from anmok.ui.trying.commands import Thing
 from anmok.ui.trying.fields import (
@@ -81,6 +82,7 @@ QUESTIONS: Final[Mapping[str, Question]] = {
     "classify": Question(_classify, _ask_classify, ("shapes",)),
     "detect": Question(_detect, _ask_detect, ("shapes", "person")),
     "depth": Question(_nothing, Depth, ("room", "shapes")),
+    "inspect": Question(_nothing, Inspect, ()),  # what is good there, only the memory knows: no example fits
     "pose": Question(_pose, Pose, ("person",)),
     "parse": Question(_nothing, Parse, ("person", "shapes")),
     "normals": Question(_nothing, Normals, ("room", "person")),
@@ -142,7 +144,8 @@ def tab(page: Page, task: str, examples: Examples) -> None:
         with gr.Column(scale=5, min_width=300):
             picture = picture_field(page, words("try.picture"))
             folder_field(page, picture)
-            examples_field(page, [picture], {name: [examples[name]] for name in question.examples})
+            if question.examples:
+                examples_field(page, [picture], {name: [examples[name]] for name in question.examples})
             controls = question.controls(words)
             models = model_field(page, task)
             go = gr.Button(words("try.go"), variant="primary", elem_id=f"go-{task}")
@@ -152,7 +155,7 @@ def tab(page: Page, task: str, examples: Examples) -> None:
     sliders = [one for one in controls if not isinstance(one, gr.Textbox)]
     texts = [one.submit for one in controls if isinstance(one, gr.Textbox)]
     others = [one.change for one in (picture, models.model, models.other, *sliders)]
-    gr.on(
+    asked_for = gr.on(
         [go.click, *texts, *others],
         page.guarded(_event(page, task, shown)),
         inputs,
@@ -162,6 +165,8 @@ def tab(page: Page, task: str, examples: Examples) -> None:
         show_progress="minimal",
         show_progress_on=shown.looked[:1],
     )
+    failed = shown.blank(words("try.failed"))  # never another picture's answer beside this one
+    asked_for.failure(lambda: failed, None, shown.components, api_visibility="private", show_progress="hidden")
 
 
 def _shown(page: Page, task: str) -> _Shown:
@@ -208,6 +213,8 @@ def _event(page: Page, task: str, shown: _Shown) -> Callable[..., list[Any]]:
         path, model, *values, other = given
         if not path:
             return shown.blank(page.words("try.no_picture"))
+        if task == "classify" and labels_of(values[0]) is None:
+            raise Spoken(page.words("try.no_labels"))
         names = [page.usable(request, one) for one in dict.fromkeys((model, other)) if one]
         name, data = read(path)
         ask = question.ask(*values)

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image as pillow
 
 from anmok import clips, draw
-from anmok.errors import BadMedia, BadRequest
+from anmok.errors import BadMedia
 from anmok.files import cannot_write
 from anmok.inputs import Clip, Cue
 from anmok.results import Tracked
 from anmok.tasks import Track
 from anmok.ui.page import Page
+from anmok.ui.texts import Spoken
 from anmok.ui.trying.answering import act, copied, offered
 from anmok.ui.trying.commands import Thing
 from anmok.ui.trying.fields import clip_field, examples_field, labels_of, model_field, taken
@@ -54,7 +55,9 @@ def tab(page: Page, example: Path | None) -> None:
                 buttons=[],
             )
             buttons = taken(page, has_coco=False, picture="WebM")
-    clip.change(page.guarded(_shown(page)), [clip], [line, marks, video], api_visibility="private")
+    failed = [f'<p class="anmok-said">{words("try.failed")}</p>', None, gr.update(value=None, visible=False)]
+    looked = clip.change(page.guarded(_shown(page)), [clip], [line, marks, video], api_visibility="private")
+    looked.failure(lambda: failed, None, [line, marks, video], api_visibility="private", show_progress="hidden")
     gr.on(
         [go.click, labels.submit],
         page.guarded(_event(page)),
@@ -115,7 +118,7 @@ def _event(page: Page) -> Callable[..., list[Any]]:
         marks, ask = Marks.of(value), Track(labels_of(labels))
         cues = cues_of(marks) if ask.labels is None else ()
         if ask.labels is None and not cues:
-            raise BadRequest("point at something in the first frame, or give labels")
+            raise Spoken(page.words("try.point.nothing"))
         file = Path(path)
         pieces = page.host.engine.stream(page.usable(request, model), Clip(file.read_bytes(), cues=cues), ask)
         with contextlib.closing(pieces):
