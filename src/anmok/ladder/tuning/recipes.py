@@ -21,7 +21,7 @@ FEWEST_PASSES = 2  # below, a run is not begun
 _STEPS = (60, 600)  # at least, at most
 _CHECKS, _PATIENCE = 12, 3
 _BATCH = {"5": 32, "7": 32}  # of activations; pictures go through the whole tower by 16
-_RATES = {"4": 1e-3, "4a": 1e-3, "4b": 1e-3, "5": 1e-3, "6": 3e-4, "7": 1e-3}
+_RATES = {"4": 3e-4, "4a": 3e-4, "4b": 3e-4, "5": 3e-4, "6": 1e-4, "7": 3e-4}
 
 
 def how_of(key: str) -> How:
