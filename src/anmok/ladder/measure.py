@@ -143,16 +143,18 @@ def _with_made(scene: Scene, material: Material, held: Held, price: Price) -> Ev
 
 
 def _tuned(ground: Ground, final: dict[str, Evaluated], watch: Watch | None, left: float) -> tuple[Skipped, ...]:
-    """The rungs that tune the tower, as many as ``left`` seconds have room for; adds to ``final``."""
+    """The rungs that tune the tower, as many as ``left`` seconds have room for; adds to ``final``. None but the last
+    may take more than half of what is left, so that the others have their turn."""
     skipped = []
-    for key in (key for key in TUNED if key in ground.plan.rungs):
+    keys = [key for key in TUNED if key in ground.plan.rungs]
+    for key in keys:
         if watch is not None and final and watch.is_enough():
             break
-        start = time.perf_counter()
+        start, room = time.perf_counter(), left if key == keys[-1] else left / 2
         if key == STUDENT:
-            found = climb_student(ground, final, left, price_of)
+            found = climb_student(ground, final, room, price_of)
         else:
-            found = climb_adapted(ground, left) if key == ADAPTED else climb_one(key, ground, left)
+            found = climb_adapted(ground, room) if key == ADAPTED else climb_one(key, ground, room)
         left -= time.perf_counter() - start
         if isinstance(found, Skipped):
             skipped.append(found)
