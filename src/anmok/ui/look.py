@@ -88,6 +88,8 @@ CSS: Final = """
 #search-gallery .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; white-space: normal; text-align: left;
   overflow-wrap: anywhere; line-height: 1.3; border-radius: 0; }
 #search-said progress { width: 100%; height: 10px; accent-color: #1d4ed8; }
+.gradio-container input:is([type=radio], [type=checkbox]):checked { background-color: #1d4ed8 !important;
+  border-color: #1d4ed8 !important; } /* the theme's own mark is white on white */
 html:lang(ko) .gradio-container { word-break: keep-all; overflow-wrap: anywhere; } /* Korean breaks between words */
 footer { display: none !important; }
 @media (max-width: 640px) {
