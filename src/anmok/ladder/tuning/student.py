@@ -62,6 +62,9 @@ def climb_student(
     if isinstance(opened, str):
         return Skipped(KEY, opened)
     small = _small_ground(ground, opened, priced)
+    early = choice(small, ground.teaching, seconds)  # to ask the teacher takes minutes itself
+    if isinstance(early, str):
+        return Skipped(KEY, early)
     lesson = _lesson(ground, final)
     left = seconds - (time.perf_counter() - begun)
     chosen = choice(small, lesson.teaching, left)
