@@ -221,7 +221,9 @@ def test_equal_asks_of_many_callers_share_batches_and_each_gets_its_own(engine: 
         futures = [engine.submit("fake", [picture(seed)], asks[seed // 3 % 2]) for seed in range(60)]
     assert [label(future.result(10)[0]) for future in futures] == [NAMES[seed % 3] for seed in range(60)]
     assert [cast(Scores, future.result()[0]).labels for future in futures[:6:3]] == [ask.labels for ask in asks]
-    assert stable["fake"].seen[1:] == [(30, asks[0]), (30, asks[1])]
+    batches = stable["fake"].seen[1:]
+    assert [sum(count for count, asked in batches if asked == ask) for ask in asks] == [30, 30]
+    assert len(batches) <= 12  # two on an idle machine; where a step took long, the engine halves what follows
 
 
 def test_a_misspelt_name_costs_nothing(engine: Engine) -> None:
