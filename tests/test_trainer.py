@@ -236,6 +236,7 @@ np.savez(f"{sys.argv[1]}-{__import__('os').environ['RANK']}.npz", losses=curve.l
 """
 
 
+@pytest.mark.slow  # two more interpreters with torch, which on a busy machine wait for each other in vain
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """A batch of nine in shares of five and four."""
     one = course(has_judge=False)

@@ -29,7 +29,7 @@ class Seen:
     complaints: list[str] = field(default_factory=list)
 
     def hear(self, text: str) -> None:
-        if not any(word in text for word in _HARMLESS):
+        if not any(word in text for word in (*_HARMLESS, *_BROKEN_OFF)):
             self.complaints.append(text)
 
     @property
