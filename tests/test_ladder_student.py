@@ -19,11 +19,12 @@ from anmok.ladder.evaluate import Price
 from anmok.ladder.features import look
 from anmok.ladder.measure import price_of
 from anmok.ladder.rungs.fitting import fit
-from anmok.ladder.tuning import lessons
+from anmok.ladder.tuning import lessons, timing
 from anmok.ladder.tuning.ground import Ground
 from anmok.ladder.tuning.skipped import Skipped
+from anmok.ladder.tuning.spare import Spare, spare_pictures
 from anmok.ladder.tuning.student import climb_student
-from anmok.ladder.tuning.teacher import Pictures, teach
+from anmok.ladder.tuning.teacher import teach
 from anmok.load import Adapter, Model, tiny
 from command_line import anmok
 from test_ladder import write
@@ -105,7 +106,7 @@ def test_its_folder_answers_as_its_rung_did(climbed: Climbed, tmp_path: Path) ->
 
 def test_the_teacher_is_the_best_on_the_judging_rows_and_answers_out_of_fold(climbed: Climbed, teacher: Model) -> None:
     ground, material = ground_of(climbed, teacher), climbed.measured.material
-    taught = teach(ground, climbed.measured.final, Pictures((), np.zeros((0, material.features.shape[1]), np.float32)))
+    taught = teach(ground, climbed.measured.final, Spare((), np.zeros((0, material.features.shape[1]), np.float32)))
     judging = ground.judging
     hits = {}
     for key in ("1", "2"):
@@ -127,8 +128,6 @@ def test_the_teacher_is_the_best_on_the_judging_rows_and_answers_out_of_fold(cli
 def test_a_copy_of_a_test_picture_teaches_nothing(
     climbed: Climbed, teacher: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from anmok.ladder.tuning import student
-
     monkeypatch.setenv("ANMOK_CACHE", str(tmp_path / "cache"))
     scene = climbed.scene
     copies = []
@@ -139,7 +138,7 @@ def test_a_copy_of_a_test_picture_teaches_nothing(
     broken.write_bytes(b"no picture")
     spare = (*scene.dataset.spare[:3], *copies, broken)
     moved = dataclasses.replace(scene, dataset=dataclasses.replace(scene.dataset, spare=spare))
-    found = student._spare(dataclasses.replace(ground_of(climbed, teacher), scene=moved))
+    found = spare_pictures(dataclasses.replace(ground_of(climbed, teacher), scene=moved))
     assert list(found.paths) == [*spare[:3], copies[1]]
     np.testing.assert_allclose(found.features, look(found.paths, teacher).features)
 
@@ -192,7 +191,7 @@ def test_without_its_weights_the_usual_student_is_left_out(
 
 def test_a_short_budget_moves_the_last_blocks_alone(climbed: Climbed, monkeypatch: pytest.MonkeyPatch) -> None:
     ground = dataclasses.replace(ground_of(climbed, tiny("resnet-18", 1)), price=Price(1, 1))
-    monkeypatch.setattr(lessons, "_step_seconds", lambda moved, *_: 0.1 if moved == "full" else 0.001)
+    monkeypatch.setattr(timing, "step_seconds", lambda _, how, recipe: 0.1 if how.kind == "full" else 0.001)
     teaching = ground.teaching
     whole, recipe = lessons.choice(ground, teaching, 3600)  # type: ignore[misc]
     assert (whole.kind, recipe.steps) == ("full", len(teaching) * 30 // 16)

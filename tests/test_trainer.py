@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from anmok.errors import BadData, BadRequest, WrongState
-from anmok.train.checkpoint import Checkpoint
 from anmok.train.recipe import Recipe
 from anmok.train.trainer import Course, Curve, rows_at, train
 
@@ -216,9 +215,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongState, match="of another run"):
         train(course(), Recipe(steps=61, rate=0.01, batch=8), path)
     path.write_bytes(b"no checkpoint")
-    with pytest.raises(BadData, match="cannot be read|can be read"):
+    with pytest.raises(BadData, match="no checkpoint that can be read"):
         train(course(), RECIPE, path)
-    assert Checkpoint is not None
 
 
 TOGETHER = """
@@ -236,7 +234,6 @@ np.savez(f"{sys.argv[1]}-{__import__('os').environ['RANK']}.npz", losses=curve.l
 """
 
 
-@pytest.mark.slow  # two more interpreters with torch, which on a busy machine wait for each other in vain
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """A batch of nine in shares of five and four."""
     one = course(has_judge=False)
@@ -246,7 +243,8 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     script.write_text(TOGETHER)
     arguments = [str(script), str(tmp_path / "found"), str(Path(__file__).parent)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launch, *arguments], check=True, capture_output=True, timeout=150)
+    done = subprocess.run([*launch, *arguments], capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr[-3000:]
     for rank in range(2):
         found = np.load(tmp_path / f"found-{rank}.npz")
         np.testing.assert_allclose(found["losses"], wanted.losses, rtol=0, atol=1e-6)

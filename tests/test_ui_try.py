@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from anmok.ui.texts import Words
-from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, opened, overflow
+from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, opened, overflow, reload, typed
 from browser.served import shown
 from serving import Running, png, scene
 
@@ -71,7 +71,7 @@ def still(task: str) -> Callable[[Page, Words], None]:
         choose_tab(page, "#try-tasks", task, words(f"try.tasks.{task}"))
         panel = page.locator(f"#task-{task}")
         if task in ("classify", "detect"):
-            panel.get_by_label(words("try.labels")).fill("red, blue, green")
+            typed(panel.get_by_label(words("try.labels")), "red, blue, green")
         panel.locator(".anmok-examples button").first.click()
         key, values = SAID[task]
         said = words(key, *values) if key else "white 86%, red 14%"
@@ -167,7 +167,7 @@ def test_a_picture_of_the_folder_two_models_and_the_other_language(browser: Brow
         page.get_by_role("option", name="two.png").click()
         both = words("try.said.found", 2, "red 1, blue 1")
         expect(page.locator("#said-detect")).to_contain_text(both, timeout=_SECONDS)
-        panel.get_by_label(words("try.labels")).fill("red")
+        typed(panel.get_by_label(words("try.labels")), "red")
         panel.get_by_label(words("try.labels")).press("Enter")
         expect(page.locator("#said-detect")).to_contain_text(words("try.said.found", 1, "red 1"), timeout=_SECONDS)
         panel.get_by_label(words("try.other")).click()
@@ -185,7 +185,7 @@ def test_a_picture_of_the_folder_two_models_and_the_other_language(browser: Brow
 def test_an_error_is_said_in_the_language_of_the_page(browser: Browser, server: Running) -> None:
     def story(page: Page, words: Words) -> None:
         panel = page.locator("#task-classify")
-        panel.get_by_label(words("try.labels")).fill("")
+        typed(panel.get_by_label(words("try.labels")), "")
         panel.locator(".anmok-examples button").first.click()
         expect(page.locator(".toast-body")).to_contain_text(words("try.no_labels"), timeout=_SECONDS)
         expect(page.locator("#said-classify")).to_have_text(words("try.failed"))
@@ -198,7 +198,7 @@ def test_dark_and_light_are_remembered(browser: Browser, server: Running) -> Non
         page.locator("#anmok-dark").click()
         assert page.evaluate("document.body.classList.contains('dark')")
         assert faults(page) == []
-        page.reload()
+        reload(page, seen)
         page.wait_for_function("document.body.classList.contains('dark')")
     assert seen.complaints == []
 

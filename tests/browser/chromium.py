@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
 
 WIDTHS = {"phone": 390, "desk": 1440}
 _SERIOUS = ("serious", "critical")
@@ -29,7 +29,7 @@ class Seen:
     complaints: list[str] = field(default_factory=list)
 
     def hear(self, text: str) -> None:
-        if not any(word in text for word in (*_HARMLESS, *_BROKEN_OFF)):
+        if not any(word in text for word in _HARMLESS):
             self.complaints.append(text)
 
     @property
@@ -96,7 +96,7 @@ def opened(
 def faults(page: Page) -> list[tuple[str, list[str]]]:
     """What axe-core finds that is serious or worse: the rule, and where."""
     options: dict[str, Any] = {"resultTypes": ["violations"]}
-    page.wait_for_function(_OPAQUE)  # a message has its contrast when it has faded in
+    page.wait_for_function(_OPAQUE, polling=_OFTEN)  # a text has its contrast when it has faded in
     found = Axe().run(page, options=options).response["violations"]
     return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found if one["impact"] in _SERIOUS]
 
@@ -107,8 +107,12 @@ def reload(page: Page, seen: Seen) -> None:
     seen.complaints[:] = [text for text in seen.complaints if not any(words in text for words in _BROKEN_OFF)]
 
 
-_OPAQUE = """() => [...document.querySelectorAll('.toast-wrap, .toast-wrap > *, .toast-body')]
-  .every((one) => getComputedStyle(one).opacity === '1')"""
+_OFTEN = 50  # milliseconds; by frames alone, a window behind another would wait for ever
+# What gradio waits for is faint until it is there.
+_OPAQUE = """() => !document.querySelector('main .pending')
+  && [...document.querySelectorAll('.toast-wrap, .toast-wrap > *, .toast-body')]
+    .every((one) => getComputedStyle(one).opacity === '1')
+  && document.getAnimations().every((one) => !(one instanceof CSSTransition) || one.playState !== 'running')"""
 _WIDEST = """() => Math.max(document.documentElement.scrollWidth, ...[...document.querySelectorAll('main *')]
   .filter((one) => one.checkVisibility() && !one.closest('.visually-hidden, pre, .cm-editor, [class*=toast]'))
   .map((one) => one.getBoundingClientRect().right)) - document.documentElement.clientWidth"""
@@ -117,6 +121,12 @@ _WIDEST = """() => Math.max(document.documentElement.scrollWidth, ...[...documen
 def overflow(page: Page) -> int:
     """Pixels by which anything visible reaches over the window's edge; what scrolls by itself does not count."""
     return max(0, round(page.evaluate(_WIDEST)))
+
+
+def typed(field: Locator, text: str) -> None:
+    """Types the text, and gives gradio the moment to take it over that a hand needs to reach a button."""
+    field.fill(text)
+    field.page.wait_for_timeout(200)
 
 
 def choose_tab(page: Page, tabs: str, name: str, label: str) -> None:

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from anmok.labelling.photos import Photos
 from anmok.ui.texts import Words
-from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, opened, overflow
+from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, opened, overflow, typed
 from browser.labelled import labelled
 from conftest import write_photos
 from serving import Running, png, scene
@@ -64,7 +64,7 @@ def begin(visitor: Page, words: Words, folder: str, name: str, kind: str = "labe
     if kind == "boxes":
         visitor.locator("#label-kind input[value=boxes]").check()
         expect(visitor.locator("#label-model-boxes")).to_be_visible()
-    visitor.locator("#label-classes").locator("textarea, input").fill("red, blue")
+    typed(visitor.locator("#label-classes").locator("textarea, input"), "red, blue")
     visitor.wait_for_timeout(300)  # gradio takes a text over a little later
     visitor.locator("#label-go").click()
     visitor.locator(".desk .who input").fill(name)
@@ -88,7 +88,7 @@ def press(visitor: Page, key: str) -> str:
     before = shown(visitor)
     visitor.keyboard.press(key)
     visitor.wait_for_function(
-        "(last) => !['', last].includes(document.querySelector('.desk').dataset.shown)", arg=before
+        "(last) => !['', last].includes(document.querySelector('.desk').dataset.shown)", arg=before, polling=50
     )
     return shown(visitor)
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from anmok.labelling.photos import Photos
 from anmok.ui.texts import Words
-from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, opened, overflow, reload
+from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, opened, overflow, reload, typed
 from browser.labelled import labelled
 from browser.served import shown
 from conftest import write_photos
@@ -66,13 +66,13 @@ def label(visitor: Page, folder: Path, strokes: int = STROKES, before: int = 0) 
         shown = str(visitor.locator(".desk").get_attribute("data-shown"))
         visitor.keyboard.press("f" if truth[shown] == "red" else "j")
         visitor.wait_for_function(
-            "(last) => !['', last].includes(document.querySelector('.desk').dataset.shown)", arg=shown
+            "(last) => !['', last].includes(document.querySelector('.desk').dataset.shown)", arg=shown, polling=50
         )
     expect(visitor.locator(".desk")).to_have_attribute("data-saved", str(strokes), timeout=20_000)
 
 
 def begin(visitor: Page) -> None:
-    visitor.locator("#label-classes").locator("textarea, input").fill("red, blue")
+    typed(visitor.locator("#label-classes").locator("textarea, input"), "red, blue")
     visitor.wait_for_timeout(300)  # gradio takes a text over a little later
     visitor.locator("#label-go").click()
     visitor.locator(".desk .who input").fill("Kim")

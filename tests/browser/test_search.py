@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from anmok.ui.texts import Words
-from browser.chromium import WIDTHS, choose_tab, chromium, faults, opened, overflow
+from browser.chromium import WIDTHS, choose_tab, chromium, faults, opened, overflow, typed
 from conftest import write_photos
 from ui_page import GRADIO, Shown, shown
 
@@ -63,7 +63,7 @@ def test_somebody_searches_by_words_and_by_a_photo(
         choose(visitor, "search-folder", "parts")
         said = visitor.locator("#search-said")
         expect(said).to_contain_text(words("search.ready", "104"), timeout=SLOW)
-        visitor.locator("#search-words").locator("input, textarea").fill("blue")
+        typed(visitor.locator("#search-words").locator("input, textarea"), "blue")
         visitor.wait_for_timeout(300)  # gradio takes a text over a little later
         visitor.keyboard.press("Enter")
         pictures = visitor.locator("#search-gallery img")
@@ -78,7 +78,7 @@ def test_somebody_searches_by_words_and_by_a_photo(
         with visitor.expect_download() as taken:
             visitor.locator("#search-table").click()
         assert '"asked": "blue"' in Path(taken.value.path()).read_text(encoding="utf-8")
-        visitor.locator("#search-words").locator("input, textarea").fill("")
+        typed(visitor.locator("#search-words").locator("input, textarea"), "")
         photo = sorted((root / "parts" / "red").iterdir())[0]
         visitor.locator("#search-tab input[type=file]").last.set_input_files(str(photo))
         visitor.wait_for_timeout(1000)
@@ -107,7 +107,7 @@ def test_a_winner_that_is_served_is_in_the_pickers_after_a_reload(
         choose_tab(visitor, "#anmok-tabs", "climb", words("climb.title"))
         choose(visitor, "climb-folder", "parts")
         visitor.locator("#climb-go").click()
-        visitor.locator("#climb-name").locator("input, textarea").fill("winner")
+        typed(visitor.locator("#climb-name").locator("input, textarea"), "winner")
         visitor.wait_for_timeout(300)
         visitor.locator("#climb-serve").click()
         expect(visitor.locator(".toast-body")).to_contain_text("winner")
@@ -121,7 +121,7 @@ def test_a_winner_that_is_served_is_in_the_pickers_after_a_reload(
         expect(visitor.locator("#said-classify")).to_have_text(words("try.begin"))
         panel.get_by_label(words("try.other")).click()  # it was hidden while there was one model alone
         visitor.get_by_role("option", name="winner").click()
-        panel.get_by_label(words("try.labels")).fill("red, blue")
+        typed(panel.get_by_label(words("try.labels")), "red, blue")
         panel.locator(".anmok-examples button").first.click()
         expect(visitor.locator("#said-classify h3")).to_have_count(2)
         assert [one for one in seen.complaints if "AbortError" not in one] == []

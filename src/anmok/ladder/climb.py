@@ -20,9 +20,9 @@ from anmok.ladder.evaluate import Evaluated, Price, cross_fitted
 from anmok.ladder.features import grey_features
 from anmok.ladder.made import with_made
 from anmok.ladder.measure import Measured, Watch, measure, outer_folds
-from anmok.ladder.outcome import Data, Leak, Outcome
+from anmok.ladder.outcome import Leak, Outcome
 from anmok.ladder.plan import Plan
-from anmok.ladder.prepare import Scene, prepare
+from anmok.ladder.prepare import Scene, prepare, told
 from anmok.ladder.pricing import Pricing, priced
 from anmok.ladder.random_prompts import prompt_controls
 from anmok.ladder.rungs.fitting import Material, available
@@ -156,7 +156,7 @@ def _outcome(asides: Asides, judged: verdicts.Judged, chosen: Evaluated, count: 
     return Outcome(
         model=model.card.name,
         model_note=model.card.summary,
-        data=_data(scene),
+        data=told(scene),
         recommendation=judged.recommendation,
         steps=tuple(one.step for one in measured.final.values()),
         curve=tuple(one.step for one in measured.curve),
@@ -176,23 +176,6 @@ def _outcome(asides: Asides, judged: verdicts.Judged, chosen: Evaluated, count: 
         seconds=0.0,
         is_development=scene.is_development,
         version=__version__,
-    )
-
-
-def _data(scene: Scene) -> Data:
-    dataset = scene.dataset
-    return Data(
-        title=dataset.title,
-        names=dataset.names,
-        classes=dataset.classes,
-        counts=tuple(int(count) for count in np.bincount(scene.labels, minlength=len(dataset.classes))),
-        pool=len(scene.pool),
-        test=len(scene.test),
-        groups=len(np.unique(scene.grouping.groups)),
-        grouping=scene.grouping.description,
-        licence=dataset.licence,
-        data_hash=scene.data_hash,
-        warnings=scene.warnings,
     )
 
 

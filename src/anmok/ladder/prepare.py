@@ -17,6 +17,7 @@ from anmok.ladder.dataset import Dataset
 from anmok.ladder.evaluate import Held
 from anmok.ladder.features import Looked, look
 from anmok.ladder.grouping import Grouping, conflicting, grouping
+from anmok.ladder.outcome import Data
 from anmok.ladder.plan import Plan
 from anmok.load import Model
 
@@ -86,6 +87,24 @@ def prepare(dataset: Dataset, model: Model, plan: Plan, progress: Progress | Non
     split_hash = digest([looked.facts[i].sha256 for i in test], [])
     every = (*dataset.warnings, *warnings)
     return Scene(dataset, looked, found, labels, pool, test, is_development, data_hash, split_hash, every)
+
+
+def told(scene: Scene) -> Data:
+    """The images as the outcome holds them."""
+    dataset = scene.dataset
+    return Data(
+        title=dataset.title,
+        names=dataset.names,
+        classes=dataset.classes,
+        counts=tuple(int(count) for count in np.bincount(scene.labels, minlength=len(dataset.classes))),
+        pool=len(scene.pool),
+        test=len(scene.test),
+        groups=len(np.unique(scene.grouping.groups)),
+        grouping=scene.grouping.description,
+        licence=dataset.licence,
+        data_hash=scene.data_hash,
+        warnings=scene.warnings,
+    )
 
 
 def _usable(dataset: Dataset, looked: Looked) -> tuple[Dataset, Looked]:

@@ -28,7 +28,7 @@ from anmok.train.examples import Inputs
 from anmok.train.opening import How, opened
 from anmok.train.recipe import Recipe
 from anmok.train.trainer import Course, Curve, train
-from anmok.train.tuning import HEAD_RATE, Start
+from anmok.train.tuning import HEAD_RATE, Headed, Start, judged_loss
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -144,7 +144,7 @@ def distil(
         return _loss(net, transfer, picked, step)
 
     def judge() -> float:
-        return _judged(net, transfer)
+        return judged_loss(net, transfer.inputs, transfer.labels, transfer.judging)
 
     before = judge()
     course = Course(net, loss, len(transfer.teaching), judge, rates, about=_about(transfer, how))
@@ -156,35 +156,18 @@ def distil(
     return Distilled(one.change(), weight, bias, True, before, after, curve)
 
 
-class _Student(nn.Module):
-    mean: Tensor
-    scale: Tensor
+class _Student(Headed):
+    """With a map from its features to the teacher's, for learning alone: no one asks the student for these."""
 
     def __init__(self, trunk: Trunk, start: Start, transfer: Transfer, seed: int) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.boundary = transfer.boundary
-        classes, width = start.weight.shape
-        self.head = nn.Linear(width, classes)
+        super().__init__(trunk, start, transfer.boundary)
+        width = start.weight.shape[1]
         features, weight = transfer.teacher.features, transfer.blend.features
-        self.projection: nn.Linear | None = None  # for learning alone: no one asks the student for these features
+        self.projection: nn.Linear | None = None
         if features is not None and weight > 0:
             self.projection = nn.Linear(width, features.shape[1], bias=False)
             generator = torch.Generator().manual_seed(seed)
             nn.init.normal_(self.projection.weight, std=width**-0.5, generator=generator)
-        self.register_buffer("mean", torch.from_numpy(start.mean))
-        self.register_buffer("scale", torch.from_numpy(start.scale))
-        with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(start.weight))
-            self.head.bias.copy_(torch.from_numpy(start.bias).clamp_min(-1e4))  # of a class without a picture
-
-    def rows(self, x: Tensor) -> Tensor:
-        """What goes into stage ``boundary`` to standardised features (b, F)."""
-        return (self.trunk.after(x, self.boundary) - self.mean) / self.scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.rows(x))  # (b, K)
-        return logits
 
 
 def _loss(net: _Student, transfer: Transfer, rows: Rows, step: int) -> Tensor:
@@ -195,18 +178,6 @@ def _loss(net: _Student, transfer: Transfer, rows: Rows, step: int) -> Tensor:
         theirs = torch.from_numpy(transfer.teacher.features[rows])  # (b, Ft)
         total = total + transfer.blend.features * feature_loss(net.projection(seen).float(), theirs)
     return total
-
-
-def _judged(net: nn.Module, transfer: Transfer) -> float:
-    """The mean loss on the judging pictures, against their labels."""
-    total = 0.0
-    for first in range(0, len(transfer.judging), _AT_ONCE):
-        rows = transfer.judging[first : first + _AT_ONCE]
-        with torch.inference_mode():
-            logits = net.eval()(transfer.inputs.at(rows, None))  # (b, K)
-        wanted = torch.from_numpy(transfer.labels[rows])
-        total += float(functional.cross_entropy(logits.float(), wanted, reduction="sum"))
-    return total / len(transfer.judging)
 
 
 def _check(start: Start, transfer: Transfer) -> None:

@@ -6,16 +6,22 @@ chooses device and backend. The sum over shares is that of the whole batch, what
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import gc
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import distributed, nn
 
 from anmok.errors import MissingDependency
+
+_FAREWELL = timedelta(seconds=10)
 
 
 class Processes:
@@ -31,6 +37,9 @@ class Processes:
                 raise MissingDependency("several processes need accelerate: pip install 'anmok[tune]'") from None
             self._accelerator = Accelerator(cpu=device.type == "cpu")
             self.device = self._accelerator.device
+            # A group that outlives its interpreter has threads at work, and the process is then aborted at its end.
+            atexit.unregister(_part)
+            atexit.register(_part)
         self.count: int = 1 if self._accelerator is None else self._accelerator.num_processes
         self.rank: int = 0 if self._accelerator is None else self._accelerator.process_index
 
@@ -52,3 +61,15 @@ class Processes:
             return value
         added = self._accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.device), "sum")
         return float(added)
+
+
+def _part() -> None:
+    """Waits for the others, since one that leaves first breaks the threads of those still at it; not for long, since
+    one that broke down does not come."""
+    if not distributed.is_initialized():
+        return
+    if distributed.get_backend() == "gloo":
+        with contextlib.suppress(RuntimeError):
+            distributed.monitored_barrier(timeout=_FAREWELL)
+    distributed.destroy_process_group()
+    gc.collect()

@@ -54,7 +54,6 @@ class Lesson:
     judging: Rows
     boundary: int = 0  # the stage that the inputs go into
     smoothing: float = 0.0
-    soft: Array | None = None  # (n, K): chances to learn instead of the labels
     weights: Array | None = None  # (n,): how much each example counts
 
 
@@ -87,7 +86,7 @@ def tune(
     """
     untouched = copy.deepcopy(trunk)
     one = opened(trunk, how)
-    net = _Net(trunk, start, lesson.boundary)
+    net = Headed(trunk, start, lesson.boundary)
     rates = {"head.": HEAD_RATE, **{f"trunk.{name}": rate for name, rate in one.rates.items()}}
 
     def loss(rows: Rows, step: int) -> Tensor:
@@ -95,22 +94,25 @@ def tune(
         return _loss(net(lesson.inputs.at(picked, step)), lesson, picked)
 
     def judge() -> float:
-        return _judged(net, lesson)
+        return judged_loss(net, lesson.inputs, lesson.labels, lesson.judging)
 
     course = Course(net, loss, len(lesson.teaching), judge, rates, about=_about(lesson, how))
     curve = train(course, recipe, checkpoint, report)
     weight, bias = net.head.weight.detach().clone(), net.head.bias.detach().clone()
-    judged = []
+    change, judged = one.change(), []
     for share in SHARES:
         part = copy.deepcopy(untouched)
-        one.change().scaled(share).apply(part)
-        judged.append(_judged(_Net(part, _between(start, weight, bias, share), lesson.boundary), lesson))
+        change.scaled(share).apply(part)
+        there = Headed(part, _between(start, weight, bias, share), lesson.boundary)
+        judged.append(judged_loss(there, lesson.inputs, lesson.labels, lesson.judging))
     share = SHARES[int(np.argmin(judged))]
     head = _between(start, weight, bias, share)
-    return Tuned(one.change().scaled(share), head.weight, head.bias, share, tuple(judged), curve)
+    return Tuned(change.scaled(share), head.weight, head.bias, share, tuple(judged), curve)
 
 
-class _Net(nn.Module):
+class Headed(nn.Module):
+    """A trunk from stage ``boundary`` on, and a linear head on its standardised features."""
+
     mean: Tensor
     scale: Tensor
 
@@ -125,30 +127,33 @@ class _Net(nn.Module):
             self.head.weight.copy_(torch.from_numpy(start.weight))
             self.head.bias.copy_(torch.from_numpy(start.bias).clamp_min(-1e4))  # of a class without a picture
 
+    def rows(self, x: Tensor) -> Tensor:
+        """What goes into stage ``boundary`` to standardised features (b, F)."""
+        return (self.trunk.after(x, self.boundary) - self.mean) / self.scale
+
     def forward(self, x: Tensor) -> Tensor:
-        features = self.trunk.after(x, self.boundary)  # (b, F)
-        logits: Tensor = self.head((features - self.mean) / self.scale)  # (b, K)
+        logits: Tensor = self.head(self.rows(x))  # (b, K)
         return logits
 
 
+def judged_loss(net: nn.Module, inputs: Inputs, labels: Rows, judging: Rows) -> float:
+    """The mean cross-entropy on the judging rows, against their labels."""
+    total = 0.0
+    for first in range(0, len(judging), _AT_ONCE):
+        rows = judging[first : first + _AT_ONCE]
+        with torch.inference_mode():
+            logits = net.eval()(inputs.at(rows, None))  # (b, K)
+        wanted = torch.from_numpy(labels[rows])
+        total += float(functional.cross_entropy(logits.float(), wanted, reduction="sum"))
+    return total / len(judging)
+
+
 def _loss(logits: Tensor, lesson: Lesson, rows: Rows) -> Tensor:
-    wanted = torch.from_numpy(lesson.labels[rows] if lesson.soft is None else lesson.soft[rows])
+    wanted = torch.from_numpy(lesson.labels[rows])
     each = functional.cross_entropy(logits.float(), wanted, label_smoothing=lesson.smoothing, reduction="none")  # (b,)
     if lesson.weights is None:
         return each.mean()
     return (each * torch.from_numpy(lesson.weights[rows])).mean()
-
-
-def _judged(net: nn.Module, lesson: Lesson) -> float:
-    """The mean loss on the judging pictures, against their labels."""
-    total = 0.0
-    for first in range(0, len(lesson.judging), _AT_ONCE):
-        rows = lesson.judging[first : first + _AT_ONCE]
-        with torch.inference_mode():
-            logits = net.eval()(lesson.inputs.at(rows, None))  # (b, K)
-        wanted = torch.from_numpy(lesson.labels[rows])
-        total += float(functional.cross_entropy(logits.float(), wanted, reduction="sum"))
-    return total / len(lesson.judging)
 
 
 def _between(start: Start, weight: Tensor, bias: Tensor, share: float) -> Start:

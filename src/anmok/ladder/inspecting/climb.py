@@ -23,7 +23,7 @@ from anmok.ladder.inspecting.rungs import Bench
 from anmok.ladder.inspecting.sight import Sight, see
 from anmok.ladder.inspecting.verdicts import advice, kinds, shown
 from anmok.ladder.outcome import Data, NotTried
-from anmok.ladder.prepare import Scene, digest, prepare
+from anmok.ladder.prepare import Scene, digest, prepare, told
 from anmok.load import Bank, Model
 
 Bools = NDArray[np.bool_]
@@ -165,7 +165,7 @@ def _concluded(run: _Run, scene: Scene, measured: Measured, count: ledger.Count)
     bank = banked(run.model, sight, good, scene.grouping.groups, _recipe(kept, plan), ledger_of)
     chosen = measured.final[found.advice.key]
     mapped = measured.final.get(kept, chosen)
-    plain = _untested(run, _data(scene), bank, _honesty(parts, scene, run.model, measured, count))
+    plain = _untested(run, told(scene), bank, _honesty(parts, scene, run.model, measured, count))
     turned = measured.final["A2"].answers if "A2" in measured.final else ()
     outcome = replace(
         plain,
@@ -216,23 +216,6 @@ def _untested(run: _Run, data: Data, bank: Bank, honesty: InspectHonesty) -> Ins
 
 def _recipe(rung: str, plan: InspectPlan) -> Recipe:
     return Recipe("coreset" if rung == "P" else "nearest", rung == "A2", plan.overkill, plan.seed)
-
-
-def _data(scene: Scene) -> Data:
-    dataset = scene.dataset
-    return Data(
-        title=dataset.title,
-        names=dataset.names,
-        classes=dataset.classes,
-        counts=tuple(int(count) for count in np.bincount(scene.labels, minlength=len(dataset.classes))),
-        pool=len(scene.pool),
-        test=len(scene.test),
-        groups=len(np.unique(scene.grouping.groups)),
-        grouping=scene.grouping.description,
-        licence=dataset.licence,
-        data_hash=scene.data_hash,
-        warnings=scene.warnings,
-    )
 
 
 def _honesty(parts: Parts, scene: Scene, model: Model, measured: Measured, count: ledger.Count) -> InspectHonesty:

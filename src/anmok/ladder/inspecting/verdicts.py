@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from anmok.evidence.intervals import accuracy
 from anmok.evidence.placements import auroc_of_draws, ranking_trial
-from anmok.evidence.verdict import Verdict, recommend_from
+from anmok.evidence.verdict import recommend_from
 from anmok.ladder.inspecting.measure import Graded, Measured
 from anmok.ladder.inspecting.outcome import Advice, InspectStep, KindRow, Shown
 from anmok.ladder.inspecting.parts import Parts
 from anmok.ladder.inspecting.plan import InspectPlan
 from anmok.ladder.outcome import Comparison
 from anmok.ladder.prepare import Scene
+from anmok.ladder.verdicts import compared
 
 Bools = NDArray[np.bool_]
 
@@ -53,7 +54,7 @@ def advice(measured: Measured, scene: Scene, is_defect: Bools, plan: InspectPlan
             reason=found.reason,
             remembered=kept,
         ),
-        tuple(_comparison(verdict) for verdict in found.verdicts),
+        tuple(compared(verdict) for verdict in found.verdicts),
     )
 
 
@@ -106,21 +107,6 @@ def shown(one: Graded, scene: Scene, parts: Parts) -> tuple[Shown, ...]:
 def _cost(step: InspectStep) -> float:
     """Labels first; on the same labels, the order of the ladder."""
     return (step.good + _DEFECT_PRICE * step.defects) * 100.0 + _ORDER.index(step.key)
-
-
-def _comparison(verdict: Verdict) -> Comparison:
-    contrast = verdict.contrast
-    return Comparison(
-        key=contrast.name_b,
-        against=contrast.name_a,
-        word=verdict.word.value.upper(),
-        gain=contrast.gain,
-        low=contrast.interval.low,
-        high=contrast.interval.high,
-        p_adjusted=contrast.p_adjusted,
-        disagreement=contrast.disagreement,
-        images_needed=verdict.images_needed,
-    )
 
 
 def _more_than(needed: int | None, tested: int) -> int | None:

@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 
 from anmok.errors import BadRequest, Unsupported
 from anmok.ladder.evaluate import Evaluated
-from anmok.ladder.features import look
-from anmok.ladder.grouping import near_copies
-from anmok.ladder.tuning.ground import Ground
+from anmok.ladder.tuning.ground import Ground, seen, with_learned
 from anmok.ladder.tuning.recipes import FEWEST_PASSES, recipe_of, shortened
-from anmok.ladder.tuning.rung import affordable, answered, fitted, unfit, with_change
+from anmok.ladder.tuning.rung import affordable, answered, fitted, unfit
 from anmok.ladder.tuning.skipped import Skipped, too_long
-from anmok.load import Head
-from anmok.tasks import Embed
+from anmok.ladder.tuning.spare import spare_pictures
+from anmok.ladder.tuning.timing import TIMED
 
 if TYPE_CHECKING:
     from anmok.nets.change import Change
@@ -37,7 +35,6 @@ Array = NDArray[np.float32]
 KEY: Final = "7"
 _PASSES, _BATCH, _RATE = 20, 16, 1e-4
 _STEPS = (60, 800)  # at least, at most
-_TIMED = 4  # pictures
 
 
 def climb_adapted(ground: Ground, seconds: float) -> Evaluated | Skipped:
@@ -50,7 +47,7 @@ def climb_adapted(ground: Ground, seconds: float) -> Evaluated | Skipped:
     except (Unsupported, BadRequest) as error:  # a convolutional tower, or pictures that do not divide
         return Skipped(KEY, str(error))
     begun = time.perf_counter()
-    paths = [*ground.paths, *_unlabelled(ground)]
+    paths = [*ground.paths, *spare_pictures(ground).paths]
     eye = eye_recipe(len(paths), ground.plan.seed)
     recipe = recipe_of(KEY, len(ground.teaching), ground.plan.seed)
     last = affordable(KEY, ground, recipe, seconds)[1] + len(ground.paths) * ground.price.ms_per_image / 1e3
@@ -87,18 +84,6 @@ def together(first: Change, second: Change) -> Change:
     return Change(dense=dense)
 
 
-def _unlabelled(ground: Ground) -> Sequence[Path]:
-    """Pictures without a label, but for near-copies of test pictures and those that cannot be read."""
-    scene, offered = ground.scene, ground.scene.dataset.spare
-    if not offered:
-        return ()
-    found = look(offered, ground.model, progress=ground.told("pictures without a label"))
-    if not len(found.indices):
-        return ()
-    is_known = near_copies(scene.looked, scene.test, found)  # (s,)
-    return [offered[int(found.indices[i])] for i in np.flatnonzero(~is_known)]
-
-
 def _adapted(ground: Ground, paths: Sequence[Path], recipe: Recipe) -> Adapted:
     from anmok.train.examples import Pictures
     from anmok.train.masked import adapt_eye
@@ -112,10 +97,8 @@ def _adapted(ground: Ground, paths: Sequence[Path], recipe: Recipe) -> Adapted:
 def _with_eye(ground: Ground, change: Change) -> Ground:
     """The same ground under the adapted tower: its features of the pool, and what is made of them."""
     arrays = {name: tensor.numpy() for name, tensor in change.tensors().items()}
-    head = ground.linear.head
-    assert isinstance(head, Head)
-    model = with_change(ground.model, arrays, head)
-    features = np.stack([one.vector for one in model.run(ground.paths, Embed("features"))])  # (n, F)
+    model = with_learned(ground.model, ground.material.classes, ground.linear.head, arrays)
+    features = seen(model, ground.paths)  # (n, F)
     return replace(ground, model=model, material=replace(ground.material, features=features, flipped=None))
 
 
@@ -134,7 +117,7 @@ def _seconds_each(ground: Ground) -> float:
     for stage in list(trunk.stages)[:-1]:
         stage.requires_grad_(True)
     pixels = Pictures(ground.paths, ground.kind.prepare)
-    rows = np.arange(min(_TIMED, len(ground.paths)))
+    rows = np.arange(min(TIMED, len(ground.paths)))
     spent = 0.0
     for turn in range(2):
         begun = time.perf_counter()

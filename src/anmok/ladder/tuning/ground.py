@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,14 @@ from anmok.ladder.evaluate import Held, Price
 from anmok.ladder.plan import Plan
 from anmok.ladder.prepare import Scene
 from anmok.ladder.rungs.fitting import Fitted, Material, plain_linear
-from anmok.load import Head, Model
-from anmok.tasks import Tunes
+from anmok.load import Adapter, Answerer, Head, Model
+from anmok.tasks import Embed, Tunes
 from anmok.weights import cache_dir
 
 if TYPE_CHECKING:
     from anmok.train.tuning import Start
 
+Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 
@@ -105,3 +106,15 @@ class Ground:
         """The progress of one piece of work."""
         progress = self.progress
         return None if progress is None else lambda done, total: progress(what, done, total)
+
+
+def with_learned(model: Model, classes: int, head: Answerer, change: Mapping[str, Array] | None) -> Model:
+    """The model with what was learned on it, as whoever loads the result will have it."""
+    labels = tuple(str(i) for i in range(classes))
+    return model.with_adapter(Adapter(model.card.name, model.maker, labels, "", head=head, change=change))
+
+
+def seen(model: Model, paths: Sequence[Path]) -> Array:
+    """Features (n, F) of pictures; (0, 0) of none."""
+    rows = [one.vector for one in model.run(list(paths), Embed("features"))]
+    return np.stack(rows) if rows else np.zeros((0, 0), np.float32)

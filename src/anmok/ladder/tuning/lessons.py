@@ -7,14 +7,15 @@ processor a fraction of that has to do, and the judging pictures end the run.
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anmok.ladder.tuning.ground import Ground
 from anmok.ladder.tuning.recipes import FEWEST_PASSES, shortened
+from anmok.ladder.tuning.skipped import too_long
+from anmok.ladder.tuning.timing import within
 
 if TYPE_CHECKING:
     from anmok.train.opening import How
@@ -29,7 +30,6 @@ _STEPS = (60, 3000)  # at least, at most
 _CHECKS, _PATIENCE = 15, 4
 _BATCH: dict[Moved, int] = {"full": 16, "last": 32}
 _RATES: dict[Moved, float] = {"full": 3e-4, "last": 5e-4}
-_TIMED = 4  # pictures
 
 
 def how_of(moved: Moved) -> How:
@@ -62,49 +62,8 @@ def choice(ground: Ground, teaching: Labels, seconds: float) -> tuple[How, Recip
     ways: tuple[tuple[Moved, int], ...] = (("full", FEWEST_FULL), ("last", FEWEST_PASSES))
     for moved, passes in ways:
         recipe = recipe_of(moved, len(teaching), ground.plan.seed)
-        steps, needed = _affordable(moved, ground, len(teaching), recipe, seconds)
+        looks = (len(ground.tested) + len(ground.judging), len(teaching) + len(ground.judging))
+        steps, needed = within(seconds, ground, how_of(moved), recipe, looks)
         if steps == recipe.steps or steps * recipe.batch >= passes * len(teaching):
             return how_of(moved), recipe if steps == recipe.steps else shortened(recipe, steps)
-    unit = f"{needed:.0f} seconds" if needed < 90 else f"{needed / 60:.0f} minutes"
-    return f"it would take about {unit}: --budget {max(1, int(needed * 1.3 / 60) + 1)}m"
-
-
-def _affordable(moved: Moved, ground: Ground, pictures: int, recipe: Recipe, seconds: float) -> tuple[int, float]:
-    """Steps that fit, and the seconds for the whole recipe, from one step that is timed."""
-    looked = ground.price.ms_per_image / 1e3
-    fixed = looked * (len(ground.tested) + len(ground.judging))
-    if moved == "last":
-        fixed += looked * 2 * (pictures + len(ground.judging))
-    per_step = _step_seconds(moved, ground, recipe) * recipe.batch
-    per_step += looked * len(ground.judging) / recipe.check_every
-    return int(min(recipe.steps, max(0.0, (seconds - fixed) / per_step))), fixed + per_step * recipe.steps
-
-
-def _step_seconds(moved: Moved, ground: Ground, recipe: Recipe) -> float:
-    """Of one picture forwards and backwards: the second of two rehearsals on the user's own pictures."""
-    import torch
-
-    from anmok.train.examples import Pictures
-    from anmok.train.opening import opened
-    from anmok.train.trainer import precision_of
-
-    how: How = how_of(moved)
-    trunk: Any = ground.kind.trunk()
-    boundary = trunk.boundary(how.last) if how.kind == "last" else 0
-    rows = np.arange(min(_TIMED, len(ground.paths)))
-    pictures = Pictures(ground.paths, ground.kind.prepare)
-    x = pictures.at(rows, None)
-    with torch.no_grad():
-        x = trunk.before(x, boundary)
-    opened(trunk, how)
-    dtype = precision_of(recipe, torch.device("cpu"))
-    spent = 0.0
-    for _ in range(2):
-        begun = time.perf_counter()
-        if boundary == 0:
-            pictures.at(rows, 0)
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss = trunk.train().after(x, boundary).square().mean()
-        loss.backward()
-        spent = time.perf_counter() - begun
-    return spent / len(rows)
+    return too_long(needed)

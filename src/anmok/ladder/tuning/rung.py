@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from anmok.ladder.evaluate import Evaluated, tuned_step
 from anmok.ladder.rungs.order import RUNGS
-from anmok.ladder.tuning.ground import Ground
+from anmok.ladder.tuning.ground import Ground, seen, with_learned
 from anmok.ladder.tuning.prompted import HOLDS, climb_prompt
 from anmok.ladder.tuning.recipes import FEWEST_PASSES, how_of, recipe_of, shortened
 from anmok.ladder.tuning.skipped import Skipped, too_long
-from anmok.load import Adapter, Head, Model
-from anmok.tasks import Embed
+from anmok.ladder.tuning.timing import within
+from anmok.load import Head
 
 if TYPE_CHECKING:
     from anmok.train.recipe import Recipe
@@ -25,7 +25,6 @@ Array = NDArray[np.float32]
 
 _SMOOTHED = 50  # images of the rarest class from which labels are smoothed
 _SMOOTHING = 0.1
-_TIMED = 4  # pictures
 
 
 def climb_one(key: str, ground: Ground, seconds: float) -> Evaluated | Skipped:
@@ -49,9 +48,8 @@ def answered(key: str, ground: Ground, tuned: Tuned, seconds: float) -> Evaluate
     start = ground.start
     head = Head(weight=tuned.weight, bias=tuned.bias, mean=start.mean, scale=start.scale)
     change = {name: tensor.numpy() for name, tensor in tuned.change.tensors().items()}
-    model = with_change(ground.model, change, head)
-    features = np.stack([one.vector for one in model.run(ground.tested, Embed("features"))])  # (m, F)
-    logits = head.logits(features)  # (m, K)
+    model = with_learned(ground.model, ground.material.classes, head, change)
+    logits = head.logits(seen(model, ground.tested))  # (m, K)
     predicted = logits.argmax(1)[None]  # (1, m)
     share = f"{tuned.share:.0%} of the way" if tuned.share else "no step was better"
     nbytes = sum(array.nbytes for array in change.values()) + head.nbytes
@@ -99,47 +97,8 @@ def _lesson(ground: Ground, trunk: Any, boundary: int) -> Lesson:
 
 
 def affordable(key: str, ground: Ground, recipe: Recipe, seconds: float) -> tuple[int, float]:
-    """Steps that fit into ``seconds``, and the seconds for the whole recipe, from one step that is timed."""
-    how, looked = how_of(key), ground.price.ms_per_image / 1e3
-    fixed = looked * len(ground.tested)
-    if how.kind == "last":
-        fixed += looked * 2 * len(ground.paths)
-    one = _step_seconds(key, ground, recipe)
-    per_step = one * recipe.batch + looked * len(ground.judging) / recipe.check_every
-    fixed += looked * len(ground.judging) * 5  # shares of the way
-    return int(min(recipe.steps, max(0.0, (seconds - fixed) / per_step))), fixed + per_step * recipe.steps
+    """Steps that fit into ``seconds``, and the seconds for the whole recipe."""
+    from anmok.train.tuning import SHARES
 
-
-def _step_seconds(key: str, ground: Ground, recipe: Recipe) -> float:
-    """Of one picture forwards and backwards: the second of two rehearsals on the user's own pictures."""
-    import torch
-
-    from anmok.train.examples import Pictures
-    from anmok.train.opening import opened
-    from anmok.train.trainer import precision_of
-
-    how, trunk = how_of(key), ground.kind.trunk()
-    boundary = trunk.boundary(how.last) if how.kind == "last" else 0
-    rows = np.arange(min(_TIMED, len(ground.paths)))
-    pixels = Pictures(ground.paths, ground.kind.prepare)
-    x = pixels.at(rows, None)
-    with torch.no_grad():
-        x = trunk.before(x, boundary)
-    opened(trunk, how)
-    dtype = precision_of(recipe, torch.device("cpu"))
-    spent = 0.0
-    for _ in range(2):
-        begun = time.perf_counter()
-        if boundary == 0:
-            pixels.at(rows, 0)
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss = trunk.train().after(x, boundary).square().mean()
-        loss.backward()
-        spent = time.perf_counter() - begun
-    return spent / len(rows)
-
-
-def with_change(model: Model, change: dict[str, Array], head: Head) -> Model:
-    """The model under a changed tower."""
-    labels = tuple(str(i) for i in range(len(head.bias)))
-    return model.with_adapter(Adapter(model.card.name, model.maker, labels, "", head=head, change=change))
+    looks = len(ground.tested) + len(SHARES) * len(ground.judging)
+    return within(seconds, ground, how_of(key), recipe, (looks, len(ground.paths)))

@@ -20,15 +20,15 @@ from anmok.errors import AnmokError
 from anmok.evidence.calibration import softmax
 from anmok.evidence.pseudo import PseudoAudit, audit_pseudo
 from anmok.ladder.evaluate import Evaluated, Price, tuned_step
-from anmok.ladder.features import Looked, look
-from anmok.ladder.grouping import near_duplicates
+from anmok.ladder.features import look
 from anmok.ladder.prepare import Scene
 from anmok.ladder.rungs.fitting import Material
 from anmok.ladder.rungs.order import RUNGS
-from anmok.ladder.tuning.ground import Ground
+from anmok.ladder.tuning.ground import Ground, seen, with_learned
 from anmok.ladder.tuning.lessons import choice
 from anmok.ladder.tuning.skipped import Skipped
-from anmok.ladder.tuning.teacher import Pictures, Taught, seen, teach, with_learned
+from anmok.ladder.tuning.spare import spare_pictures
+from anmok.ladder.tuning.teacher import Taught, teach
 from anmok.load import Head, Model, load
 from anmok.tasks import Tunes
 from anmok.weights import is_fetched
@@ -119,7 +119,7 @@ def _small_ground(ground: Ground, student: Model, priced: Priced) -> Ground:
 
 
 def _lesson(ground: Ground, final: Mapping[str, Evaluated]) -> Lesson:
-    spare = _spare(ground)
+    spare = spare_pictures(ground)
     taught = teach(ground, final, spare)
     rows, material = taught.audited, ground.material
     audit = audit_pseudo(softmax(taught.logits[rows]), material.labels[rows], material.groups[rows])
@@ -131,30 +131,6 @@ def _lesson(ground: Ground, final: Mapping[str, Evaluated]) -> Lesson:
     more = len(ground.paths) + np.arange(len(paths))
     teaching = np.concatenate([ground.teaching, more]).astype(np.int64)
     return Lesson(taught, audit, paths, len(ground.scene.dataset.spare), kept, teaching)
-
-
-def _spare(ground: Ground) -> Pictures:
-    """Pictures without a label, but for those that cannot be read and near-copies of test pictures."""
-    scene = ground.scene
-    offered = scene.dataset.spare
-    width = ground.material.features.shape[1]
-    if not offered:
-        return Pictures((), np.zeros((0, width), np.float32))
-    found = look(offered, ground.model, progress=ground.told("pictures without a label"))
-    if not len(found.indices):
-        return Pictures((), np.zeros((0, width), np.float32))
-    test, known = scene.test, scene.looked
-    both = Looked(
-        np.arange(len(test) + len(found.indices)),
-        np.concatenate([known.features[test], found.features]),
-        (*(known.facts[i] for i in test), *found.facts),
-        np.concatenate([known.dhash[test], found.dhash]),
-        (),
-        0,
-    )
-    group = near_duplicates(both).group
-    fresh = np.flatnonzero(~np.isin(group[len(test) :], group[: len(test)])).tolist()
-    return Pictures([offered[int(found.indices[i])] for i in fresh], found.features[fresh])
 
 
 def _distilled(ground: Ground, lesson: Lesson, how: How, recipe: Recipe) -> Distilled:

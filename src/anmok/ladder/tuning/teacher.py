@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,9 @@ from anmok.evidence.splits import folds
 from anmok.ladder.evaluate import Evaluated
 from anmok.ladder.rungs.fitting import fit
 from anmok.ladder.rungs.order import LEARNED
-from anmok.ladder.tuning.ground import JUDGES, Ground
-from anmok.load import Adapter, Answerer, Model
-from anmok.tasks import Embed
+from anmok.ladder.tuning.ground import JUDGES, Ground, seen, with_learned
+from anmok.ladder.tuning.spare import Spare
+from anmok.load import Answerer, Model
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -28,14 +27,6 @@ Labels = NDArray[np.int64]
 JOINED = 3  # heads that answer together, at most
 _LEAST = -1e4  # logit of a class that a fold had no picture of
 _TINY = 1e-6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pictures:
-    """Of one kind: where they lie, and the features of the ladder's own model."""
-
-    paths: Sequence[Path]
-    features: Array  # (n, F)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +43,7 @@ class Taught:
     spare_features: Array  # (s, F)
 
 
-def teach(ground: Ground, final: Mapping[str, Evaluated], spare: Pictures) -> Taught:
+def teach(ground: Ground, final: Mapping[str, Evaluated], spare: Spare) -> Taught:
     """The best teacher's answers. Among equals the simpler: one head before several, heads before a tuned tower."""
     heads = {key: fit(key, ground.material, ground.teaching).head for key in final if key in LEARNED}
     if not heads:
@@ -72,19 +63,7 @@ def teach(ground: Ground, final: Mapping[str, Evaluated], spare: Pictures) -> Ta
     return best
 
 
-def with_learned(model: Model, classes: int, head: Answerer, change: Mapping[str, Array] | None) -> Model:
-    """The model with what was learned on it."""
-    labels = tuple(str(i) for i in range(classes))
-    return model.with_adapter(Adapter(model.card.name, model.maker, labels, "", head=head, change=change))
-
-
-def seen(model: Model, paths: Sequence[Path]) -> Array:
-    """Features (n, F) of pictures; (0, 0) of none."""
-    rows = [one.vector for one in model.run(list(paths), Embed("features"))]
-    return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
-
-
-def _of_heads(ground: Ground, heads: Mapping[str, Answerer], spare: Pictures) -> Taught:
+def _of_heads(ground: Ground, heads: Mapping[str, Answerer], spare: Spare) -> Taught:
     """One head, or the mean chances of several, each at its own temperature."""
     material, teaching, judging = ground.material, ground.teaching, ground.judging
     fold = folds(material.labels[teaching], material.groups[teaching], JUDGES - 1, ground.plan.seed)
@@ -106,7 +85,7 @@ def _of_heads(ground: Ground, heads: Mapping[str, Answerer], spare: Pictures) ->
     return Taught(name, accuracy, pool, material.features, every, _logits(spares), spare.features)
 
 
-def _of_tower(ground: Ground, key: str, model: Model, head: Answerer, spare: Pictures) -> Taught:
+def _of_tower(ground: Ground, key: str, model: Model, head: Answerer, spare: Spare) -> Taught:
     """A tuned tower: its answers on what it learned from are surer than they should be, so those are not audited."""
     features, more = seen(model, ground.paths), seen(model, spare.paths)
     more = more if len(more) else np.zeros((0, features.shape[1]), np.float32)

@@ -12,6 +12,7 @@ from anmok.ui.auditing import commands
 from anmok.ui.auditing.answering import KINDS, Question, answered
 from anmok.ui.auditing.showing import shown
 from anmok.ui.choosing import FolderList
+from anmok.ui.copying import code_tab
 from anmok.ui.page import Page
 from anmok.ui.texts import Spoken, Words
 
@@ -33,7 +34,7 @@ def tab(page: Page) -> None:
             said = gr.HTML(f'<p class="anmok-said">{words("audit.begin")}</p>', elem_id="audit-said")
             verdict = gr.DownloadButton("verdict.json", visible=False, size="sm", elem_id="audit-verdict")
             with gr.Accordion(words("audit.copy"), open=False), gr.Tabs():
-                codes = [_code(words("audit.shell"), "shell"), _code("Python", "python")]
+                codes = [code_tab(words("audit.shell"), "shell"), code_tab("Python", "python")]
     done = go.click(
         page.guarded(_event(page)),
         inputs,
@@ -63,11 +64,6 @@ def _form(page: Page, folders: FolderList) -> tuple[Any, list[Any]]:
         groups = gr.File(label=words("audit.groups"), file_types=[".csv"], height=150)
         seed = gr.Number(0, label=words("audit.seed"), precision=0, minimum=0)
     return folder, [predictions, folder, zipped, claimed, tried, margin, required, classes, groups, seed]
-
-
-def _code(label: str, language: Any) -> Any:
-    with gr.Tab(label):
-        return gr.Code(language=language, label=label, interactive=False, wrap_lines=True, lines=2, buttons=["copy"])
 
 
 def _event(page: Page) -> Any:

@@ -18,6 +18,7 @@ from anmok.ui.climbing import commands, showing
 from anmok.ui.climbing.ascending import BEST, BUDGETS, PHOTOS, REPORT, Counted, counted, models, work
 from anmok.ui.climbing.commands import Wanted
 from anmok.ui.climbing.jobs import Job, Jobs, jobs_of, key_of_folder, key_of_zip
+from anmok.ui.copying import code_tab
 from anmok.ui.handing import hands_of
 from anmok.ui.keeping import is_kept
 from anmok.ui.page import Page
@@ -122,7 +123,7 @@ def _results(page: Page) -> tuple[_Shown, Any, Any]:
         serve = gr.Button(words("climb.serve"), elem_id="climb-serve")
     with gr.Accordion(words("climb.copy"), open=False), gr.Tabs():
         codes = [
-            _code(words(key), language) for key, language in (("climb.shell", "shell"), ("climb.python", "python"))
+            code_tab(words(key), language) for key, language in (("climb.shell", "shell"), ("climb.python", "python"))
         ]
     report = gr.HTML(elem_id="climb-report")
     return (
@@ -130,11 +131,6 @@ def _results(page: Page) -> tuple[_Shown, Any, Any]:
         name,
         serve,
     )
-
-
-def _code(label: str, language: Any) -> Any:
-    with gr.Tab(label):
-        return gr.Code(language=language, label=label, interactive=False, wrap_lines=True, lines=2, buttons=["copy"])
 
 
 def _as_it_is(payload: Any) -> Any:

@@ -12,6 +12,7 @@ import gradio as gr
 
 from anmok.index import Served, by_photo, by_words
 from anmok.ui.choosing import FolderList
+from anmok.ui.copying import code_tab
 from anmok.ui.keeping import PHOTOS, keep, kept
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
@@ -110,21 +111,10 @@ def _results(page: Page) -> _Shown:
     )
     table = gr.DownloadButton(words("try.download", "JSON"), visible=False, size="sm", elem_id="search-table")
     with gr.Accordion(words("search.copy"), open=False), gr.Tabs():
-        codes = [_code(label, language) for label, language in (("Python", "python"), (words("search.shell"), "shell"))]
+        codes = [
+            code_tab(label, language) for label, language in (("Python", "python"), (words("search.shell"), "shell"))
+        ]
     return _Shown(said, gallery, table, codes)
-
-
-def _code(label: str, language: Any) -> Any:
-    with gr.Tab(label):
-        return gr.Code(
-            language=language,
-            label=label,
-            interactive=False,
-            wrap_lines=True,
-            show_line_numbers=False,
-            buttons=["copy"],
-            lines=3,
-        )
 
 
 class _Events:

@@ -13,6 +13,7 @@ import gradio as gr
 
 from anmok.catalogue import Card
 from anmok.errors import BadRequest
+from anmok.ui.copying import code_tab
 from anmok.ui.folder import Folder
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
@@ -181,23 +182,10 @@ def taken(page: Page, *, has_coco: bool, picture: str = "PNG") -> Taken:
         names = ["JSON", *([picture] if picture else []), *(["COCO"] if has_coco else [])]
         files = [gr.DownloadButton(words("try.download", name), visible=False, size="sm") for name in names]
     with gr.Accordion(words("try.copy"), open=False), gr.Tabs():
-        codes = []
         languages: tuple[tuple[str, Literal["python", "shell"]], ...] = (
             ("Python", "python"),
             ("curl", "shell"),
             (words("try.command_line"), "shell"),
         )
-        for name, language in languages:
-            with gr.Tab(name):
-                codes.append(
-                    gr.Code(
-                        language=language,
-                        label=name,
-                        interactive=False,
-                        wrap_lines=True,
-                        show_line_numbers=False,
-                        buttons=["copy"],
-                        lines=3,
-                    )
-                )
+        codes = [code_tab(name, language) for name, language in languages]
     return Taken(files, codes, has_coco)
