@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from anmok import catalogue, media
 from anmok.catalogue import Card, local
-from anmok.catalogue.sources import HubSource, PackageSource
+from anmok.catalogue.sources import ClosedSource, HubSource, PackageSource, RemoteSource
 from anmok.cli import app
 from anmok.errors import AnmokError
 
@@ -57,7 +57,9 @@ def family_page(family: str, cards: Sequence[Card]) -> str:
     """Everything that the catalogue knows of one family."""
     parts = [f"{_NOTE}\n\n# {family}\n"]
     for one in cards:
-        command = f"```sh\nanmok pull {one.name}\nanmok info {one.name}\n```\n"
+        is_elsewhere = isinstance(one.source, RemoteSource | ClosedSource)
+        pull = "" if is_elsewhere else f"anmok pull {one.name}\n"
+        command = f"```sh\n{pull}anmok info {one.name}\n```\n"
         facts = table(("", ""), [(f"**{key}**", value) for key, value in _facts(one).items()])
         parts.append(f"## {one.name}\n\n{one.summary}\n\n{facts}\n{command}")
     return "\n".join(parts)
@@ -197,6 +199,10 @@ def _origin(one: Card) -> str:
             return f"package index{size}"
         case HubSource():
             return "hub"
+        case RemoteSource():
+            return "nowhere: it sends"
+        case ClosedSource():
+            return "nowhere"
         case _:
             return "its parts" if one.parts else "none"
 
@@ -206,15 +212,18 @@ def _facts(one: Card) -> dict[str, str]:
     exact = f"`{source.distribution}` {source.version}" if isinstance(source, PackageSource) else ""
     exact = f"`{source.repo}`" if isinstance(source, HubSource) else exact
     asked = "" if one.licence.is_accepted_by_default else f"; wants `--accept-licence {one.licence.id}`"
+    has_canvas = not isinstance(source, RemoteSource | ClosedSource)
     facts = {
         "does": ", ".join(one.tasks),
         "parameters": f"{one.params:,}" if one.params else "",
         "parts": ", ".join(f"{role}: `{name}`" for role, name in one.parts.items()),
         "weights from": f"{_origin(one)} {exact}".strip(),
-        "pixels": f"{one.pixels.size}, {one.pixels.fit}, {one.pixels.filter}",
+        "sends to": source.remote if isinstance(source, RemoteSource) else "",
+        "pixels": f"{one.pixels.size}, {one.pixels.fit}, {one.pixels.filter}" if has_canvas else "",
         "scoring": one.scoring if "classify" in one.tasks else "",
         "text tower reads": ", ".join(one.languages),
-        "licence": f"[{one.licence.name}]({one.licence.url}): {one.licence.summary}{asked}",
+        "because": source.closed if isinstance(source, ClosedSource) else "",
+        "licence": f"[{one.licence.name}]({one.licence.url}): {one.licence.summary}{asked}" if one.licence.url else "",
         "checked": str(one.verified),
         "year": str(one.year) if one.year else "",
         "cite": one.cite,

@@ -15,7 +15,15 @@ import torch
 from torch import nn
 
 from anmok.catalogue import Card, card, cards
-from anmok.catalogue.sources import LICENCES, HubSource, NoSource, PackageSource, suffix
+from anmok.catalogue.sources import (
+    LICENCES,
+    ClosedSource,
+    HubSource,
+    NoSource,
+    PackageSource,
+    RemoteSource,
+    suffix,
+)
 from anmok.errors import UnknownModel
 from anmok.tasks import Chat, Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track
 from published_detectors import published_detector
@@ -32,7 +40,7 @@ BY_NAME = {"ids": lambda one: one.name}
 def test_a_row_is_whole(one: Card) -> None:
     assert re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", one.name)
     assert set(one.tasks) <= TASKS
-    assert one.tasks
+    assert bool(one.tasks) != isinstance(one.source, ClosedSource)
     assert one.scoring in ("softmax", "sigmoid")
     assert set(one.parts) <= {"vision", "text", "detector", "segmenter"}
     assert LICENCES[one.licence.id] is one.licence
@@ -44,7 +52,7 @@ def test_a_row_is_whole(one: Card) -> None:
     assert one.successor == "" or card(one.successor)
     if not one.is_hidden:
         assert 2018 < one.year <= 2026
-        assert one.params > 0 or one.parts
+        assert one.params > 0 or one.parts or isinstance(one.source, RemoteSource | ClosedSource)
         assert one.cite or one.parts
     module, _, name = one.code.partition(":")
     spec = importlib.util.find_spec(f"anmok.models.{module}")
@@ -57,10 +65,11 @@ def test_a_row_is_whole(one: Card) -> None:
 def test_a_hub_row_names_its_files(one: Card) -> None:
     assert isinstance(one.source, HubSource)
     assert one.name.startswith(one.family)
-    weights = [file for file in one.source.files if suffix(file) in (".safetensors", ".pth")]
+    weights = [file for file in one.source.files if suffix(file) in (".safetensors", ".pth", ".mf.gz")]
     assert len(weights) == 1
     assert ("config.json" in one.source.files) == (weights == ["model.safetensors"])
-    reads = "tokenizer.json" in one.source.files or {"vocab.json", "merges.txt"} <= set(one.source.files)
+    files = set(one.source.every_file)
+    reads = "tokenizer.json" in files or {"vocab.json", "merges.txt"} <= files or suffix(weights[0]) == ".mf.gz"
     assert reads == bool(one.languages)
     assert one.source.revision == "" or one.source.is_commit, "a branch or a tag may move"
 
@@ -117,7 +126,10 @@ def test_korean_is_claimed_by_siglip2_alone() -> None:
 
 def test_what_wants_a_licence_says_so() -> None:
     asked = {one.family for one in cards() if not one.licence.is_accepted_by_default}
-    assert asked == {"dinov3", "depth-anything-v2", "depth-anything-3", "mobilevit", "sam3", "sapiens", "sapiens2"}
+    weights = {"dinov3", "depth-anything-v2", "depth-anything-3", "mobilevit", "sam3", "sapiens", "sapiens2"}
+    assert asked == weights | {"remote"}
+    for one in cards():
+        assert isinstance(one.source, RemoteSource) == one.licence.id.startswith("remote:")
 
 
 # The published sizes: config.json of each repository, and the tables of the papers.
@@ -318,10 +330,30 @@ def sam3(kind: str) -> nn.Module:
     return sam3_video.Net(Sam3VideoConfig())
 
 
+def moondream(kind: str) -> nn.Module:
+    from anmok.nets import moondream as net
+
+    return net.Moondream(net.PUBLISHED[kind.removeprefix("bundle-").partition("-")[0]])
+
+
 def edgetam(kind: str) -> nn.Module:
     from anmok.nets import edgetam as net
 
     return net.EdgeTam(net.configured({}, kind))
+
+
+def florence2(kind: str) -> nn.Module:
+    """The published configurations, whose tables of words transformers' converter fills up to a multiple of 64."""
+    from transformers import Florence2Config, Florence2ForConditionalGeneration
+
+    width, depth, heads, context = {"base": (768, 6, 12, 1024), "large": (1024, 12, 16, 4096)}[kind.partition("-")[2]]
+    tower: dict[str, Any] = {"projection_dim": width}
+    if depth == 12:
+        tower |= {"embed_dim": [256, 512, 1024, 2048], "num_heads": [8, 16, 32, 64], "num_groups": [8, 16, 32, 64]}
+    sides = {"layers": depth, "attention_heads": heads, "ffn_dim": 4 * width}
+    text = {f"{side}_{name}": value for name, value in sides.items() for side in ("encoder", "decoder")}
+    text |= {"model_type": "bart", "vocab_size": 51_328, "d_model": width, "max_position_embeddings": context}
+    return Florence2ForConditionalGeneration(Florence2Config(text_config=text, vision_config=tower))
 
 
 def dinov3(kind: str) -> nn.Module:
@@ -357,9 +389,11 @@ NETS: Mapping[str, Callable[[str], nn.Module]] = {
     "sapiens2": sapiens2,
     "vitpose": vitpose,
     "sam2": sam2,
+    "moondream": moondream,
     "edgetam": edgetam,
     "sam": sam,
     "sam3": sam3,
+    "florence2": florence2,
     **dict.fromkeys(("grounding-dino", "mm-grounding-dino", "owlv2", "rtdetr", "dfine", "rfdetr"), published_detector),
 }
 
@@ -391,6 +425,7 @@ def test_parameters_of_mini_are_counted() -> None:
 
 # By what a card's `parity` is proven: family and architecture -> module of tests/parity and test in it.
 PARITY = {
+    ("moondream", "2b"): ("test_moondream", "test_answers_equal_the_reference"),
     ("clip", "vit"): ("test_clip", "test_openai_names_give_the_same_vit"),
     ("clip", "resnet"): ("test_clip_resnet", "test_image_tower_equals_the_reference"),
     ("openclip", "vit"): ("test_clip", "test_logits_equal_transformers"),
@@ -431,6 +466,7 @@ PARITY = {
     ("samurai", "motion"): ("test_samurai", "test_masks_are_chosen_as_theirs_are"),
     ("sam", "vit"): ("test_sam", "test_prompts_are_read_as_published"),
     ("sam3", "sam3"): ("test_sam3", "test_finds_equal_transformers"),
+    ("florence2", "davit"): ("test_florence2", "test_answers_equal_transformers"),
     ("vit", "vit"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),
     ("resnet", "resnet"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),
     ("mobilevit", "mobilevit"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),

@@ -17,6 +17,7 @@ from PIL import Image as pillow
 
 from anmok import Chat, Clip, Conversation, Cue, Prompted, Text, Turn
 from anmok.errors import BadRequest
+from anmok.inputs import Frames
 from anmok.results import Piece, Reply
 
 PHOTO = b"a photo"
@@ -73,12 +74,22 @@ def test_hangul_in_letters_of_its_own_is_composed_and_nothing_else_changes() -> 
     assert Chat(stop=(unicodedata.normalize("NFD", "끝"),)).stop == ("끝",)
 
 
-def test_pictures_are_exchanged_in_their_places() -> None:
+def test_what_is_shown_is_exchanged_in_its_places() -> None:
     one = Conversation.about(PHOTO, OTHER, question="?").then("a", "b", PHOTO)
-    other = one.with_pictures(["1", "2", "3"])
-    assert other.pictures == ("1", "2", "3")
+    other = one.with_shown(["1", "2", "3"])
+    assert other.pictures == other.shown == ("1", "2", "3")
     assert [turn.text for turn in other.turns] == [turn.text for turn in one.turns]
     assert other.turns[0].parts == ("1", "2", Text("?"))
+
+
+def test_clips_stand_beside_pictures() -> None:
+    clip, frames = Clip("a.mp4", fps=2), Frames([PHOTO, OTHER], [0, 1.5])  # type: ignore[arg-type]
+    one = Conversation.about(PHOTO, clip, question="?").then("a", "b", frames)
+    assert one.shown == (PHOTO, clip, frames)
+    assert (one.pictures, one.clips) == ((PHOTO,), (clip, frames))
+    assert (frames.pictures, frames.seconds, frames.nbytes) == ((PHOTO, OTHER), (0.0, 1.5), 0)
+    assert Turn("user", clip).parts == (clip,)  # type: ignore[arg-type]
+    assert Turn("user", frames).shown == (frames,)  # type: ignore[arg-type]
 
 
 SAID = Turn("user", (Text("a"),))
@@ -88,10 +99,24 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "bare text": (lambda: Turn("user", "hello"), r"user's turn: a text is anmok.Text\('...'\)"),  # type: ignore[arg-type]
     "number": (lambda: Turn("user", 3), "user's turn: want a list of them, not 3"),  # type: ignore[arg-type]
     "no text in Text": (lambda: Turn("user", (Text(3),)), "user's turn: Text holds a text, not int"),  # type: ignore[arg-type]
-    "clip": (lambda: Turn("user", (Clip("a.mp4"),)), "it holds Text and pictures, not Clip"),  # type: ignore[arg-type]
-    "prompt": (lambda: Turn("user", (Prompted(PHOTO),)), "it holds Text and pictures, not Prompted"),  # type: ignore[arg-type]
-    "cue": (lambda: Turn("user", (Cue(0, box=(0, 0, 1, 1)),)), "it holds Text and pictures, not Cue"),  # type: ignore[arg-type]
-    "nothing": (lambda: Turn("user", (None,)), "it holds Text and pictures, not NoneType"),  # type: ignore[arg-type]
+    "prompt": (lambda: Turn("user", (Prompted(PHOTO),)), "it holds Text, pictures and clips, not Prompted"),  # type: ignore[arg-type]
+    "cue": (lambda: Turn("user", (Cue(0, box=(0, 0, 1, 1)),)), "it holds Text, pictures and clips, not Cue"),  # type: ignore[arg-type]
+    "nothing": (lambda: Turn("user", (None,)), "it holds Text, pictures and clips, not NoneType"),  # type: ignore[arg-type]
+    "clip with cues": (
+        lambda: Turn("user", (Clip("a.mp4", cues=(Cue(0, box=(0, 0, 1, 1)),)),)),
+        "user's turn: cues say what track is to follow",
+    ),
+    "clip of the system": (
+        lambda: Turn("system", (Clip("a.mp4"), Text("a"))),
+        "system's turn: pictures are the user's",
+    ),
+    "no frames": (lambda: Frames((), ()), "frames: 0 pictures and 0 times; want a time for each picture"),
+    "a time too few": (lambda: Frames((PHOTO, OTHER), (1.0,)), "frames: 2 pictures and 1 times"),
+    "time that stands": (lambda: Frames((PHOTO, OTHER), (1.0, 1.0)), "frames: seconds are counted from the beginning"),
+    "time before": (lambda: Frames((PHOTO,), (-0.5,)), "frames: seconds are counted from the beginning"),
+    "no end of time": (lambda: Frames((PHOTO,), (float("inf"),)), "frames: seconds are counted from the beginning"),
+    "no time": (lambda: Frames((PHOTO, OTHER), (float("nan"), 1.0)), "frames: seconds are counted from the beginning"),
+    "time in words": (lambda: Frames((PHOTO,), ("now",)), "frames: seconds are counted from"),  # type: ignore[arg-type]
     "empty": (lambda: Turn("user", ()), "user's turn: nothing is said in it"),
     "blank": (lambda: Turn("user", (Text(" \n\u3000"), Text(""))), "user's turn: nothing is said in it"),
     "blank system": (lambda: Turn("system", (Text(""),)), "system's turn: nothing is said in it"),
@@ -121,6 +146,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "finish": (lambda: Reply("a", "end", 1, 1), "Reply.finish: want stop or length, got 'end'"),  # type: ignore[arg-type]
     "image tokens": (lambda: Reply("a", "stop", 1, 1, 2), "those of pictures are some of tokens_in"),
     "seconds": (lambda: Reply("a", "stop", 1, 1, 0, float("inf")), "Reply: seconds are counted from 0"),
+    "frames of nothing": (lambda: Reply("a", "stop", 1, 1, frames=((),)), "Reply.frames: want seconds from 0 on"),
+    "frames before": (lambda: Reply("a", "stop", 1, 1, frames=((-1.0,),)), "Reply.frames: want seconds from 0 on"),
 }
 
 
@@ -146,6 +173,8 @@ def test_answers_as_plain_values() -> None:
     reply = Reply("hi", "length", 20, 3, 16, 0.25, 1.23456789)
     content = {"text": "hi", "finish": "length", "tokens_in": 20, "tokens_out": 3, "image_tokens": 16}
     assert reply.to_dict() == content | {"seconds_to_first": 0.25, "seconds": 1.234568}
+    watched = Reply("hi", "stop", 20, 3, 16, frames=((0.5, 1 / 3),))
+    assert watched.to_dict()["frames"] == [[0.5, 0.333333]]
     assert Piece("hi").to_dict() == {"piece": "hi"}
     assert Piece("", reply).to_dict() == {"piece": "", "reply": reply.to_dict()}
 
@@ -154,7 +183,7 @@ texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=6)
 turns = st.builds(
     lambda role, parts: (role, parts),
     st.sampled_from(("system", "user", "assistant")),
-    st.lists(st.builds(Text, texts) | st.just(PHOTO), max_size=3),
+    st.lists(st.builds(Text, texts) | st.just(PHOTO) | st.just(Clip("a.mp4")), max_size=3),
 )
 
 

@@ -22,7 +22,7 @@ from anmok.errors import BadMedia, BadRequest, ModelFailed, Unsupported, WrongSt
 from anmok.inputs import Clip, Encoded, Item
 from anmok.isolation import Apart
 from anmok.load import load, tiny
-from anmok.tasks import Chats, Encoder
+from anmok.tasks import Chats, Encoder, Watches
 from battery import architecture, odd_pictures, picture
 from serving import RED_BOX, png
 
@@ -117,6 +117,35 @@ def test_pictures_that_are_encoded_already_answer_alike_and_only_their_maker(one
 
 
 @pytest.mark.parametrize("one", TALKERS)
+def test_clips_answer_alike_alone_in_a_batch_and_watched_before(one: Card) -> None:
+    kind = model(one.name).kind
+    most = kind.most_clips if isinstance(kind, Watches) else 0
+    gone = [Clip("no such file.mp4")] * (most + 1)
+    with pytest.raises(BadRequest, match=f"{most + 1} clips? for {one.name}, which takes {most or 'none'}"):
+        model(one.name).run([Conversation.about(*gone, question="?")], SHORT)  # before one is opened
+    if not most:
+        return
+    moving = [picture((61, 83), seed) for seed in range(4)]
+    films = [Clip(moving), Clip(moving[:1]), Clip([picture((1, 1), 9)] * 3), Clip(moving, fps=2.0, start=0.5)]
+    asked = [Conversation.about(film, question="What happens?") for film in films]
+    asked.append(Conversation.about(*films[:most], question="And?", system="Be short.").then("A cat.", "Sure?"))
+    alone = [model(one.name).run([said], SHORT)[0] for said in asked]
+    assert [[len(clip) for clip in reply.frames] for reply in alone[:4]] == [[4], [1], [3], [3]]
+    assert all(reply.image_tokens > 0 for reply in alone)
+    for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2]):
+        together = model(one.name).run([asked[i] for i in order], SHORT)
+        assert [(facts(reply), reply.frames) for reply in together] == [
+            (facts(alone[i]), alone[i].frames) for i in order
+        ]
+    watched = model(one.name).watch(films[0])
+    [again] = model(one.name).run([Conversation.about(watched, question="What happens?")], SHORT)
+    assert (facts(again), again.frames) == (facts(alone[0]), alone[0].frames)
+    *_, last = model(one.name).stream(asked[4], SHORT)
+    assert last.reply is not None
+    assert (facts(last.reply), last.reply.frames) == (facts(alone[4]), alone[4].frames)
+
+
+@pytest.mark.parametrize("one", TALKERS)
 def test_what_cannot_be_answered_is_refused(one: Card) -> None:
     talker, count = model(one.name), most(one) + 1
     takes = f"takes {most(one)} in a conversation" if most(one) else "takes none: it only reads"
@@ -151,6 +180,7 @@ def test_the_battery_has_every_architecture() -> None:
     assert {"/".join(architecture(one)) for one in FIRST} >= {
         "fake/fake_talk:FakeTalk/looks",
         "fake/fake_talk:FakeTalk/reads",
+        "fake/fake_talk:FakeTalk/watches",
     }
     assert all(one.verified.tiny for one in ALL)
 

@@ -28,7 +28,7 @@ from anmok.ui.chatting import commands, showing
 from anmok.ui.chatting.talking import Said, Stops
 from anmok.ui.tabs import shown as shown_tabs
 from anmok.ui.texts import Words
-from browser.chromium import WIDTHS, choose_tab, chromium, faults, opened, overflow
+from browser.chromium import WIDTHS, choose_tab, chromium, faults, opened, overflow, typed
 from browser.served import shown
 from serving import RED_BOX, Running, png, scene
 from ui_page import GRADIO
@@ -109,7 +109,7 @@ def ask(page: Page, question: str, *pictures: bytes) -> None:
         ]
         page.locator("#chat-pictures input[type=file]").set_input_files(files)
         expect(page.locator("#chat-seen img")).to_have_count(len(pictures), timeout=_SECONDS)
-    page.locator("#chat-question textarea").fill(question)
+    typed(page.locator("#chat-question textarea"), question)
     page.locator("#chat-go").click()
 
 
@@ -280,9 +280,9 @@ def test_words_are_words_and_totals_are_told() -> None:
     assert """<img src="gradio_api/file=/up/a%20%27b%22.png" alt="a &#x27;b&quot;.png">""" in told
     assert told.count("<img") == 1
     told = showing.totals(Words("en"), Reply("x", "length", 20, 10, 16, 0.1, 2.0))
-    assert (
-        told
-        == "20 tokens in (16 for photos), 10 out, in 2.0 s (5.0 tokens a second). It was cut off at the longest answer."
+    assert told == (
+        "20 tokens in (16 for photos and videos), 10 out, in 2.0 s (5.0 tokens a second). "
+        "It was cut off at the longest answer."
     )
     assert showing.totals(Words("ko"), Reply("x", "stop", 4, 10, 0, 0.1, 2.0)).startswith(
         "읽은 토큰 4개, 쓴 토큰 10개, 2.0초"

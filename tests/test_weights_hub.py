@@ -177,6 +177,20 @@ def test_a_commit_is_asked_for_as_it_is(place: Path, hub: Hub) -> None:
     assert locked(place, f"owner--net@{NEW}.json")["revision"] == NEW
 
 
+def test_a_file_of_another_repository_stands_beside(place: Path, hub: Hub) -> None:
+    hub.commits[NEW] = {"tokenizer.json": b"words"}
+    source = HubSource(SOURCE.repo, SOURCE.files, OLD, HubSource("owner/net", ("tokenizer.json",), NEW))
+    assert not is_fetched(source)
+    found = fetch(source, licence=MIT)
+    assert list(found) == ["model.safetensors", "sub/config.json", "tokenizer.json"]
+    assert found["tokenizer.json"].read_bytes() == b"words"
+    assert revision_of(source, found) == OLD
+    assert locked(place, f"owner--net@{NEW}.json")["revision"] == NEW
+    assert is_fetched(source)
+    found["tokenizer.json"].unlink()
+    assert not is_fetched(source)
+
+
 @pytest.mark.parametrize("content", [NET[::-1], NET[:-1]], ids=["same size", "cut short"])
 def test_a_file_that_is_not_the_locked_one_is_refused(place: Path, hub: Hub, content: bytes) -> None:
     file = fetch(SOURCE, licence=MIT)["model.safetensors"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from anmok.catalogue.sources import LICENCES, FolderSource, HubSource, NoSource, PackageFile, PackageSource
+from anmok.catalogue.sources import LICENCES, FolderSource, HubSource, NoSource, PackageFile, PackageSource, suffix
 from anmok.errors import BadData, BadWeights, LicenceRequired, WeightsUnavailable
 from anmok.weights import accepted, cache_dir, fetch, is_fetched, require_licence
 from anmok.weights.cache import Entry, Record, measure, read_record, recheck, sweep, write_record
@@ -74,6 +74,23 @@ def test_a_hub_revision_is_a_commit_or_not() -> None:
             HubSource("a/b", ("x.json",), revision)
     with pytest.raises(BadData, match="one or more files"):
         HubSource("a/b", ())
+
+
+def test_a_repository_beside_another_has_other_files() -> None:
+    beside = HubSource("c/d", ("tokenizer.json",))
+    assert HubSource("a/b", ("config.json",), beside=beside).every_file == ("config.json", "tokenizer.json")
+    with pytest.raises(BadData, match="have one name"):
+        HubSource("a/b", ("config.json", "tokenizer.json"), beside=beside)
+
+
+def test_a_suffix_is_what_says_the_kind() -> None:
+    assert [suffix(one) for one in ("a/B.SafeTensors", "x.mf.gz", "x.tar.gz", "x.gz", "x")] == [
+        ".safetensors",
+        ".mf.gz",
+        ".gz",
+        ".gz",
+        "",
+    ]
 
 
 def test_licences_name_themselves_and_restricted_ones_are_asked_for() -> None:

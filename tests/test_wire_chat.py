@@ -94,7 +94,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "kind": (
         with_message({"role": "user", "content": [{"type": "input_audio"}]}),
         "messages[1].content[0].type",
-        "want text or image_url",
+        "want text or image_url or video_url",
     ),
     "picture of the system": (
         with_message({"role": "system", "content": [SHOWN]}),
@@ -111,7 +111,11 @@ WRONG: dict[str, tuple[Any, str, str]] = {
         "messages[1].content[0].image_url.url",
         "want base64",
     ),
-    "too many": (with_message({"role": "user", "content": [SHOWN] * 3}), "messages", "3 pictures; 2 are the limit"),
+    "too many": (
+        with_message({"role": "user", "content": [SHOWN] * 3}),
+        "messages",
+        "3 pictures and clips; 2 are the limit",
+    ),
     "too long": ({"messages": [{"role": "user", "content": "a"}] * 4}, "messages", "4 values; 3 are the limit"),
     "too large": (
         with_message({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "A" * 200}}]}),
@@ -256,7 +260,10 @@ def test_our_own_dialect_has_turns() -> None:
         ),
         ({"turns": [{"role": "user", "parts": [{"text": 3}]}]}, r"parts\[0\].text: want a text, got a number"),
         ({"turns": [{"role": "user", "parts": ["/etc/passwd"]}]}, r"parts\[0\]: want base64 of the file itself"),
-        ({"turns": [{"role": "user", "parts": [CODE] * 3}]}, "items: 3 pictures in the turns; 2 are the limit"),
+        (
+            {"turns": [{"role": "user", "parts": [CODE] * 3}]},
+            "items: 3 pictures and clips in the turns; 2 are the limit",
+        ),
         ({"turns": [{"role": "user", "parts": []}] * 4}, r"items\[0\].turns: 4 values; 3 are the limit"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -22,11 +23,13 @@ __all__ = [
     "Conversation",
     "Cue",
     "Encoded",
+    "Frames",
     "Item",
     "Part",
     "Point",
     "Prompted",
     "Role",
+    "Shown",
     "Sign",
     "Source",
     "Text",
@@ -149,12 +152,47 @@ class Clip:
             raise BadRequest(f"clip: start {self.start} and end {self.end} span no time")
 
 
-Part: TypeAlias = Text | Source | Encoded  # of a turn: words, or a picture
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """What is shown of a clip: pictures in order, and when each of them is to be seen.
+
+    ``seconds`` count from the beginning of the clip, and grow from one picture to the next. A model that watches makes
+    it of a ``Clip`` (``Model.watch``), with a state for each picture; whoever knows better which frames matter hands in
+    his own.
+
+    Raises:
+        BadRequest: no picture, not one time for each, or times that do not grow from 0 on.
+    """
+
+    pictures: tuple[Source | Encoded, ...]
+    seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        pictures, times = _each(self.pictures, "frames"), _each(self.seconds, "frames: seconds")
+        if not pictures or len(pictures) != len(times):
+            raise BadRequest(f"frames: {len(pictures)} pictures and {len(times)} times; want a time for each picture")
+        try:
+            seconds = tuple(float(one) for one in times)
+        except (TypeError, ValueError):
+            seconds = (-1.0,)
+        if not (seconds[0] >= 0 and seconds[-1] < np.inf and all(a < b for a, b in pairwise(seconds))):
+            raise BadRequest("frames: seconds are counted from the beginning of the clip, and grow")
+        object.__setattr__(self, "pictures", tuple(pictures))
+        object.__setattr__(self, "seconds", seconds)
+
+    @property
+    def nbytes(self) -> int:
+        """Of its states."""
+        return sum(one.nbytes for one in self.pictures if isinstance(one, Encoded))
+
+
+Shown: TypeAlias = Source | Encoded | Clip | Frames  # in a turn: a picture, or a moving one
+Part: TypeAlias = Text | Shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """What one side says: words and pictures, in their order.
+    """What one side says: words, pictures and clips, in their order.
 
     A list becomes a tuple, and one part by itself a tuple of it. Texts side by side become one, a line each. Text is
     brought to Unicode's composed form (NFC), which means the same: tokenizers were trained on it, and Hangul in letters
@@ -172,23 +210,24 @@ class Turn:
             raise BadRequest(f"turn: its role is {', '.join(get_args(Role))}, not {str(self.role)[:40]!r}")
         if isinstance(self.parts, str):
             raise BadRequest(f"{self.role}'s turn: a text is anmok.Text('...'); a bare one would be a picture's path")
-        is_one = isinstance(self.parts, Text | Encoded | bytes | Path | np.ndarray | pillow.Image)
+        is_one = isinstance(self.parts, Text | Encoded | Clip | Frames | bytes | Path | np.ndarray | pillow.Image)
         is_one = is_one or callable(getattr(self.parts, "read", None))  # an open file, which would give its lines
         given = (self.parts,) if is_one else _each(self.parts, f"{self.role}'s turn")
         object.__setattr__(self, "parts", _merged(tuple(_part(part, self.role) for part in given)))
-        if self.role != "user" and self.pictures:
+        if self.role != "user" and self.shown:
             raise BadRequest(f"{self.role}'s turn: pictures are the user's to show")
         # An answer that was stopped before its first word may be empty.
-        if self.role != "assistant" and not self.pictures and not self.text.strip():
+        if self.role != "assistant" and not self.shown and not self.text.strip():
             raise BadRequest(f"{self.role}'s turn: nothing is said in it")
 
     @property
     def text(self) -> str:
-        """All its words, without the pictures."""
+        """All its words, without what is shown."""
         return "\n".join(part.text for part in self.parts if isinstance(part, Text))
 
     @property
-    def pictures(self) -> tuple[Source | Encoded, ...]:
+    def shown(self) -> tuple[Shown, ...]:
+        """All that are no words."""
         return tuple(part for part in self.parts if not isinstance(part, Text))
 
 
@@ -219,14 +258,14 @@ class Conversation:
         _check_order([turn.role for turn in joined])
 
     @classmethod
-    def about(cls, *pictures: Source | Encoded, question: str, system: str = "") -> Conversation:
-        """A question about pictures, or about none."""
+    def about(cls, *shown: Shown, question: str, system: str = "") -> Conversation:
+        """A question about pictures and clips, or about none."""
         first = (Turn("system", (Text(system),)),) if system else ()
-        return cls((*first, Turn("user", (*pictures, Text(question)))))
+        return cls((*first, Turn("user", (*shown, Text(question)))))
 
-    def then(self, answer: str, question: str, *pictures: Source | Encoded) -> Conversation:
+    def then(self, answer: str, question: str, *shown: Shown) -> Conversation:
         """The same, with what the model said and what the user says to that."""
-        said = (Turn("assistant", (Text(answer),)), Turn("user", (*pictures, Text(question))))
+        said = (Turn("assistant", (Text(answer),)), Turn("user", (*shown, Text(question))))
         return Conversation((*self.turns, *said))
 
     @property
@@ -235,13 +274,23 @@ class Conversation:
         return self.turns[0].text if self.turns[0].role == "system" else ""
 
     @property
-    def pictures(self) -> tuple[Source | Encoded, ...]:
-        """All of them, in their order."""
-        return tuple(picture for turn in self.turns for picture in turn.pictures)
+    def shown(self) -> tuple[Shown, ...]:
+        """Pictures and clips, in their order."""
+        return tuple(one for turn in self.turns for one in turn.shown)
 
-    def with_pictures(self, pictures: Sequence[Source | Encoded]) -> Conversation:
-        """The same with others in the places of its pictures, as many as it has."""
-        rest = iter(pictures)
+    @property
+    def pictures(self) -> tuple[Source | Encoded, ...]:
+        """Those that stand still."""
+        return tuple(one for one in self.shown if not isinstance(one, Clip | Frames))
+
+    @property
+    def clips(self) -> tuple[Clip | Frames, ...]:
+        """Those that move. A model file gets ``Frames`` of states alone."""
+        return tuple(one for one in self.shown if isinstance(one, Clip | Frames))
+
+    def with_shown(self, shown: Sequence[Shown]) -> Conversation:
+        """The same with others in the places of what is shown, as many as it has."""
+        rest = iter(shown)
         return Conversation(
             tuple(
                 Turn(turn.role, tuple(part if isinstance(part, Text) else next(rest) for part in turn.parts))
@@ -258,8 +307,10 @@ def _part(part: Any, role: str) -> Part:
         if not isinstance(part.text, str):
             raise BadRequest(f"{role}'s turn: Text holds a text, not {type(part.text).__name__}")
         return Text(unicodedata.normalize("NFC", part.text))
-    if isinstance(part, Clip | Prompted | Turn | Conversation | Cue) or part is None:
-        raise BadRequest(f"{role}'s turn: it holds Text and pictures, not {type(part).__name__}")
+    if isinstance(part, Prompted | Turn | Conversation | Cue) or part is None:
+        raise BadRequest(f"{role}'s turn: it holds Text, pictures and clips, not {type(part).__name__}")
+    if isinstance(part, Clip) and part.cues:
+        raise BadRequest(f"{role}'s turn: cues say what track is to follow; leave them out of the clip")
     found: Part = part
     return found
 

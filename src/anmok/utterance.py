@@ -66,6 +66,10 @@ class Utterance:
         self._finish: Finish | None = None
 
     @property
+    def has_begun(self) -> bool:
+        return self._tokens > 0
+
+    @property
     def is_over(self) -> bool:
         return self._finish is not None
 

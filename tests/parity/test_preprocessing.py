@@ -148,6 +148,7 @@ ELSEWHERE = {
     "sam2": ("test_sam2", "test_pixels_are_resized_scaled_and_normalised"),
     "sam3": ("test_sam3", "test_preprocessing_equals_the_processors"),
     "sapiens": ("test_sapiens", "test_a_whole_picture_is_squashed_as_published"),
+    "moondream": ("test_moondream", "test_pictures_are_cut_as_published"),
     "sapiens2": ("test_sapiens2", "test_people_are_cut_out_as_the_processor_does"),
     "vitpose": ("test_vitpose", "test_people_are_cut_out_as_the_processor_does"),
 }

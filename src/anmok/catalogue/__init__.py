@@ -19,12 +19,14 @@ from typing import Any, Final, Literal
 from anmok.catalogue import local
 from anmok.catalogue.sources import (
     LICENCES,
+    ClosedSource,
     FolderSource,
     HubSource,
     Licence,
     NoSource,
     PackageFile,
     PackageSource,
+    RemoteSource,
     Source,
 )
 from anmok.errors import AnmokError, BadData, UnknownModel
@@ -190,12 +192,15 @@ def _card(row: dict[str, Any], file: str) -> Card:
 def _source(table: dict[str, Any]) -> Source:
     values = _tuples(table)
     if "repo" in values:
-        return HubSource(**values)
+        beside = values.get("beside")
+        return HubSource(**{**values, "beside": None if beside is None else HubSource(**_tuples(beside))})
     if "distribution" in values:
         values["files"] = tuple(PackageFile(**one) for one in values.get("files", ()))
         return PackageSource(**values)
     if "revision" in values:
         return local.OwnSource(**values)
+    if "remote" in values or "closed" in values:
+        return RemoteSource(**values) if "remote" in values else ClosedSource(**values)
     return FolderSource(**values) if "path" in values else NoSource()
 
 

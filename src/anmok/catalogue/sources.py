@@ -18,6 +18,7 @@ _VERSION = re.compile(r"[0-9][0-9A-Za-z.!+_-]*")
 _REPO = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 _REVISION = re.compile(r"[\w./-]*", re.ASCII)
 _EVERYTHING_BELOW = "/**"
+_MAY_LACK = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,10 @@ class PackageSource:
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """Files of a repository on the hub.
+    """Files of a repository on the hub, and of another one ``beside`` it where not all of them lie in one.
+
+    A name in ``files`` that ends with ``?`` is of a file that some repositories lack. ``model.safetensors`` may lie
+    there in shards, with an index.
 
     ``revision`` is a commit (40 hexadecimal digits), a branch or a tag; empty means unpinned. Where it is no
     commit, the first pull writes the commit into a lock file and later pulls must match it.
@@ -97,17 +101,27 @@ class HubSource:
     repo: str
     files: tuple[str, ...]
     revision: str = ""
+    beside: HubSource | None = None
 
     def __post_init__(self) -> None:
         if not _REPO.fullmatch(self.repo) or re.search(r"--|\.\.", self.repo):
             raise BadData(f"{self.repo!r} is not a hub repository: want owner/name")
         if not _REVISION.fullmatch(self.revision) or ".." in self.revision:
             raise BadData(f"{self.repo}: {self.revision!r} is not a commit, branch or tag")
-        for file in self.files:
+        asked = needs(self.files)
+        for file in asked:
             if not is_plain_path(file):
                 raise BadData(f"{self.repo}: {file!r} is not a path inside the repository")
-        if not self.files:
-            raise BadData(f"{self.repo}: want the names of one or more files")
+        if not any(asked.values()):
+            raise BadData(f"{self.repo}: want the names of one or more files that have to be there")
+        if len(set(self.every_file)) < len(self.every_file):
+            raise BadData(f"{self.repo}: two of its files and those beside it have one name")
+
+    @property
+    def every_file(self) -> tuple[str, ...]:
+        """The names of its own, and of those beside it, whether they have to be there or not."""
+        own = tuple(file.removesuffix(_MAY_LACK) for file in self.files)
+        return own + (self.beside.every_file if self.beside is not None else ())
 
     @property
     def is_commit(self) -> bool:
@@ -121,7 +135,7 @@ class HubSource:
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """Files in a folder of the user's; ``files`` must be among them."""
+    """Files in a folder of the user's; ``files`` must be among them, as ``HubSource`` has it."""
 
     path: str
     files: tuple[str, ...] = ()
@@ -140,7 +154,30 @@ class NoSource:
         return ""
 
 
-Source: TypeAlias = PackageSource | HubSource | FolderSource | NoSource
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """Somebody else runs it: what it is asked leaves this machine. ``remote`` says who, for a person to read; its
+    licence is the consent to that."""
+
+    remote: str
+
+    @property
+    def revision_key(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedSource:
+    """No third party can call it from here. ``closed`` says why, and what there is instead: one sentence."""
+
+    closed: str
+
+    @property
+    def revision_key(self) -> str:
+        return ""
+
+
+Source: TypeAlias = PackageSource | HubSource | FolderSource | NoSource | RemoteSource | ClosedSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +191,11 @@ class Licence:
     summary: str
 
 
+def needs(files: tuple[str, ...]) -> dict[str, bool]:
+    """The files that a source names, and whether each has to be there: ``chat_template.jinja?`` need not."""
+    return {file.removesuffix(_MAY_LACK): not file.endswith(_MAY_LACK) for file in files}
+
+
 def is_plain_path(path: str) -> bool:
     """Is it relative, with forward slashes, and does it stay below its root on every system?"""
     # Checked as text: PurePosixPath drops "." and doubled slashes before one could see them.
@@ -162,8 +204,9 @@ def is_plain_path(path: str) -> bool:
 
 
 def suffix(path: str) -> str:
-    """The last suffix in lower case: ``.safetensors``."""
-    return PurePosixPath(path).suffix.lower()
+    """The last suffix in lower case: ``.safetensors``. ``.mf.gz`` is one."""
+    name = PurePosixPath(path).name.lower()
+    return ".mf.gz" if name.endswith(".mf.gz") else PurePosixPath(name).suffix
 
 
 _FREE = (
@@ -246,6 +289,28 @@ _ASKED = (
         "https://ai.google.dev/gemma/terms",
         False,
         "its makers' own terms, with a list of forbidden uses",
+    ),
+    Licence("closed", "none: there is nothing to load", "", True, "nobody but its maker runs it"),
+    Licence(
+        "remote:openai",
+        "consent to send to OpenAI, or to the server that ANMOK_OPENAI_BASE_URL names",
+        "https://openai.com/policies/",
+        False,
+        "words and pictures leave this machine, on the terms of whoever answers, and may cost money",
+    ),
+    Licence(
+        "remote:gemini",
+        "consent to send to Google's Gemini API",
+        "https://ai.google.dev/gemini-api/terms",
+        False,
+        "words and pictures leave this machine, on Google's terms, and may cost money",
+    ),
+    Licence(
+        "remote:huggingface",
+        "consent to send to Hugging Face and to the provider that it chooses",
+        "https://huggingface.co/docs/inference-providers/security",
+        False,
+        "words and pictures leave this machine, on the terms of whoever answers, and may cost money",
     ),
     Licence("unknown", "no stated licence", "", False, "nobody has said what the weights may be used for"),
 )

@@ -63,13 +63,14 @@ def _register() -> None:
     from anmok.cli.search import search_command
     from anmok.cli.serve import serve_command
     from anmok.cli.synth import synth_command
+    from anmok.cli.tokens import tokens_command
     from anmok.cli.track import track_command
     from anmok.cli.ui import ui_command
 
     catalogue = (models_command, info_command, doctor_command, pull_command)
     places = (detect_command, segment_command, track_command, depth_command, inspect_command)
     people = (pose_command, parse_command, normals_command, matte_command)
-    measured = (ladder_command, audit_command, label_command, synth_command)
+    measured = (ladder_command, audit_command, label_command, synth_command, tokens_command)
     for command in (
         *catalogue,
         classify_command,

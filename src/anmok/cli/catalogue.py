@@ -12,7 +12,7 @@ from rich.text import Text
 
 from anmok import catalogue
 from anmok.catalogue import Card
-from anmok.catalogue.sources import NoSource
+from anmok.catalogue.sources import ClosedSource, NoSource, RemoteSource
 from anmok.cli.console import note, out, plain, print_json, progress_bar
 from anmok.errors import BadRequest
 from anmok.weights import fetch, is_fetched
@@ -39,10 +39,13 @@ def models_command(
     for one in found:
         params = f"{one.params / 1e6:.0f} M" if one.params else "?"
         here = "yes" if is_here(one) else "no"
+        here = "sends" if isinstance(one.source, RemoteSource) else here
         languages = " ".join(one.languages) if len(one.languages) < 4 else f"{len(one.languages)} languages"
         cells = (one.name, " ".join(one.tasks), params, languages, one.licence.id, str(one.verified), here)
         table.add_row(*cells)
     out.print(table)
+    if any(isinstance(one.source, RemoteSource) for one in found):
+        note("sends: somebody else runs it, and words and pictures leave this machine; each wants its --accept-licence")
 
 
 def info_command(
@@ -85,7 +88,8 @@ def pull_command(
                     accept=accept_licence or (),
                     progress=lambda _, done, total: report(done, total),
                 )
-            note(f"{part.name} is here")
+            is_elsewhere = isinstance(part.source, RemoteSource)
+            note(f"{part.name}: nothing to fetch" if is_elsewhere else f"{part.name} is here")
 
 
 def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -107,7 +111,9 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="Print J
 
 
 def is_here(one: Card) -> bool:
-    """Whether nothing of it has to be fetched, its parts included."""
+    """Whether it is on this machine and nothing of it has to be fetched, its parts included."""
+    if isinstance(one.source, RemoteSource):
+        return False
     return is_fetched(one.source) and all(is_here(catalogue.card(part)) for part in one.parts.values())
 
 
@@ -120,7 +126,12 @@ def _with_parts(one: Card) -> list[Card]:
 def _described(one: Card) -> dict[str, str]:
     licence = one.licence
     terms = licence.name if licence.is_accepted_by_default else f"{licence.name} (needs --accept-licence {licence.id})"
-    has_weights = not isinstance(one.source, NoSource)
+    source = one.source
+    has_weights = not isinstance(source, NoSource | RemoteSource | ClosedSource)
+    here = "yes" if is_here(one) else f"no: anmok pull {one.name}"
+    if isinstance(source, RemoteSource):
+        here = f"no: sends words and pictures to {source.remote}"
+    pixels = f"{one.pixels.size} px, {one.pixels.fit}, {one.pixels.filter}"
     params = one.params or sum(catalogue.card(part).params for part in one.parts.values())
     unpinned = "unpinned: the first pull locks it" if has_weights else ""
     fields = {
@@ -128,10 +139,10 @@ def _described(one: Card) -> dict[str, str]:
         "what": one.summary,
         "tasks": ", ".join(one.tasks),
         "parts": ", ".join(f"{role}: {name}" for role, name in one.parts.items()),
-        "source": json.dumps(asdict(one.source), ensure_ascii=False) if has_weights else "",
+        "source": json.dumps(asdict(source, dict_factory=_said), ensure_ascii=False) if has_weights else "",
         "revision": one.revision or unpinned,
-        "here": "yes" if is_here(one) else f"no: anmok pull {one.name}",
-        "pixels": f"{one.pixels.size} px, {one.pixels.fit}, {one.pixels.filter}",
+        "here": f"no: {source.closed}" if isinstance(source, ClosedSource) else here,
+        "pixels": pixels if has_weights or isinstance(source, NoSource) else "",
         "scoring": one.scoring if "classify" in one.tasks else "",
         "languages": ", ".join(one.languages) or "no text tower",
         "params": f"{params:,} ({4 * params / 1e6:,.0f} MB in float32)" if params else "not counted",
@@ -141,6 +152,10 @@ def _described(one: Card) -> dict[str, str]:
         "cite": one.cite,
     }
     return {key: value for key, value in fields.items() if value}
+
+
+def _said(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in pairs if value is not None}
 
 
 def _plain(one: Card) -> dict[str, Any]:

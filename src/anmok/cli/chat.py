@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,11 @@ _STDIN = "-"
 def chat_command(
     model: Annotated[str, typer.Argument(help="A name from `anmok models --task chat`.")],
     told: Annotated[
-        list[str], typer.Argument(metavar="[PHOTO]... QUESTION", help="Photos, then the question; - reads it.")
+        list[str],
+        typer.Argument(
+            metavar="[PHOTO|CLIP]... QUESTION",
+            help="Photos, video files or folders of frames, then the question; - reads it.",
+        ),
     ],
     system: Annotated[str, typer.Option("--system", help="What the model is told to be.")] = "",
     max_tokens: Annotated[int, typer.Option(help="The most that the answer may have.")] = 512,
@@ -33,33 +38,42 @@ def chat_command(
     seed: Annotated[int | None, typer.Option(help="For the same draws again.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     schema: Annotated[Path | None, typer.Option(help="A file: the JSON Schema that the answer follows.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Of clips: so many frames a second, up to what it takes.")] = None,
+    start: Annotated[float, typer.Option(help="Of clips: seconds.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Of clips: seconds.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
     accept_licence: AcceptLicence = None,
 ) -> None:
-    """Ask a model that talks: about photos, or about nothing but words. The answer is printed as it comes.
+    """Ask a model that talks: about photos, clips, or nothing but words. The answer is printed as it comes.
 
     Example: anmok chat MODEL photo.jpg "What is broken here?"
     """
-    from anmok.inputs import Conversation
+    from anmok.inputs import Clip, Conversation
     from anmok.tasks import Chat
 
-    *photos, question = told
+    *files, question = told
     if question == _STDIN:
         question = sys.stdin.read().strip()
-    elif _is_file(question):
-        raise BadRequest(f'{question} is a file: end with the question, anmok chat {model} {question} "What is it?"')
-    missing = [photo for photo in photos if not _is_file(photo)]
+    elif _is_there(question):
+        kind = "folder" if Path(question).is_dir() else "file"
+        raise BadRequest(f'{question} is a {kind}: end with the question, anmok chat {model} {question} "What is it?"')
+    missing = [file for file in files if not _is_there(file)]
     if missing:
         raise BadMedia(f"{missing[0]}: no such file; the question is one word to the shell: put it in quotes")
+    if (fps is not None or start or end is not None) and not any(_is_clip(file) for file in files):
+        raise BadRequest("--fps, --start and --end are for clips, and there is none")
     ask = Chat(max_tokens, temperature, top_p, seed, tuple(stop or ()), _read(schema))
-    said = Conversation.about(*(Path(photo) for photo in photos), question=question, system=system)
+    shown = [Clip(Path(file), fps, start, end) if _is_clip(file) else Path(file) for file in files]
+    said = Conversation.about(*shown, question=question, system=system)
     reply = _said(opened(model, device, accept_licence), said, ask, is_shown=not as_json)
     if as_json:
         print_json(reply.to_dict())
     pictures = f" ({reply.image_tokens} for pictures)" if reply.image_tokens else ""
     cut = "; cut off at the most that it may have" if reply.finish == "length" else ""
     note(f"{reply.tokens_in} tokens in{pictures}, {reply.tokens_out} out, {reply.seconds:.1f} s{cut}")
+    for clip, seconds in zip(filter(_is_clip, files), reply.frames, strict=True):
+        note(f"{clip}: {_at(seconds)}")
 
 
 def _said(model: Model, conversation: Conversation, ask: Chat, *, is_shown: bool) -> Reply:
@@ -74,9 +88,22 @@ def _said(model: Model, conversation: Conversation, ask: Chat, *, is_shown: bool
     raise AssertionError("the last piece has the reply")
 
 
-def _is_file(word: str) -> bool:
+def _is_clip(file: str) -> bool:
+    from anmok.clips import VIDEO_SUFFIXES
+
+    return Path(file).suffix.lower() in VIDEO_SUFFIXES or Path(file).is_dir()
+
+
+def _at(seconds: Sequence[float]) -> str:
+    """Which frames the model was shown, in a few words."""
+    if len(seconds) == 1:
+        return f"1 frame shown, at {seconds[0]:.1f} s"
+    return f"{len(seconds)} frames shown, from {seconds[0]:.1f} s to {seconds[-1]:.1f} s"
+
+
+def _is_there(word: str) -> bool:
     try:
-        return Path(word).is_file()
+        return bool(word) and Path(word).exists()
     except OSError:  # a question is longer than any name of a file
         return False
 

@@ -24,8 +24,9 @@ Everything here needs PyAV (``pip install 'anmok[video]'``), but for clips that 
 
 from __future__ import annotations
 
-from anmok.clips.opening import CONTAINERS
+from anmok.clips.opening import CONTAINERS, VIDEO_SUFFIXES
 from anmok.clips.probing import ClipFacts, probe
+from anmok.clips.sampling import sampled
 from anmok.clips.stills import ClipSource, OnBroken, Still, frames, max_frames
 from anmok.clips.writing import CODECS, SUFFIXES, Writer
 
@@ -33,6 +34,7 @@ __all__ = [
     "CODECS",
     "CONTAINERS",
     "SUFFIXES",
+    "VIDEO_SUFFIXES",
     "ClipFacts",
     "ClipSource",
     "OnBroken",
@@ -41,4 +43,5 @@ __all__ = [
     "frames",
     "max_frames",
     "probe",
+    "sampled",
 ]

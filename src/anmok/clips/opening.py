@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi", "gif", "mpeg", "ts", "ogg")
-# The same in libavformat's words. Not there: hls, dash, concat, sdp, image2 and all else that names other files.
+# What their files are called. A GIF is not among them: `media` reads it as a picture, its first one.
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".3gp", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".ogv"}
+)
+# The containers in libavformat's words. Not there: hls, dash, concat, sdp, image2 and all else that names other files.
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,ogg"
 _NO_PROTOCOL = "none"  # for what a demultiplexer opens without asking `io_open`, as that of concat lists does
 _DEFAULT_RATE = Fraction(25)  # where a stream says nothing at all about its rate

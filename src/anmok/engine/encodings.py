@@ -1,4 +1,4 @@
-"""Pictures that were asked about before are encoded once: states by the hash of the bytes and the model's maker."""
+"""Pictures and clips that were asked about before are encoded once: states by hash of the bytes and model's maker."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from anmok.inputs import Conversation, Encoded, Item, Prompted
+from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted
 from anmok.load import Model
+from anmok.load.watching import check_shown
 from anmok.tasks import Encoder
 
 _Key: TypeAlias = tuple[str, bytes]  # maker, sha256
+_State: TypeAlias = Encoded | Frames  # of a picture, of a clip
 
 
 class Encodings:
     """The most recently used states, up to so many bytes. Safe to share between threads.
 
-    Only pictures that came as ``bytes`` (alone, in a ``Prompted`` or in a ``Conversation``) are looked up: what a path
-    or an open file holds may change.
+    Only pictures that came as ``bytes`` (alone, in a ``Prompted`` or in a ``Conversation``), and a conversation's clips
+    that did, are looked up: what a path or an open file holds may change.
     """
 
     def __init__(self, nbytes: int) -> None:
         self._limit = nbytes
         self._lock = threading.Lock()
-        self._states: OrderedDict[_Key, Encoded] = OrderedDict()
+        self._states: OrderedDict[_Key, _State] = OrderedDict()
         self.nbytes = 0
         self.hits = 0
         self.misses = 0
@@ -40,18 +42,20 @@ class Encodings:
         """The items, with states in place of their pictures."""
         if not self._limit or not isinstance(model.kind, Encoder):
             return list(items)
-        pictures = [picture for item in items for picture in _pictures(item)]
-        keys = [None if data is None else (model.maker, hashlib.sha256(data).digest()) for data in pictures]
+        for item in items:
+            if isinstance(item, Conversation):
+                check_shown(model.card.name, model.kind, item)
+        shown = [one for item in items for one in _shown(item)]
+        keys = [None if (digest := _digest(one)) is None else (model.maker, digest) for one in shown]
         found = self._found([key for key in keys if key is not None])
-        fresh = {key: data for key, data in zip(keys, pictures, strict=True) if key is not None and key not in found}
-        states = model.encode([data for data in fresh.values() if data is not None])
-        made = {key: _own(state) for key, state in zip(fresh, states, strict=True) if key is not None}
+        fresh = {key: one for key, one in zip(keys, shown, strict=True) if key is not None and key not in found}
+        made = _made(model, fresh)
         self._keep(made)
         found |= made
         known = (None if key is None else found[key] for key in keys)
-        return [_with(item, [next(known) for _ in _pictures(item)]) for item in items]
+        return [_with(item, [next(known) for _ in _shown(item)]) for item in items]
 
-    def _found(self, keys: Sequence[_Key]) -> dict[_Key, Encoded]:
+    def _found(self, keys: Sequence[_Key]) -> dict[_Key, _State]:
         with self._lock:
             found = {}
             for key in keys:
@@ -62,7 +66,7 @@ class Encodings:
             self.misses += sum(key not in found for key in keys)
             return found
 
-    def _keep(self, states: dict[_Key, Encoded]) -> None:
+    def _keep(self, states: dict[_Key, _State]) -> None:
         with self._lock:
             for key, state in states.items():
                 if key not in self._states and state.nbytes <= self._limit:
@@ -73,20 +77,42 @@ class Encodings:
                 self.nbytes -= oldest.nbytes
 
 
-def _pictures(item: Item) -> list[bytes | None]:
-    """Those of an item, each as its bytes, or None where it is not looked up."""
-    images = item.pictures if isinstance(item, Conversation) else [item.image if isinstance(item, Prompted) else item]
-    return [image if isinstance(image, bytes) else None for image in images]
+def _shown(item: Item) -> Sequence[Item | Frames]:
+    """What may be looked up of an item. A clip by itself is followed, not encoded."""
+    if isinstance(item, Conversation):
+        return item.shown
+    return [] if isinstance(item, Clip) else [item.image if isinstance(item, Prompted) else item]
 
 
-def _with(item: Item, states: Sequence[Encoded | None]) -> Item:
+def _digest(shown: object) -> bytes | None:
+    """Of a picture's bytes, or of a clip's with what is cut out of it; None of what is not looked up."""
+    if isinstance(shown, bytes):
+        return hashlib.sha256(shown).digest()
+    if not isinstance(shown, Clip):
+        return None
+    told = repr((isinstance(shown.source, bytes), shown.fps, shown.start, shown.end)).encode()
+    files: Any = [shown.source] if isinstance(shown.source, bytes) else shown.source
+    if not isinstance(files, list | tuple) or not all(isinstance(one, bytes) for one in files):
+        return None
+    return hashlib.sha256(told + b"".join(hashlib.sha256(one).digest() for one in files)).digest()
+
+
+def _made(model: Model, fresh: dict[_Key, Any]) -> dict[_Key, _State]:
+    """Pictures together, clips one by one."""
+    pictures = {key: one for key, one in fresh.items() if not isinstance(one, Clip)}
+    states = model.encode(list(pictures.values()))
+    made: dict[_Key, _State] = {key: _own(state) for key, state in zip(pictures, states, strict=True)}
+    return made | {key: model.watch(one) for key, one in fresh.items() if isinstance(one, Clip)}
+
+
+def _with(item: Item, states: Sequence[_State | None]) -> Item:
     """The item with states where there are any."""
     if not any(states):
         return item
     if isinstance(item, Conversation):
-        return item.with_pictures([state or picture for state, picture in zip(states, item.pictures, strict=True)])
+        return item.with_shown([state or one for state, one in zip(states, item.shown, strict=True)])
     [state] = states
-    assert state is not None
+    assert isinstance(state, Encoded)
     return dataclasses.replace(item, image=state) if isinstance(item, Prompted) else state
 
 

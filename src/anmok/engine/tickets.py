@@ -12,7 +12,7 @@ from PIL import Image as pillow
 
 from anmok import media
 from anmok.errors import AnmokError, BadMedia
-from anmok.inputs import Clip, Conversation, Encoded, Item, Prompted, Text
+from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Text
 from anmok.results import Failure, Result
 from anmok.tasks import Ask
 
@@ -88,7 +88,13 @@ def held(item: Any) -> Any:
         image = held(item.image)
         return item if image is item.image else replace(item, image=image)
     if isinstance(item, Conversation):
-        return item.with_pictures([held(one) for one in item.pictures]) if item.pictures else item
+        return item.with_shown([held(one) for one in item.shown]) if item.shown else item
+    if isinstance(item, Frames):
+        return replace(item, pictures=tuple(held(one) for one in item.pictures))
+    if isinstance(item, Clip):
+        return (
+            replace(item, source=[held(one) for one in item.source]) if isinstance(item.source, list | tuple) else item
+        )
     read = None if isinstance(item, pillow.Image) else getattr(item, "read", None)
     if not callable(read):
         return item
@@ -107,6 +113,8 @@ def payload(item: Any) -> int:
         return payload(item.image)
     if isinstance(item, Conversation):
         return sum(payload(part) for turn in item.turns for part in turn.parts)
+    if isinstance(item, Frames):
+        return sum(payload(one) for one in item.pictures)
     if isinstance(item, Clip):
         item = item.source
     if isinstance(item, bytes):

@@ -13,7 +13,7 @@ from PIL import Image as pillow
 from anmok import media
 from anmok.catalogue import Card
 from anmok.errors import BadMedia, BadRequest, Closing, Unsupported
-from anmok.inputs import Clip, Conversation, Encoded, Item, Prompted, Source, Text
+from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Source, Text
 from anmok.isolation.channel import Channel, Lost
 from anmok.isolation.codec import packed
 from anmok.isolation.process import Order, Process, read
@@ -189,7 +189,9 @@ def _portable(item: Any) -> Any:
     if isinstance(item, Prompted):
         return dataclasses.replace(item, image=_portable(item.image))
     if isinstance(item, Conversation):
-        return item.with_pictures([_portable(one) for one in item.pictures])
+        return item.with_shown([_portable(one) for one in item.shown])
+    if isinstance(item, Frames):
+        return dataclasses.replace(item, pictures=tuple(_portable(one) for one in item.pictures))
     if isinstance(item, Clip):
         is_many = isinstance(item.source, list | tuple)
         source = [_portable(one) for one in cast("Sequence[Source]", item.source)] if is_many else item.source

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from anmok.catalogue import Card, card
+from anmok.catalogue.sources import RemoteSource
 from anmok.errors import BadRequest, MissingDependency, UnknownModel, Unsupported
 from anmok.load.adapter import Adapter
 from anmok.load.bank import Bank, is_bank
@@ -48,7 +50,8 @@ def load(
         WeightsUnavailable: hub or package index cannot be reached, or lack the files.
         BadWeights: a file is not the pinned one, or does not fit the net.
         MissingDependency: a package that this family needs is not installed.
-        Unsupported: a device, dtype or runtime that is not to be had here.
+        Unsupported: a device, dtype or runtime that is not to be had here, or a model that only its maker can run.
+        Unauthorized: no key for whoever runs it.
         BadRequest: a part that the model does not have, or revision or parts for an adapted model.
         BadData: the folder of an adapted model is not one, or damaged.
     """
@@ -79,11 +82,14 @@ def load(
         role: load(part, device=device, dtype=dtype, accept_licences=accept_licences)
         for role, part in one.parts.items()
     }
-    setup = _setup(one, device, dtype, loaded)
+    is_remote = isinstance(one.source, RemoteSource)
+    setup = _setup(one, "cpu" if is_remote else device, dtype, loaded)
     # A branch can move: what was computed is kept under the commit that it was computed with.
     commit = revision_of(one.source, files)
     setup = dataclasses.replace(setup, files=_readable(files), revision=commit or setup.revision)
-    return Model(one, _kind(one).from_files(setup), setup)
+    # Whoever runs it answers many at a time: nobody waits for another's answer.
+    lock = cast(Any, contextlib.nullcontext()) if is_remote else None
+    return Model(one, _kind(one).from_files(setup), setup, lock=lock)
 
 
 def tiny(name: str, seed: int = 0, parts: Mapping[str, str] | None = None) -> Model:

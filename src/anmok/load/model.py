@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from anmok import clips, media
 from anmok.catalogue import Card
 from anmok.errors import AnmokError, BadMedia, BadRequest, Unsupported
-from anmok.inputs import Clip, Conversation, Cue, Encoded, Item, Prompted, Source, Text
+from anmok.inputs import Clip, Conversation, Cue, Encoded, Frames, Item, Prompted, Shown, Source, Text
 from anmok.load.adapter import Adapter
 from anmok.load.bank import Bank
 from anmok.load.closely import Closely
 from anmok.load.closely import mark as tiles_mark
 from anmok.load.states import BATCH, Looker, Ready, State, ahead, check_inside
-from anmok.load.talking import UNSPOKEN, talk
+from anmok.load.talking import UNSPOKEN, talk, told
 from anmok.load.tuned import mark, tuned
 from anmok.results import (
     AnomalyMap,
@@ -148,6 +148,10 @@ class Model:
             states += cast("list[Encoded]", looker.states(images[start : start + BATCH]))
         return states
 
+    def watch(self, clip: Clip) -> Frames:
+        """What the model sees of a clip, each frame once, for many questions."""
+        return self._opened()[1].watched(clip)
+
     def map(
         self, items: Iterable[Item], ask: Ask[R, Any], *, on_error: Literal["return", "raise"] = "return"
     ) -> Iterator[R | Failure]:
@@ -206,11 +210,11 @@ class Model:
         """What stands in front, and how opaque it is."""
         return self.run([image], Matting())[0]
 
-    def chat(self, *told: Source | Encoded | str, max_tokens: int = 512) -> Reply:
-        """A question, after the pictures that it is about: ``model.chat("photo.jpg", "What is it?")``."""
-        if not told or not isinstance(told[-1], str):
+    def chat(self, *said: Shown | str, max_tokens: int = 512) -> Reply:
+        """A question, after pictures and clips that it is about: ``model.chat("photo.jpg", "What is it?")``."""
+        if not said or not isinstance(said[-1], str):
             raise BadRequest('chat: the last value is the question: model.chat("photo.jpg", "What is it?")')
-        return self.run([Conversation.about(*told[:-1], question=told[-1])], Chat(max_tokens))[0]
+        return self.run([Conversation.about(*said[:-1], question=said[-1])], Chat(max_tokens))[0]
 
     def state(self, features: NDArray[np.float32]) -> Encoded:
         """A state from features (F,) that this very model made before, as the ladder's cache keeps them."""
@@ -321,8 +325,8 @@ class Model:
         return Tracks(pieces, tuple(broken))
 
     def _answer(self, kind: Any, states: Sequence[State], ask: Ask[R, Any]) -> list[R]:
-        told = sum(isinstance(state, Conversation) for state in states)
-        if told != (len(states) if isinstance(ask, Chat) else 0):
+        spoken = sum(isinstance(state, Conversation) for state in states)
+        if spoken != (len(states) if isinstance(ask, Chat) else 0):
             raise BadRequest(UNSPOKEN if isinstance(ask, Chat) else f"{ask.task} takes no conversations; chat does")
         if not isinstance(ask, Embed) and any(isinstance(state, Text) for state in states):
             raise BadRequest(f"{ask.task} takes pictures; a text can only be embedded")
@@ -336,6 +340,8 @@ class Model:
             raise Unsupported(f"{self.card.name} has no text tower for other labels: it knows {own}")
         with self._lock:
             answers = cast("list[R]", getattr(kind, ask.task)(states, ask))
+        if isinstance(ask, Chat):
+            return cast("list[R]", told(answers, states))
         if isinstance(ask, Classify) and self.adapter is not None and ask.labels == self.adapter.labels:
             return cast("list[R]", [self.adapter.settled(cast(Scores, one), ask) for one in answers])
         return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from anmok import media
 from anmok.errors import AnmokError, BadRequest, Unsupported, WrongState
 from anmok.geometry import Rle, View
-from anmok.inputs import Clip, Conversation, Encoded, Item, Prompted, Text
-from anmok.tasks import Chats, Encoder, Follows
+from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Shown, Text
+from anmok.load.watching import check_clip, check_shown, seen
+from anmok.tasks import Encoder, Follows, Watches
 
 State: TypeAlias = Encoded | Text | Prompted | Conversation  # the pictures of the last two are states here
 Seen: TypeAlias = View | Encoded | Text
@@ -41,7 +43,7 @@ preparing: Final = Preparing()
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
     """An item that was read: a view waits for the net, a state does not. ``around`` is what it was wrapped in; a
-    conversation is wrapped around any number."""
+    conversation is wrapped around any number of pictures, and its clips are ``Frames`` of states already."""
 
     seen: tuple[Seen, ...]
     around: Prompted | Conversation | None = None
@@ -81,8 +83,7 @@ class Looker:
             _check_prompt(item, seen)
             return Ready((seen,), item)
         if isinstance(item, Conversation):
-            self._check_pictures(len(item.pictures))
-            return Ready(tuple(seen for one in item.pictures for seen in self.prepared(one).seen), item)
+            return self._conversation(item)
         if isinstance(item, Text):
             return Ready((item,))
         if isinstance(item, Clip):
@@ -99,12 +100,30 @@ class Looker:
             raise Unsupported(f"{self._name} reads text only: pass anmok.Text")
         return Ready((self._kind.prepare(media.read(item)),))
 
-    def _check_pictures(self, count: int) -> None:
-        """Before one of them is opened."""
-        most = self._kind.most_pictures if isinstance(self._kind, Chats) else count
-        if count > most:
-            takes = f"takes {most} in a conversation" if most else "takes none: it only reads"
-            raise BadRequest(f"{count} picture{'s' * (count > 1)} for {self._name}, which {takes}")
+    def watched(self, clip: Clip | Frames) -> Frames:
+        """The frames that the model sees of a clip, as states. So many of them are in memory as pixels as go through
+        the net together.
+
+        Raises:
+            BadRequest: a model that takes no clips, or a clip that is over before it starts.
+            BadMedia: it cannot be read.
+            WrongState: one of the frames is a state of another model.
+        """
+        check_clip(self._name, self._kind, clip)
+        frames = seen(cast(Watches, self._kind), clip)
+        states: list[Encoded] = []
+        times: list[float] = []
+        while chunk := list(islice(frames, BATCH)):
+            views = [self.prepared(view).seen[0] if isinstance(view, Encoded) else view for _, view in chunk]
+            states += cast("list[Encoded]", self._states_of(views))
+            times += [seconds for seconds, _ in chunk]
+        return Frames(tuple(states), tuple(times))
+
+    def _conversation(self, said: Conversation) -> Ready:
+        check_shown(self._name, self._kind, said)
+        shown: list[Shown] = [self.watched(one) if isinstance(one, Clip | Frames) else one for one in said.shown]
+        around = said.with_shown(shown) if said.clips else said
+        return Ready(tuple(view for one in around.pictures for view in self.prepared(one).seen), around)
 
     def encoded(self, ready: Sequence[Ready]) -> list[State]:
         """Views become states, in groups of equal shape; what is a state already passes through."""
@@ -118,7 +137,7 @@ class Looker:
             if isinstance(one, View):
                 shapes.setdefault(one.pixels.shape, []).append(index)
         for shape, indices in shapes.items():
-            size = max(1, min(BATCH, _PIXELS // (shape[-1] * shape[-2])))
+            size = max(1, min(BATCH, 3 * _PIXELS // math.prod(shape)))  # all tiles of a picture count
             for start in range(0, len(indices), size):
                 chunk = indices[start : start + size]
                 views = [cast(View, seen[i]) for i in chunk]
@@ -164,7 +183,7 @@ def ahead(looker: Looker, items: Iterable[Item]) -> Iterator[tuple[list[Item], l
 def _is_picture(item: Item) -> bool:
     """Whether something in it is to be read and resized."""
     if isinstance(item, Conversation):
-        return bool(item.pictures)
+        return bool(item.shown)
     return not isinstance(item.image if isinstance(item, Prompted) else item, Encoded | Text)
 
 
@@ -179,8 +198,13 @@ def _wrapped(states: Sequence[Encoded | Text], around: Prompted | Conversation |
     """Prompt or conversation around the states of its pictures."""
     pictures = [cast(Encoded, state) for state in states]
     if isinstance(around, Conversation):
-        return around.with_pictures(pictures) if pictures else around
+        return _with_pictures(around, pictures) if pictures else around
     return states[0] if around is None else dataclasses.replace(around, image=pictures[0])
+
+
+def _with_pictures(said: Conversation, pictures: Sequence[Encoded]) -> Conversation:
+    rest = iter(pictures)
+    return said.with_shown([one if isinstance(one, Clip | Frames) else next(rest) for one in said.shown])
 
 
 def _check_prompt(prompt: Prompted, seen: Seen) -> None:

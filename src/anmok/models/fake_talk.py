@@ -1,12 +1,14 @@
-"""A model without weights that talks: it names the colour of each picture and gives the question back.
+"""A model without weights that talks: it names the colour of each picture, those of a clip one after the other, and
+gives the question back.
 
 Exact answers for tests of Python, CLI, server and page. Its tokens are three bytes each, whatever they cut through,
-so that Hangul and emoji arrive in parts as they do from tokenizers of bytes; a picture takes 16.
+so that Hangul and emoji arrive in parts as they do from tokenizers of bytes; a picture takes 16, a frame of a clip 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Final, cast
 
 import numpy as np
@@ -15,13 +17,14 @@ from numpy.typing import NDArray
 from anmok import geometry, utterance
 from anmok.errors import Unsupported
 from anmok.geometry import View
-from anmok.inputs import Conversation, Encoded, Text
+from anmok.inputs import Conversation, Encoded, Frames, Text
 from anmok.results import Piece, Reply
 from anmok.tasks import Chat, Setup
 from anmok.utterance import Length, Utterance
 
 _TOKEN: Final = 3  # bytes
 _IMAGE_TOKENS: Final = 16
+_FRAME_TOKENS: Final = 4
 _CONTEXT: Final = 4096
 _TURN: Final = 2  # tokens around each turn
 _OPENINGS: Final = ("I see ", "There is ", "Look: ", "This shows ")
@@ -37,11 +40,15 @@ _TABLE: Final = np.asarray(list(_COLOURS.values()), np.float32)  # (C, 3)
 
 
 class FakeTalk:
-    """``kind`` is ``looks`` or ``reads``; one that reads takes no pictures."""
+    """``kind`` is ``reads``, ``looks`` or ``watches``: one that reads takes no pictures, only one that watches takes
+    clips."""
+
+    usual_fps: float | None = None
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self.most_pictures = 4 if setup.kind == "looks" else 0
+        self.most_pictures = 0 if setup.kind == "reads" else 4
+        self.most_clips, self.most_frames = (2, 8) if setup.kind == "watches" else (0, 0)
 
     @classmethod
     def from_files(cls, setup: Setup) -> FakeTalk:
@@ -56,6 +63,9 @@ class FakeTalk:
         return int(_TABLE.nbytes)
 
     def prepare(self, image: NDArray[np.uint8]) -> View:
+        return geometry.view(image, self._setup.pixels)
+
+    def prepare_frame(self, image: NDArray[np.uint8]) -> View:
         return geometry.view(image, self._setup.pixels)
 
     def encode(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
@@ -76,21 +86,28 @@ class FakeTalk:
 
 def _length(state: Conversation) -> Length:
     texts = [part.text for turn in state.turns for part in turn.parts if isinstance(part, Text)]
-    images = _IMAGE_TOKENS * len(state.pictures)
+    frames = sum(len(clip.pictures) for clip in state.clips if isinstance(clip, Frames))
+    images = _IMAGE_TOKENS * len(state.pictures) + _FRAME_TOKENS * frames
     words = sum(-(-len(text.encode()) // _TOKEN) for text in texts)
     return Length(words + images + _TURN * len(state.turns), images, _CONTEXT)
 
 
 def _answer(state: Conversation, ask: Chat) -> str:
-    """The last question, the colours of all pictures, and how many answers there were before."""
+    """The last question, the colours of all that was shown, and how many answers there were before."""
     rng = np.random.default_rng(ask.seed)
     opening = _OPENINGS[utterance.drawn(np.asarray([3, 2, 1, 0], np.float32), ask, rng)]
-    colours = [_named(cast(Encoded, picture)) for picture in state.pictures]
+    colours = [_watched(one) if isinstance(one, Frames) else _named(cast(Encoded, one)) for one in state.shown]
     seen = f"{opening}{', '.join(colours)}. " if colours else ""
     told = f"{state.system} " if state.system else ""
     number = sum(turn.role == "user" for turn in state.turns)
     question = state.turns[-1].text
     return f"{told}{seen}Question {number}: {question}" if question else f"{told}{seen}Question {number}."
+
+
+def _watched(clip: Frames) -> str:
+    """Its colours in turn, one that stays named once."""
+    turns = [colour for colour, _ in groupby(_named(cast(Encoded, picture)) for picture in clip.pictures)]
+    return f"{len(clip.pictures)} frames of {' then '.join(turns)}"
 
 
 def _named(picture: Encoded) -> str:

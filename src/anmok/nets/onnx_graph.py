@@ -83,6 +83,22 @@ def read(path: Path) -> Graph:
     return Graph(tuple(found.nodes), frozenset(found.weights), found.parameters, external)
 
 
+def check_alone(data: bytes, name: str) -> None:
+    """That the bytes are a graph which holds all its weights itself.
+
+    Raises:
+        BadWeights: they are none, or it refers to files.
+    """
+    found = _Found()
+    try:
+        _walk(memoryview(data), "model", found, 0)
+    except ValueError as error:
+        raise BadWeights(f"{name} is no ONNX graph ({error})") from None
+    if not found.nodes or found.locations:
+        fault = "refers to files outside it" if found.locations else "holds no graph"
+        raise BadWeights(f"{name} {fault}: want one with its weights inside")
+
+
 def _beside(path: Path, location: str) -> Path:
     """Where external weights lie: in the folder of the graph or below it, after all links were followed."""
     folder = path.resolve().parent

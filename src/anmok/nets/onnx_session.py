@@ -68,7 +68,8 @@ class Session:
     def __init__(self, path: Path, taps: Sequence[str] = (), device: str = "cpu") -> None:
         self.path = path.resolve()
         self.graph = onnx_graph.read(self.path)
-        self._net: Any = _opened(self.path, taps, device)
+        source = self.path.read_bytes() + b"".join(_tap(name) for name in taps) if taps else str(self.path)
+        self._net: Any = opened(source, self.path.name, device, self.path.parent if taps else None)
         inputs = self._net.get_inputs()
         if len(inputs) != 1:
             names = ", ".join(one.name for one in inputs) or "nothing"
@@ -95,8 +96,8 @@ class Session:
         pixels = batch if layout == "nchw" else batch.transpose(0, 2, 3, 1)  # (B, 3, h, w) or (B, h, w, 3)
         try:
             made = self._net.run(list(names), {self._input: np.ascontiguousarray(pixels, self._dtype)})
-        except _failures() as error:
-            raise BadWeights(f"{self.path.name} fails on pictures {pixels.shape}: {_reason(error)}") from None
+        except failures() as error:
+            raise BadWeights(f"{self.path.name} fails on pictures {pixels.shape}: {reason(error)}") from None
         return dict(zip(names, made, strict=True))
 
     def rows(self, batch: Array, plan: Plan) -> dict[str, Array]:
@@ -115,20 +116,24 @@ class Session:
         return {name: np.concatenate(rows) for name, rows in parts.items()}
 
 
-def _opened(path: Path, taps: Sequence[str], device: str) -> Any:
+def opened(source: str | bytes, name: str, device: str = "cpu", folder: Path | None = None) -> Any:
+    """A session of onnxruntime on a file, or on its bytes; ``folder`` is where weights beside those bytes may lie.
+
+    Raises:
+        MissingDependency: onnxruntime is not installed.
+        BadWeights: it cannot be run; the message calls it by ``name``.
+    """
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.log_severity_level = _QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # an idle model leaves the cores to others
-    source: str | bytes = str(path)
-    if taps:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-        source = path.read_bytes() + b"".join(_tap(name) for name in taps)
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     try:
-        return runtime.InferenceSession(source, options, providers=_providers(runtime, device, path.name))
-    except _failures() as error:
+        return runtime.InferenceSession(source, options, providers=_providers(runtime, device, name))
+    except failures() as error:
         raise BadWeights(
-            f"{path.name} cannot be opened: {_reason(error)} (libraries of custom operators are not loaded)"
+            f"{name} cannot be opened: {reason(error)} (libraries of custom operators are not loaded)"
         ) from None
 
 
@@ -163,7 +168,7 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: classes of its own without a common root, and Python's for a wrong argument."""
     state = _runtime().capi.onnxruntime_pybind11_state
     own = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
@@ -171,6 +176,6 @@ def _failures() -> tuple[type[Exception], ...]:
     return (*(one for one in found if one is not None), RuntimeError, ValueError)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """One line of what onnxruntime says, without its own prefix."""
     return " ".join(str(error).rpartition("] : ")[2].split())[:300]

@@ -10,6 +10,7 @@ from anmok.errors import BadRequest
 from anmok.results.basic import Result
 
 Finish = Literal["stop", "length"]
+Count = Literal["tokens_in", "tokens_out", "image_tokens"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -20,7 +21,8 @@ class Reply(Result):
     ``length`` where ``max_tokens`` or the context was used up. ``tokens_in`` are those of the prompt, of which
     ``image_tokens`` stand for pictures; ``tokens_out`` were made, the one that ends it and those of a stop text among
     them. ``seconds`` is the time from the beginning of its batch, pictures already encoded; ``seconds_to_first`` that
-    until its first token.
+    until its first token. ``frames`` has for each clip of the conversation the seconds of the frames that the model was
+    shown of it. ``unknown`` names counts that a model which somebody else runs did not tell: they are 0 here.
     """
 
     text: str
@@ -30,6 +32,8 @@ class Reply(Result):
     image_tokens: int = 0
     seconds_to_first: float = 0.0
     seconds: float = 0.0
+    frames: tuple[tuple[float, ...], ...] = ()
+    unknown: tuple[Count, ...] = ()
 
     def __post_init__(self) -> None:
         if self.finish not in get_args(Finish):
@@ -39,9 +43,13 @@ class Reply(Result):
         times = (self.seconds_to_first, self.seconds)
         if not all(math.isfinite(one) and one >= 0 for one in times):
             raise BadRequest("Reply: seconds are counted from 0")
+        if not all(one and all(math.isfinite(at) and at >= 0 for at in one) for one in self.frames):
+            raise BadRequest("Reply.frames: want seconds from 0 on, at least one for each clip")
+        if any(one not in get_args(Count) or getattr(self, one) for one in self.unknown):
+            raise BadRequest(f"Reply.unknown: want names of counts that are 0, of {', '.join(get_args(Count))}")
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        content = {
             "text": self.text,
             "finish": self.finish,
             "tokens_in": self.tokens_in,
@@ -50,6 +58,9 @@ class Reply(Result):
             "seconds_to_first": round(self.seconds_to_first, 6),
             "seconds": round(self.seconds, 6),
         }
+        frames = [[round(at, 6) for at in one] for one in self.frames]
+        unknown = {"unknown": list(self.unknown)} if self.unknown else {}
+        return content | ({"frames": frames} if frames else {}) | unknown
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -24,6 +24,7 @@ from anmok.tasks.offers import (
     Setup,
     TextRules,
     Tunes,
+    Watches,
     WordVectors,
 )
 from anmok.tasks.seeing import Depth, Detect, Everything, Matting, Normals, Parse, Pose, Segment, Track
@@ -65,6 +66,7 @@ __all__ = [
     "TextRules",
     "Track",
     "Tunes",
+    "Watches",
     "WordVectors",
     "check_labels",
 ]

@@ -237,3 +237,30 @@ class Chats(Protocol):
         """The same answer, pulled piece by piece; the net works between one piece and the next alone, so that its lock
         is free in between. The last piece has the ``Reply``."""
         ...
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """A model that talks about clips as well. To it a clip is ``Frames``: some of its pictures, each encoded as a state
+    of its own, and their times; whatever it makes of them together, it makes when it is asked.
+    """
+
+    @property
+    def most_clips(self) -> int:
+        """Of one conversation; 0 for a model that takes none."""
+        ...
+
+    @property
+    def most_frames(self) -> int:
+        """Of one clip."""
+        ...
+
+    @property
+    def usual_fps(self) -> float | None:
+        """How many frames a second it learned from; None where it was ``most_frames`` of any clip, evenly spread. A
+        clip that names a rate of its own gets that one."""
+        ...
+
+    def prepare_frame(self, image: NDArray[np.uint8]) -> View:
+        """As ``Encoder.prepare``, of one frame, which most families look at less closely than at a picture."""
+        ...

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from anmok.calling import Server, is_address, whole
 from anmok.catalogue.sources import PackageFile, PackageSource
-from anmok.errors import BadData, BadRequest, Busy, MissingDependency, Refused, Unauthorized
+from anmok.errors import BadData, BadRequest, MissingDependency
 from anmok.train.describing import Written
 
 _BYTES: Final = 2**20  # of one answer
@@ -60,12 +60,7 @@ class Endpoint:
     at_once: int = 4
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.address)
-            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
-        except ValueError:
-            is_address = False
-        if not is_address or "@" in self.address or not self.address.isprintable():
+        if not is_address(self.address):
             raise BadRequest("language model: want an address such as https://host/v1, without user or password")
         if self.key_variable and not os.environ.get(self.key_variable):
             raise BadRequest(f"language model: the environment variable {self.key_variable} is not set")
@@ -96,10 +91,6 @@ class Endpoint:
         raise BadData(f"{self.name} wrote no JSON list of sentences on {thing!r}, twice; ask another model")
 
     def _asked(self, question: str, count: int) -> dict[str, Any]:
-        try:
-            import httpx2
-        except ImportError:
-            raise MissingDependency("a language model on a server needs httpx2: pip install 'anmok[serve]'") from None
         body = {
             "model": self.model,
             "messages": [{"role": "system", "content": _ORDER}, {"role": "user", "content": question}],
@@ -107,38 +98,10 @@ class Endpoint:
         }
         key = os.environ.get(self.key_variable, "") if self.key_variable else ""
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        until, data = time.monotonic() + self.seconds, b""
-        try:
-            client = httpx2.Client(timeout=self.seconds, follow_redirects=False)  # a key does not go elsewhere
-            url = f"{self.address.rstrip('/')}/chat/completions"
-            with client, client.stream("POST", url, json=body, headers=headers) as reply:
-                for part in reply.iter_bytes():
-                    data += part
-                    if len(data) > _BYTES or time.monotonic() > until:
-                        raise Refused(f"{self.place}: its answer is too long or too slow in coming; try again")
-                status = reply.status_code
-        except httpx2.HTTPError as error:
-            raise Refused(f"{self.place}: no answer ({type(error).__name__}); is the server up?") from None
-        return self._accepted(status, data)
-
-    def _accepted(self, status: int, data: bytes) -> dict[str, Any]:
-        if status in (401, 403):
-            raise Unauthorized(f"{self.place}: wants an API key, or another; name the variable that holds it")
-        if status == 429:
-            raise Busy(f"{self.place}: too many requests, or the quota is used up; try later")
-        if status == 404:
-            raise BadRequest(f"{self.place}: no model {self.model!r} there, or the address is not the API's")
-        if status != 200:
-            said = re.sub(r"\s+", " ", data.decode("utf-8", "replace"))[:_REASON].strip()
-            kind = BadRequest if 400 <= status < 500 else Refused
-            raise kind(f"{self.place}: answered {status} ({said or 'no reason given'})")
-        try:
-            content = json.loads(data)
-        except ValueError:  # no JSON, no UTF-8
-            content = None
-        if not isinstance(content, dict):
-            raise BadData(f"{self.place}: its answer is no JSON, so it is no server of OpenAI's chat API")
-        return content
+        server = Server(
+            self.address, self.model, headers, key, silence=self.seconds, seconds=self.seconds, most_bytes=_BYTES
+        )
+        return whole(server, "chat/completions", body)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from anmok.catalogue.sources import FolderSource, HubSource, Licence, PackageSource, Source
+from anmok.catalogue.sources import ClosedSource, FolderSource, HubSource, Licence, PackageSource, Source
+from anmok.errors import Unsupported
 from anmok.weights.cache import Progress
 from anmok.weights.folder import from_folder
 from anmok.weights.hub import commit_of, from_hub, is_hub_here
@@ -21,7 +22,7 @@ def fetch(
     What is here is used without asking the network. The licence is asked for each time, fetched or not.
 
     Args:
-        source: from the card. ``NoSource`` gives an empty mapping.
+        source: from the card. ``NoSource`` and ``RemoteSource`` give an empty mapping.
         licence: from the card.
         accept: names of licences that the user accepts, beside those in ``ANMOK_ACCEPT_LICENCES``.
         progress: called with what is fetched, bytes so far and bytes in all (0: not known).
@@ -35,7 +36,10 @@ def fetch(
         BadWeights: a file is not the pinned, locked or published one, or of a kind that may run code.
         MissingDependency: pip is needed and absent.
         CannotWrite: the cache folder is full or read-only.
+        Unsupported: nobody but its maker can run it.
     """
+    if isinstance(source, ClosedSource):
+        raise Unsupported(source.closed)
     require_licence(licence, accept)
     match source:
         case PackageSource():
@@ -62,5 +66,7 @@ def is_fetched(source: Source) -> bool:
             return is_hub_here(source)
         case FolderSource():
             return Path(source.path).expanduser().is_dir()
+        case ClosedSource():
+            return False
         case _:
             return True

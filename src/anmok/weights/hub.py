@@ -6,15 +6,16 @@ short limit, before its download is handed over.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-from anmok.catalogue.sources import HubSource, suffix
+from anmok.catalogue.sources import HubSource, needs, suffix
 from anmok.errors import AnmokError, BadWeights, CannotWrite, LicenceRequired, WeightsUnavailable
 from anmok.weights.cache import (
     Progress,
@@ -27,7 +28,9 @@ from anmok.weights.cache import (
     write_record,
 )
 from anmok.weights.folder import SAFE, UNSAFE
+from anmok.weights.shards import INDEX, WHOLE, shards_of
 
+_ABSENT: Final = "absent"
 _ANSWER_WITHIN = 5.0  # seconds
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -46,33 +49,38 @@ def from_hub(source: HubSource, progress: Progress | None = None) -> dict[str, P
     commit is used and every file must be the recorded one.
 
     Returns:
-        A path for each of ``source.files``, all of one commit and so in one folder.
+        A path for each of ``source.files``, all of one commit and so in one folder; then those beside it. Files that
+        need not be there may be left out, and ``model.safetensors`` may come as an index and its shards.
 
     Raises:
         WeightsUnavailable: a file is not here, and the hub cannot be reached or does not have it.
-        BadWeights: a file is of a kind that may run code, or is not the one that was locked.
+        BadWeights: a file is of a kind that may run code, or is not the one that was locked, or an index of shards is
+            none.
         LicenceRequired: the repository is gated and this user has no access.
         CannotWrite: a cache folder is full or read-only.
     """
-    for file in source.files:
+    for file in needs(source.files):
         if suffix(file) not in SAFE:
             raise BadWeights(f"{source.repo}: {file} {UNSAFE}")
     lock_file = _lock_file(source)
     lock = read_record(lock_file)
     found = _gather(source, _wanted(source, lock), progress)
     _check_lock(source, lock_file, lock, found)
-    return {file: one.path for file, one in found.items()}
+    paths = {file: one.path for file, one in found.items()}
+    return paths if source.beside is None else {**paths, **from_hub(source.beside, progress)}
 
 
 def is_hub_here(source: HubSource) -> bool:
     """Would :func:`from_hub` need no network? Contents are not read."""
-    if not (_hub_cache() / f"models--{source.repo.replace('/', '--')}").is_dir():
+    if source.beside is not None and not is_hub_here(source.beside):
+        return False
+    if not _repo_cache(source).is_dir():
         return False  # the usual case when listing models, without the half second that the import takes
     try:
         revision = _wanted(source, read_record(_lock_file(source)))
+        return all(_held(source, name, revision) is not None for name in needs(source.files))
     except BadWeights:
-        return False  # a damaged lock: from_hub says so
-    return all(_cached(source, file, revision) is not None for file in source.files)
+        return False  # a damaged lock or index: from_hub says so
 
 
 def _hub_cache() -> Path:
@@ -83,6 +91,10 @@ def _hub_cache() -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = os.environ.get("HF_HOME") or caches / "huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+
+
+def _repo_cache(source: HubSource) -> Path:
+    return _hub_cache() / f"models--{source.repo.replace('/', '--')}"
 
 
 def _lock_file(source: HubSource) -> Path:
@@ -98,21 +110,73 @@ def _wanted(source: HubSource, lock: Record | None) -> str:
 
 def _gather(source: HubSource, revision: str, progress: Progress | None) -> dict[str, _Found]:
     """Every file at one commit: what the cache holds, and the rest from the hub."""
-    here = {file: _cached(source, file, revision) for file in source.files}
-    missing = next((file for file, one in here.items() if one is None), None)
-    if missing is not None and not _COMMIT.fullmatch(revision):
+    asked = needs(source.files)
+    here = {name: _held(source, name, revision) for name in asked}
+    if not _COMMIT.fullmatch(revision):
         # The branch may have moved since the cached files came: all of them must be of the same commit.
-        first = _download(source, missing, revision, progress)
-        revision = _commit_of(first.path, missing)
-        here = {file: _cached(source, file, revision) for file in source.files} | {missing: first}
-    return {file: one or _download(source, file, revision, progress) for file, one in here.items()}
+        needed = [name for name, is_needed in asked.items() if is_needed]
+        anchor = next((name for name in needed if here[name] is None), needed[0])
+        first = here[anchor] or _fetched(source, anchor, revision, progress)
+        revision = commit_of({name: one.path for name, one in first.items()})
+        here = {name: _held(source, name, revision) for name in asked} | {anchor: first}
+    found: dict[str, _Found] = {}
+    for name, held in here.items():
+        found |= _fetched(source, name, revision, progress) if held is None else held
+    return found
 
 
-def _cached(source: HubSource, file: str, revision: str) -> _Found | None:
+def _held(source: HubSource, name: str, revision: str) -> dict[str, _Found] | None:
+    """What the cache has for a name: the file, its index and shards, or nothing where it may lack and is known to.
+    None where only the hub can tell."""
+    one = _cached(source, name, revision)
+    if isinstance(one, _Found):
+        return {name: one}
+    if name == WHOLE and isinstance(index := _cached(source, INDEX, revision), _Found):
+        shards = {shard: _cached(source, shard, revision) for shard in shards_of(index.path)}
+        whole = {shard: one for shard, one in shards.items() if isinstance(one, _Found)}
+        return {INDEX: index, **whole} if len(whole) == len(shards) else None
+    is_known_to_lack = one == _ABSENT and not needs(source.files)[name]
+    return {} if is_known_to_lack else None
+
+
+def _fetched(source: HubSource, name: str, revision: str, progress: Progress | None) -> dict[str, _Found]:
+    """The same from the hub. Shards that are here already are not fetched again."""
+    one = _download(source, name, revision, progress)
+    if one is not None:
+        return {name: one}
+    index = _here_or_fetched(source, INDEX, revision, progress) if name == WHOLE else None
+    if index is not None:
+        found = {INDEX: index}
+        commit = _commit_of(index.path, INDEX)
+        for shard in shards_of(index.path):
+            piece = _here_or_fetched(source, shard, commit, progress)
+            if piece is None:
+                raise WeightsUnavailable(f"{_endpoint()}/{source.repo} has no {shard}, which its {INDEX} names")
+            found[shard] = piece
+        return found
+    if needs(source.files)[name]:
+        raise _lacks(source, name)
+    # In huggingface_hub's own way, so that a copy of its cache needs no network either.
+    mark = _repo_cache(source) / ".no_exist" / revision / name
+    with contextlib.suppress(OSError):  # a cache that cannot be written is asked again
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    return {}
+
+
+def _here_or_fetched(source: HubSource, file: str, revision: str, progress: Progress | None) -> _Found | None:
+    one = _cached(source, file, revision)
+    return one if isinstance(one, _Found) else _download(source, file, revision, progress)
+
+
+def _cached(source: HubSource, file: str, revision: str) -> _Found | Literal["absent"] | None:
+    """The file, or that the hub is known not to have it at that commit. None where the cache knows nothing of it."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     found = try_to_load_from_cache(source.repo, file, cache_dir=constants.HF_HUB_CACHE, revision=revision)
-    return _Found(Path(found)) if isinstance(found, str) else None
+    if isinstance(found, str):
+        return _Found(Path(found))
+    return None if found is None else _ABSENT
 
 
 def commit_of(files: Mapping[str, Path]) -> str:
@@ -124,16 +188,18 @@ def _commit_of(path: Path, file: str) -> str:
     return path.parents[file.count("/")].name  # .../snapshots/<commit>/<file>
 
 
-def _ask(source: HubSource, file: str, revision: str) -> str:
-    """The tag that the hub gives a file, asked once."""
+def _ask(source: HubSource, file: str, revision: str) -> str | None:
+    """The tag that the hub gives a file, asked once. None where the commit has no such file."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of whichever client it uses
+    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # type: ignore[attr-defined]
 
     is_set = constants.HF_HUB_ETAG_TIMEOUT != constants.DEFAULT_ETAG_TIMEOUT  # by the user
     limit = constants.HF_HUB_ETAG_TIMEOUT if is_set else _ANSWER_WITHIN
     url = hf_hub_url(source.repo, file, revision=revision, endpoint=constants.ENDPOINT)
     try:
         answer = get_hf_file_metadata(url, timeout=limit)
+    except RemoteEntryNotFoundError:
+        return None
     except (OSError, HTTPError) as error:
         raise _failed(source, file, error) from error
     if answer.commit_hash is None or answer.etag is None:
@@ -141,11 +207,14 @@ def _ask(source: HubSource, file: str, revision: str) -> str:
     return answer.etag
 
 
-def _download(source: HubSource, file: str, revision: str, progress: Progress | None) -> _Found:
+def _download(source: HubSource, file: str, revision: str, progress: Progress | None) -> _Found | None:
+    """A file from the hub. None where the commit has no such file."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     tag = _ask(source, file, revision)
+    if tag is None:
+        return None
     try:
         path = hf_hub_download(
             source.repo,
@@ -178,6 +247,9 @@ def _bar(file: str, progress: Progress | None) -> Any:
 
 def _check_lock(source: HubSource, lock_file: Path, lock: Record | None, found: Mapping[str, _Found]) -> None:
     old = dict(lock.entries) if lock is not None else {}
+    gone = next((name for name in needs(source.files) if name in old and name not in found), None)
+    if gone is not None:
+        raise _lacks(source, gone)
     entries = dict(old)
     for file, one in found.items():
         try:
@@ -204,6 +276,13 @@ def _endpoint() -> str:
     return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)  # a mirror's address may hold a password
 
 
+def _lacks(source: HubSource, file: str) -> WeightsUnavailable:
+    page = f"{_endpoint()}/{source.repo}"
+    return WeightsUnavailable(
+        f"{page} has no {file} at the wanted revision; if {_lock_file(source)} is there, delete it"
+    )
+
+
 def _failed(source: HubSource, file: str, error: Exception) -> AnmokError:
     """What huggingface_hub, its HTTP client or the disk said, as one line of ours."""
     from huggingface_hub import constants, errors
@@ -215,9 +294,7 @@ def _failed(source: HubSource, file: str, error: Exception) -> AnmokError:
         case errors.RepositoryNotFoundError():
             return WeightsUnavailable(f"there is no {page}, or it is private; check the name, and HF_TOKEN")
         case errors.RevisionNotFoundError() | errors.RemoteEntryNotFoundError():
-            return WeightsUnavailable(
-                f"{page} has no {file} at the wanted revision; if {_lock_file(source)} is there, delete it"
-            )
+            return _lacks(source, file)
         case errors.HfHubHTTPError():
             reason = f"{_endpoint()} answers {error.response.status_code}"
         case errors.OfflineModeIsEnabled():

@@ -102,7 +102,9 @@ def _rest(result: Result) -> dict[str, Any]:
         edges = [list(edge) for edge in result.edges]
         return {"names": list(result.names), "edges": edges, "threshold": result.threshold}
     if isinstance(result, Reply):
-        return {"seconds_to_first": result.seconds_to_first, "seconds": result.seconds}
+        frames = [list(one) for one in result.frames]
+        times = {"seconds_to_first": result.seconds_to_first, "seconds": result.seconds}
+        return times | ({"frames": frames} if frames else {})
     if isinstance(result, Piece):
         return {} if result.reply is None else {"reply": result_to_json(result.reply)}
     return {"names": list(result.names)} if isinstance(result, PartMap) else {}
@@ -205,9 +207,12 @@ def _said(content: Mapping[str, Any]) -> Result:
 
 
 def _reply(content: Mapping[str, Any]) -> Reply:
-    counts = [int(content[key]) for key in ("tokens_in", "tokens_out", "image_tokens")]
-    times = [float(content[key]) for key in ("seconds_to_first", "seconds")]
-    return Reply(_text(content["text"]), content["finish"], *counts, *times)
+    tokens_in, tokens_out, of_images = (int(content[key]) for key in ("tokens_in", "tokens_out", "image_tokens"))
+    first, seconds = (float(content[key]) for key in ("seconds_to_first", "seconds"))
+    frames = tuple(tuple(float(at) for at in one) for one in content.get("frames", ()))
+    unknown = tuple(content.get("unknown", ()))
+    text, finish = _text(content["text"]), content["finish"]
+    return Reply(text, finish, tokens_in, tokens_out, of_images, first, seconds, frames, unknown)
 
 
 def _anomaly(content: Mapping[str, Any]) -> AnomalyMap:

@@ -1,7 +1,9 @@
 """OpenAI's chat completions: a request into a conversation and its ask, and the answer whole or as server-sent events.
 
-Pictures come as ``image_url`` parts, with a ``data:`` address or one that the server opens. ``developer`` is read as
-``system``. Where ``temperature`` is left out it is 0, so that an answer can be had again.
+Pictures come as ``image_url`` parts, with a ``data:`` address or one that the server opens; clips as ``video_url``,
+which vLLM added, or frame by frame in its ``data:video/jpeg;base64,<one>,<next>``. Beside ``video_url`` there may be
+``fps``, ``start`` and ``end``. An answer about clips has ``frames``: the seconds of what the model was shown of each.
+``developer`` is read as ``system``. Where ``temperature`` is left out it is 0, so that an answer can be had again.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from anmok.errors import AnmokError, BadRequest
-from anmok.inputs import Conversation, Part, Role, Text, Turn
+from anmok.inputs import Clip, Conversation, Part, Role, Text, Turn
 from anmok.results import Failure, Piece, Reply, Result
 from anmok.tasks import Chat
 from anmok.wire import fields
-from anmok.wire.intake import Intake
+from anmok.wire.intake import Intake, binary, video
 from anmok.wire.openai import error_body, part_of
-from anmok.wire.own import Call
+from anmok.wire.own import CHOSEN, Call, given_of
 from anmok.wire.refusals import WrongField
 
 _IGNORED: Final = (
@@ -69,6 +71,8 @@ _ROLES: Final[Mapping[str, Role]] = {
     "assistant": "assistant",
 }
 DONE: Final = b"data: [DONE]\n\n"
+_SHOWN: Final = ("image_url", "video_url")
+_STILLS: Final = "data:video/jpeg;base64,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ def completion(result: Result, call: ChatCall, number: str, created: int) -> dic
     message = {"role": "assistant", "content": result.text, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": result.finish, "logprobs": None}
     head = _head("chat.completion", call, number, created)
-    return {**head, "choices": [choice], "usage": _usage(result)}
+    return {**head, "choices": [choice], "usage": _usage(result), **_frames(result)}
 
 
 def chunks(piece: Piece, call: ChatCall, number: str, created: int, *, is_first: bool) -> bytes:
@@ -137,7 +141,7 @@ def chunks(piece: Piece, call: ChatCall, number: str, created: int, *, is_first:
         events.append({**head, "choices": [_delta({"content": piece.text}, None)]})
     if piece.reply is None:
         return b"".join(_event(one) for one in events)
-    events.append({**head, "choices": [_delta({}, piece.reply.finish)]})
+    events.append({**head, "choices": [_delta({}, piece.reply.finish)], **_frames(piece.reply)})
     if call.has_usage:
         events.append({**head, "choices": [], "usage": _usage(piece.reply)})
     return b"".join(_event(one) for one in events) + DONE
@@ -161,6 +165,10 @@ def _usage(reply: Reply) -> dict[str, Any]:
     details = {"image_tokens": reply.image_tokens}
     counts = {"prompt_tokens": reply.tokens_in, "completion_tokens": reply.tokens_out, "total_tokens": total}
     return {**counts, "prompt_tokens_details": details}
+
+
+def _frames(reply: Reply) -> dict[str, Any]:
+    return {"frames": [list(one) for one in reply.frames]} if reply.frames else {}
 
 
 def _event(content: Mapping[str, Any]) -> bytes:
@@ -202,14 +210,14 @@ def _conversation(body: Mapping[str, Any], intake: Intake) -> Conversation:
     messages = fields.a_list(fields.wanted(body, "messages", ""), "messages", intake.turns)
     shown = sum(_shown(message) for message in messages)
     if shown > intake.items:
-        raise WrongField("messages", f"{shown:,} pictures; {intake.items:,} are the limit")
+        raise WrongField("messages", f"{shown:,} pictures and clips; {intake.items:,} are the limit")
     return Conversation(tuple(_turn(message, f"messages[{i}]", intake) for i, message in enumerate(messages)))
 
 
 def _shown(message: object) -> int:
     content = message.get("content") if isinstance(message, dict) else None
     parts = content if isinstance(content, list) else []
-    return sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
+    return sum(isinstance(part, dict) and part.get("type") in _SHOWN for part in parts)
 
 
 def _turn(value: object, name: str, intake: Intake) -> Turn:
@@ -236,4 +244,25 @@ def _parts(content: object, name: str, intake: Intake) -> tuple[Part, ...]:
     if not isinstance(content, list):
         return (Text(fields.value_as(str, content, name)),)
     rows = fields.a_list(content, name, 4 * intake.items)
-    return tuple(part_of(row, f"{name}[{i}]", intake) for i, row in enumerate(rows))
+    return tuple(_part(row, f"{name}[{i}]", intake) for i, row in enumerate(rows))
+
+
+def _part(value: object, name: str, intake: Intake) -> Part:
+    part = fields.an_object(value, name)
+    kind = fields.value_as(Literal["text", "image_url", "video_url"], part.get("type"), f"{name}.type")
+    if kind != "video_url":
+        return part_of(part, name, intake)
+    address, place = fields.wanted(part, "video_url", name), f"{name}.video_url"
+    if isinstance(address, dict):
+        address = fields.wanted(address, "url", place)
+    cut = given_of(part, CHOSEN, name)
+    if isinstance(address, str) and address[: len(_STILLS)].lower() == _STILLS:
+        return Clip(_stills(address[len(_STILLS) :], f"{place}.url", intake), **cut)
+    return Clip(video(address, f"{place}.url", intake), **cut)
+
+
+def _stills(text: str, name: str, intake: Intake) -> list[bytes]:
+    """Pictures with commas between them, counted before they are decoded; their bytes are some of the body's."""
+    if text.count(",") >= intake.stills:
+        raise WrongField(name, f"{text.count(',') + 1:,} frames; {intake.stills:,} are the limit")
+    return [binary(one, name, intake.image_bytes) for one in text.split(",")]

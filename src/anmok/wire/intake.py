@@ -75,11 +75,20 @@ def sized(data: bytes, name: str, limit: int) -> bytes:
 
 def picture(value: object, name: str, intake: Intake) -> bytes:
     """The bytes of a picture: base64, a ``data:`` address, or what ``intake.fetch`` brings from an address."""
+    return _brought(value, name, intake, intake.image_bytes, "picture")
+
+
+def video(value: object, name: str, intake: Intake) -> bytes:
+    """The bytes of a video, in the same forms."""
+    return _brought(value, name, intake, intake.clip_bytes, "video")
+
+
+def _brought(value: object, name: str, intake: Intake, limit: int, what: str) -> bytes:
     if not isinstance(value, str) or value[:8].lower().partition("://")[0] not in ("http", "https"):
-        return binary(value, name, intake.image_bytes)
+        return binary(value, name, limit)
     if intake.fetch is None:
-        raise WrongField(name, "this server opens no addresses; send the picture itself as base64")
-    return sized(intake.fetch(value, intake.image_bytes), name, intake.image_bytes)
+        raise WrongField(name, f"this server opens no addresses; send the {what} itself as base64")
+    return sized(intake.fetch(value, limit), name, limit)
 
 
 def encoded(source: Item, name: str) -> str:

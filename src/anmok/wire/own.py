@@ -7,7 +7,8 @@ left out takes its default, and an unknown key is refused. An item is one of
   ``{"image": "<base64>", "points": [[x, y, 1]], "boxes": [[l, t, r, b]], "mask": {"size", "counts"}, "exemplars"}``
 - ``{"text": "..."}``
 - ``{"clip": "<base64 of a video, or a list of pictures>", "fps", "start", "end", "cues"}``
-- ``{"turns": [{"role": "user", "parts": ["<base64 of a picture>", {"text": "..."}]}]}``, a conversation
+- ``{"turns": [{"role": "user", "parts": ["<base64 of a picture>", {"text": "..."}]}]}``, a conversation; its parts may
+  be clips too, without cues
 
 With multipart the same JSON is the part ``request``, and ``{"part": "name"}`` stands for base64 anywhere in its
 items; without items, every part called ``image`` (or ``clip``) is one, in their order.
@@ -20,9 +21,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anmok.errors import AnmokError
+from anmok.errors import AnmokError, BadRequest
 from anmok.geometry import Rle
-from anmok.inputs import Box, Clip, Conversation, Cue, Item, Point, Prompted, Role, Sign, Text, Turn
+from anmok.inputs import Box, Clip, Conversation, Cue, Frames, Item, Point, Prompted, Role, Sign, Text, Turn
 from anmok.inputs import Part as Said
 from anmok.tasks import (
     Ask,
@@ -55,7 +56,8 @@ POINTED: Mapping[str, Any] = {
     "mask": Rle,
     "exemplars": tuple[tuple[Box, Sign], ...],
 }
-CUT: Mapping[str, Any] = {"fps": float | None, "start": float, "end": float | None, "cues": tuple[Cue, ...]}
+CHOSEN: Mapping[str, Any] = {"fps": float | None, "start": float, "end": float | None}
+CUT: Mapping[str, Any] = {**CHOSEN, "cues": tuple[Cue, ...]}
 
 Parts = Mapping[str, bytes]
 
@@ -106,7 +108,7 @@ def item_from_json(value: object, name: str, intake: Intake, parts: Parts | None
         fields.known(value, ("text",), name)
         return Text(fields.value_as(str, value["text"], f"{name}.text"))
     if CLIP in value:
-        return _clip(value, name, intake, parts)
+        return _clip(value, name, intake, parts, CUT)
     if TURNS in value:
         return _conversation(value, name, intake, parts)
     fields.known(value, (IMAGE, *POINTED), name)
@@ -115,11 +117,11 @@ def item_from_json(value: object, name: str, intake: Intake, parts: Parts | None
     return Prompted(data, **pointed) if pointed else data
 
 
-def item_to_json(item: Item, name: str = "item") -> Any:
+def item_to_json(item: Item | Frames, name: str = "item") -> Any:
     """The inverse of ``item_from_json``. Arrays and PIL images go as PNG.
 
     Raises:
-        BadRequest: it has no wire form: a path, an encoding, an open file.
+        BadRequest: it has no wire form: a path, an encoding, an open file, frames with times of their own.
     """
     if isinstance(item, Text):
         return {"text": item.text}
@@ -127,6 +129,8 @@ def item_to_json(item: Item, name: str = "item") -> Any:
         whole = isinstance(item.source, bytes) or not isinstance(item.source, Sequence)
         source = encoded(item.source, name) if whole else [encoded(one, name) for one in item.source]  # type: ignore[arg-type, union-attr]
         return {CLIP: source, **{key: fields.plain(getattr(item, key)) for key in CUT if getattr(item, key)}}
+    if isinstance(item, Frames):
+        raise BadRequest(f"{name}: Frames have no wire form; send the clip, or its pictures as one")
     if isinstance(item, Conversation):
         turns = [{"role": turn.role, "parts": [item_to_json(part, name) for part in turn.parts]} for turn in item.turns]
         return {TURNS: turns}
@@ -150,7 +154,7 @@ def call_from_json(task: str, content: object, intake: Intake, parts: Parts | No
         raise WrongField("items", "give at least one")
     shown = sum(_shown(value) for value in values)
     if shown > intake.items:
-        raise WrongField("items", f"{shown:,} pictures in the turns; {intake.items:,} are the limit")
+        raise WrongField("items", f"{shown:,} pictures and clips in the turns; {intake.items:,} are the limit")
     items = tuple(item_from_json(value, f"items[{i}]", intake, parts) for i, value in enumerate(values))
     return Call(ask, items, fields.value_as(str, body.get("model", ""), "model"))
 
@@ -197,18 +201,19 @@ def lines(values: Iterable[Mapping[str, Any]]) -> Iterable[bytes]:
     return (json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n" for value in values)
 
 
-def _clip(content: dict[str, Any], name: str, intake: Intake, parts: Parts | None) -> Clip:
-    fields.known(content, (CLIP, *CUT), name)
+def _clip(content: dict[str, Any], name: str, intake: Intake, parts: Parts | None, keys: Mapping[str, Any]) -> Clip:
+    """``keys`` are ``CUT``, or fewer."""
+    fields.known(content, (CLIP, *keys), name)
     value, place = fields.wanted(content, CLIP, name), f"{name}.{CLIP}"
     if not isinstance(value, list):
-        return Clip(_referred(value, place, intake.clip_bytes, parts), **given_of(content, CUT, name))
+        return Clip(_referred(value, place, intake.clip_bytes, parts), **given_of(content, keys, name))
     total, pictures = 0, []
     for i, one in enumerate(fields.a_list(value, place, intake.stills)):
         pictures.append(_picture(one, f"{place}[{i}]", intake, parts))
         total += len(pictures[-1])
         if total > intake.clip_bytes:
             raise WrongField(place, f"over {intake.clip_bytes:,} bytes, which are the limit")
-    return Clip(pictures, **given_of(content, CUT, name))
+    return Clip(pictures, **given_of(content, keys, name))
 
 
 def _conversation(content: dict[str, Any], name: str, intake: Intake, parts: Parts | None) -> Conversation:
@@ -238,6 +243,8 @@ def _said(value: object, name: str, intake: Intake, parts: Parts | None) -> Said
     if isinstance(value, dict) and "text" in value:
         fields.known(value, ("text",), name)
         return Text(fields.value_as(str, value["text"], f"{name}.text"))
+    if isinstance(value, dict) and CLIP in value:
+        return _clip(value, name, intake, parts, CHOSEN)
     return _picture(value, name, intake, parts)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from anmok.geometry import Rle
 from anmok.inputs import Box, Cue, Point, Role, Sign
-from anmok.wire.own import ASKS
+from anmok.wire.own import ASKS, CHOSEN
 
 Schema = dict[str, Any]
 
@@ -33,7 +33,8 @@ def item_schema() -> Schema:
     clip: Schema = {"anyOf": [*file["anyOf"], {"type": "array", "items": file}]}
     cut = {"fps": _NUMBER, "start": _NUMBER, "end": _NUMBER, "cues": _of(tuple[Cue, ...])}
     prompted, cut_clip = _object({"image": file, **pointed}, ["image"]), _object({"clip": clip, **cut}, ["clip"])
-    said: Schema = {"anyOf": [*file["anyOf"], _object({"text": _TEXT})]}
+    shown_clip = _object({"clip": clip, **{key: cut[key] for key in CHOSEN}}, ["clip"])
+    said: Schema = {"anyOf": [*file["anyOf"], _object({"text": _TEXT}), shown_clip]}
     turns = _list(_object({"role": _of(Role), "parts": _list(said)}))
     return {"anyOf": [*file["anyOf"], prompted, _object({"text": _TEXT}), cut_clip, _object({"turns": turns})]}
 
@@ -170,6 +171,7 @@ _REST: Mapping[str, Mapping[str, Schema]] = {
         "read_as": _READ,
         "decided": _TEXT,
     },
+    "chat": {"frames": _list(_list(_NUMBER)), "unknown": _list(_TEXT)},
     "depth": {"confidence": _MAP, "points": _MAP, "intrinsics": _list(_list(_NUMBER, 3), 3)},
     "detect": _CLASSES,
     "parse": {"names": _list(_TEXT)},

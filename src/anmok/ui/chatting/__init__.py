@@ -1,4 +1,4 @@
-"""The tab ``Chat``: questions about photos, or about anything, and answers as they are written."""
+"""The tab ``Chat``: questions about photos and videos, or about anything, and answers as they are written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from anmok.errors import AnmokError
 from anmok.results import Piece
 from anmok.tasks import Chat
 from anmok.ui.chatting import commands, showing
+from anmok.ui.chatting.browser_model import browser_model
 from anmok.ui.chatting.talking import Said, Stops, conversation_of, grown
+from anmok.ui.copying import code_tab
 from anmok.ui.page import Page
 from anmok.ui.texts import Words
 from anmok.ui.trying.fields import model_field
@@ -73,7 +75,7 @@ def _form(page: Page) -> tuple[_Form, Any, Any]:
     pictures = gr.File(
         label=words("chat.pictures"),
         file_count="multiple",
-        file_types=["image"],
+        file_types=["image", "video"],
         height=150,
         elem_id="chat-pictures",
     )
@@ -92,6 +94,7 @@ def _form(page: Page) -> tuple[_Form, Any, Any]:
         go = gr.Button(words("chat.go"), variant="primary", elem_id="chat-go")
         clear = gr.Button(words("chat.clear"), elem_id="chat-clear")
     models = model_field(page, "chat", has_other=False)
+    browser_model(words)
     with gr.Accordion(words("chat.more"), open=False):
         system = gr.Textbox(
             "", label=words("chat.system"), info=words("chat.system_hint"), max_lines=4, max_length=4000
@@ -115,27 +118,13 @@ def _results(page: Page) -> _Shown:
             ("curl", "shell"),
             (words("try.command_line"), "shell"),
         )
-        codes = [_code(label, language, _blank(page.words)) for label, language in labels]
+        codes = [code_tab(label, language, _blank(page.words)) for label, language in labels]
     return _Shown(talk, said, stop, codes)
 
 
 def _blank(words: Words) -> str:
     """What stands in place of a command before there is one."""
     return f"# {words('chat.begin')}\n"
-
-
-def _code(label: str, language: Any, value: str) -> Any:
-    with gr.Tab(label):
-        return gr.Code(
-            value,
-            language=language,
-            label=label,
-            interactive=False,
-            wrap_lines=True,
-            show_line_numbers=False,
-            buttons=["copy"],
-            lines=3,
-        )
 
 
 class _Events:

@@ -12,7 +12,7 @@ from typing import Any
 from anmok import wire
 from anmok.catalogue import Card
 from anmok.tasks import Chat
-from anmok.ui.chatting.talking import Said
+from anmok.ui.chatting.talking import Said, is_video
 from anmok.ui.page import Page
 
 
@@ -56,7 +56,7 @@ def _python(act: Act) -> str:
 def _said(act: Act) -> str:
     if len(act.turns) == 1:
         [turn] = act.turns
-        given = [repr(name) for name in _names(turn)] + [f"question={turn.text!r}"]
+        given = [_shown(name) for name in _names(turn)] + [f"question={turn.text!r}"]
         return f"anmok.Conversation.about({', '.join(given + ([f'system={act.system!r}'] if act.system else []))})"
     first = [Said("system", act.system)] if act.system else []
     rows = [_turn(turn) for turn in (*first, *act.turns)]
@@ -64,20 +64,21 @@ def _said(act: Act) -> str:
 
 
 def _turn(turn: Said) -> str:
-    parts = [repr(name) for name in _names(turn)] + [f"anmok.Text({turn.text!r})"]
+    parts = [_shown(name) for name in _names(turn)] + [f"anmok.Text({turn.text!r})"]
     return f"anmok.Turn({turn.role!r}, ({', '.join(parts)},))"
 
 
 def _curl(act: Act) -> str:
-    """In our own dialect, line by line, with the pictures as files."""
+    """In our own dialect, line by line, with pictures and videos as files."""
     first = [Said("system", act.system)] if act.system else []
     turns: list[dict[str, Any]] = []
     files: list[str] = []
     for turn in (*first, *act.turns):
-        parts: list[dict[str, str]] = []
+        parts: list[dict[str, Any]] = []
         for name in _names(turn):
-            parts.append({"part": f"picture{len(files)}"})
-            files.append(f"picture{len(files)}=@{name}")
+            part = {"part": f"file{len(files)}"}
+            parts.append({"clip": part} if is_video(name) else part)
+            files.append(f"{part['part']}=@{name}")
         turns.append({"role": turn.role, "parts": [*parts, {"text": turn.text}]})
     request: dict[str, Any] = {"model": act.model, "ask": wire.ask_to_json(act.ask), "items": [{"turns": turns}]}
     words = ["curl", "-sSN", f"{act.address}/run/chat", "-H", "accept: application/x-ndjson"]
@@ -103,6 +104,11 @@ def _shell(act: Act) -> str:
         words += ["--accept-licence", act.card.licence.id]
     told = [act.target, *_names(turn), turn.text]
     return shlex.join([*words, *(["--"] if any(one.startswith("-") for one in told) else []), *told]) + "\n"
+
+
+def _shown(name: str) -> str:
+    """A file, in Python."""
+    return f"anmok.Clip({name!r})" if is_video(name) else repr(name)
 
 
 def _names(turn: Said) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from anmok.results import Reply
-from anmok.ui.chatting.talking import Said
+from anmok.ui.chatting.talking import Said, is_video
 from anmok.ui.texts import Words
 
 
@@ -49,7 +49,10 @@ def _turn(words: Words, turn: Said) -> str:
 def _picture(path: str) -> str:
     """An upload, at the address where gradio has it, below the page's own."""
     name = html.escape(Path(path).name)
-    return f'<img src="gradio_api/file={html.escape(quote(path))}" alt="{name}">'
+    address = f"gradio_api/file={html.escape(quote(path))}"
+    if is_video(path):
+        return f'<video src="{address}" aria-label="{name}" controls muted playsinline preload="metadata"></video>'
+    return f'<img src="{address}" alt="{name}">'
 
 
 def totals(words: Words, reply: Reply) -> str:
@@ -57,4 +60,8 @@ def totals(words: Words, reply: Reply) -> str:
     speed = reply.tokens_out / reply.seconds if reply.seconds > 0 else 0.0
     values = (reply.tokens_in, reply.image_tokens, reply.tokens_out, reply.seconds, speed)
     told = words("chat.totals_pictures" if reply.image_tokens else "chat.totals", *values)
-    return f"{told} {words('chat.cut')}" if reply.finish == "length" else told
+    frames = [
+        words("chat.frame" if len(seconds) == 1 else "chat.frames", number, len(seconds), seconds[0], seconds[-1])
+        for number, seconds in enumerate(reply.frames, start=1)
+    ]
+    return " ".join([told, *frames, *([words("chat.cut")] if reply.finish == "length" else [])])

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from anyio import CapacityLimiter, to_thread
 
+from anmok.clips import VIDEO_SUFFIXES
 from anmok.engine.streaming import Pieces
 from anmok.errors import BadMedia, TooMuch
-from anmok.inputs import Conversation, Part, Role, Text, Turn
+from anmok.inputs import Clip, Conversation, Part, Role, Text, Turn
 from anmok.results import Piece
 from anmok.ui.host import Host
 
@@ -25,7 +26,7 @@ _SILENT: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One turn: words, and the files of the pictures that came with them."""
+    """One turn: words, and the files of the pictures and videos that came with them."""
 
     role: Role
     text: str
@@ -33,12 +34,12 @@ class Said:
 
 
 def conversation_of(host: Host, turns: Sequence[Said], system: str) -> Conversation:
-    """What the model is asked, with the bytes of the pictures, so that the engine knows those it has seen.
+    """What the model is asked, with the bytes of what is shown, so that the engine knows what it has seen.
 
     Raises:
         BadRequest: nothing is said in it.
-        BadMedia: a picture is no longer there.
-        TooMuch: a picture that is larger than what is let in.
+        BadMedia: a file is no longer there.
+        TooMuch: a file that is larger than what is let in.
     """
     first = [Turn("system", (Text(system),))] if (system or "").strip() else []
     return Conversation((*first, *(Turn(one.role, _parts(host, one)) for one in turns)))
@@ -48,15 +49,20 @@ def _parts(host: Host, said: Said) -> tuple[Part, ...]:
     return (*(_read(host, Path(path)) for path in said.pictures), Text(said.text))
 
 
-def _read(host: Host, path: Path) -> bytes:
+def is_video(path: str) -> bool:
+    """By its name, as the browser chose it."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _read(host: Host, path: Path) -> bytes | Clip:
+    is_clip = is_video(path.name)
+    limit = host.intake.clip_bytes if is_clip else host.intake.image_bytes
     try:
-        if path.stat().st_size > host.intake.image_bytes:
-            raise TooMuch(f"{path.name}: {host.intake.image_bytes:,} bytes are the limit")
-        return path.read_bytes()
+        if path.stat().st_size > limit:
+            raise TooMuch(f"{path.name}: {limit:,} bytes are the limit")
+        return Clip(path.read_bytes()) if is_clip else path.read_bytes()
     except OSError:
-        raise BadMedia(
-            f"{path.name}: the picture is no longer here; clear the conversation and show it again"
-        ) from None
+        raise BadMedia(f"{path.name}: it is no longer here; clear the conversation and show it again") from None
 
 
 class Stops:

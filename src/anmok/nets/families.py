@@ -1,0 +1,279 @@
+"""The families of language models that transformers runs, as data: net, eyes, how it is called, how its template writes
+what is shown.
+
+The key is ``model_type`` of a ``config.json``. What differs between checkpoints of a family is in their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import transformers
+from torch import nn
+
+from anmok.errors import BadWeights
+from anmok.nets import readings
+from anmok.nets.eyes import Eyes, anyres, gemma, idefics, internvl, phi4, qwen, square
+from anmok.nets.speaking import Reading
+
+Made = Callable[[Any, Mapping[str, Any]], Any]  # of the net and the facts of preprocessor_config.json
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """How a family is shown clips. ``before`` stands before each frame, with its number or its time; ``eyes`` None
+    shows frames as pictures are shown."""
+
+    most_frames: int
+    fps: float | None = None
+    before: str = ""
+    after: str = ""
+    eyes: Made | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """``net`` is the class in transformers. ``image`` and ``video`` are what its chat templates write; ``marks`` the
+    special tokens that stand for pictures and clips in a prompt. ``template`` is for checkpoints that come without."""
+
+    net: str
+    reading: Callable[[nn.Module, Any], Reading]
+    eyes: Made | None = None
+    content: Literal["parts", "text"] = "parts"
+    image: str = "<image>"
+    video: str = "<video>"
+    marks: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    most_pictures: int = 0
+    watching: Watching | None = None
+    template: str = ""
+
+    @property
+    def slots(self) -> dict[Literal["image", "video"], str]:
+        return {"image": self.image, "video": self.video}
+
+    def made(self) -> type[nn.Module]:
+        """The net's class, which is looked for when it is wanted: transformers has hundreds."""
+        found: type[nn.Module] = getattr(transformers, self.net)
+        return found
+
+
+def _whole(net: nn.Module, eyes: Any) -> Reading:
+    return readings.Whole(net)
+
+
+def _part(net: nn.Module, eyes: Any) -> Reading:
+    return readings.Part(net)
+
+
+def _gemma(net: nn.Module, eyes: Any) -> Reading:
+    return readings.Gemma(net)
+
+
+def _gridded(net: nn.Module, eyes: Any) -> Reading:
+    return readings.Gridded(net, eyes)
+
+
+def _llava(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return square.Square(net, square.SquareRules.of(facts))
+
+
+def _anyres(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return anyres.AnyRes(net, anyres.AnyResRules.of(facts, net.config))
+
+
+def _frames(net: Any, facts: Mapping[str, Any]) -> Any:
+    return anyres.Frames(net, anyres.frame_rules(facts))
+
+
+def _idefics(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return idefics.Idefics(net, idefics.IdeficsRules.of(facts))
+
+
+def _idefics_frames(net: Any, facts: Mapping[str, Any]) -> Any:
+    return idefics.Idefics(net, idefics.IdeficsRules.of({**facts, "do_image_splitting": False}))
+
+
+def _intern(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return internvl.InternVL(net, internvl.InternRules.of(facts))
+
+
+def _intern_frames(net: Any, facts: Mapping[str, Any]) -> Any:
+    return internvl.InternVL(net, internvl.InternRules.of({**facts, "max_patches": 1}))
+
+
+def _qwen(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    token = "<|image_pad|>" if net.config.model_type.startswith("qwen") else _image_of(net.config.model_type)
+    return qwen.Qwen(net, qwen.QwenRules.of(facts), token)
+
+
+def _image_of(model_type: str) -> str:
+    return FAMILIES[model_type].marks[0]
+
+
+def _gemma3(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return gemma.Gemma3(net, gemma.Gemma3Rules.of(facts))
+
+
+def _gemma4(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return gemma.Gemma4(net, gemma.Gemma4Rules.of(facts))
+
+
+def _phi4(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return phi4.Phi4(net, phi4.Phi4Rules.of(facts))
+
+
+# Zheng et al., "Judging LLM-as-a-Judge" (2023), lm-sys/FastChat: the turns of Vicuna, which LLaVA 1.5 learned from.
+_VICUNA: Final = (
+    "{% for m in messages %}"
+    "{% if m['role'] == 'system' %}{{ m['content'][0]['text'] }} {% else %}"
+    "{{ 'USER: ' if m['role'] == 'user' else 'ASSISTANT: ' }}"
+    "{% for c in m['content'] %}{{ '<image>\n' if c['type'] == 'image' else c['text'] }}{% endfor %}"
+    "{{ ' ' if m['role'] == 'user' else '</s>' }}{% endif %}{% endfor %}ASSISTANT:"
+)
+
+_INTERN: Final = Watching(32, None, before="Frame{number}: ", after="\n", eyes=_intern_frames)
+
+
+def _reads(net: str, *ends: str) -> Family:
+    return Family(net, _whole, content="text", ends=ends)
+
+
+def _qwen_vl(net: str) -> Family:
+    return Family(
+        net,
+        _gridded,
+        _qwen,
+        image="<|image_pad|>",
+        video="<|video_pad|>",
+        marks=("<|image_pad|>",),
+        ends=("<|im_end|>",),
+        most_pictures=8,
+    )
+
+
+FAMILIES: Final[dict[str, Family]] = {
+    "llama": _reads("LlamaForCausalLM", "<|im_end|>", "<|eot_id|>"),
+    "mistral": _reads("MistralForCausalLM"),
+    "qwen2": _reads("Qwen2ForCausalLM", "<|im_end|>"),
+    "qwen3": _reads("Qwen3ForCausalLM", "<|im_end|>"),
+    "phi3": _reads("Phi3ForCausalLM", "<|end|>"),
+    "gemma2": _reads("Gemma2ForCausalLM", "<end_of_turn>"),
+    "gemma3_text": _reads("Gemma3ForCausalLM", "<end_of_turn>"),
+    "exaone4": _reads("Exaone4ForCausalLM", "[|endofturn|]"),
+    "hyperclovax": _reads("HyperCLOVAXForCausalLM", "<|im_end|>", "<|endofturn|>"),
+    "solar_open": _reads("SolarOpenForCausalLM", "<|end|>"),
+    "llava": Family(
+        "LlavaForConditionalGeneration",
+        _whole,
+        _llava,
+        marks=("<image>",),
+        most_pictures=4,
+        template=_VICUNA,
+    ),
+    "llava_next": Family("LlavaNextForConditionalGeneration", _whole, _anyres, marks=("<image>",), most_pictures=4),
+    "llava_next_video": Family(
+        "LlavaNextVideoForConditionalGeneration",
+        _whole,
+        _anyres,
+        marks=("<image>", "<video>"),
+        most_pictures=4,
+        watching=Watching(32, eyes=_frames),
+    ),
+    "llava_onevision": Family(
+        "LlavaOnevisionForConditionalGeneration",
+        _whole,
+        _anyres,
+        marks=("<image>", "<video>"),
+        ends=("<|im_end|>",),
+        most_pictures=8,
+        watching=Watching(32, eyes=_frames),
+    ),
+    "idefics3": Family(
+        "Idefics3ForConditionalGeneration",
+        _part,
+        _idefics,
+        marks=("<image>",),
+        ends=("<end_of_utterance>",),
+        most_pictures=8,
+    ),
+    "smolvlm": Family(
+        "SmolVLMForConditionalGeneration",
+        _part,
+        _idefics,
+        marks=("<image>",),
+        ends=("<end_of_utterance>",),
+        most_pictures=8,
+        watching=Watching(64, 1.0, before="\nFrame from {clock}:", eyes=_idefics_frames),
+    ),
+    "internvl": Family(
+        "InternVLForConditionalGeneration",
+        _whole,
+        _intern,
+        image="<IMG_CONTEXT>",
+        marks=("<IMG_CONTEXT>",),
+        ends=("<|im_end|>",),
+        most_pictures=8,
+        watching=_INTERN,
+    ),
+    "qwen2_vl": _qwen_vl("Qwen2VLForConditionalGeneration"),
+    "qwen2_5_vl": _qwen_vl("Qwen2_5_VLForConditionalGeneration"),
+    "qwen3_vl": _qwen_vl("Qwen3VLForConditionalGeneration"),
+    "gemma3": Family(
+        "Gemma3ForConditionalGeneration",
+        _gemma,
+        _gemma3,
+        image="<start_of_image>",
+        marks=("<image_soft_token>",),
+        ends=("<end_of_turn>",),
+        most_pictures=8,
+    ),
+    "gemma4": Family(
+        "Gemma4ForConditionalGeneration",
+        _gemma,
+        _gemma4,
+        image="<|image|>",
+        marks=("<|image|>",),
+        ends=("<turn|>",),
+        most_pictures=8,
+    ),
+    "exaone4_5": Family(
+        "Exaone4_5_ForConditionalGeneration",
+        _part,
+        _qwen,
+        image="<|image_pad|>",
+        marks=("<|image_pad|>",),
+        ends=("[|endofturn|]",),
+        most_pictures=8,
+    ),
+    "hyperclovax_vision_v2": Family(
+        "HyperCLOVAXVisionV2ForConditionalGeneration",
+        _part,
+        _qwen,
+        image="<|image_pad|>",
+        marks=("<|image_pad|>",),
+        ends=("<|im_end|>", "<|endofturn|>"),
+        most_pictures=8,
+    ),
+    "phi4_multimodal": Family(
+        "Phi4MultimodalForCausalLM",
+        _whole,
+        _phi4,
+        content="text",
+        image="<|endoftext10|>",
+        marks=("<|endoftext10|>",),
+        ends=("<|end|>",),
+        most_pictures=4,
+    ),
+}
+
+
+def family_of(model_type: object, name: str) -> Family:
+    """Raises:
+    BadWeights: a family that is not here."""
+    found = FAMILIES.get(str(model_type))
+    if found is None:
+        raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {', '.join(sorted(FAMILIES))}")
+    return found

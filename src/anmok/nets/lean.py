@@ -1,0 +1,311 @@
+"""Language models of the Llama kind, read with as few steps as torch allows: the fast way to chat on a processor.
+
+The same sums as transformers' ``LlamaForCausalLM``, one conversation at a time. What goes together is one matrix
+(queries, keys and values; gate and up), the memory is one array that grows by doubling, a rotation is one complex
+product, and none of the time goes into modules. In float32 the logits are those of transformers; with fewer bits
+(``lean_weights``) they are near, and a token takes a third of the time and less.
+
+Architecture: H. Touvron et al., "LLaMA" (2023, arXiv:2302.13971); grouped heads: J. Ainslie et al., "GQA" (EMNLP 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anmok.errors import BadRequest, TooMuch, Unsupported
+from anmok.nets.lean_weights import Kind, Matrix, Plain, Table, last_matrix, matrix
+
+_FIRST_ROOM: Final = 256  # tokens that a fresh memory holds
+_AT_ONCE: Final = 1024  # tokens of a prompt that are read together
+_ROTATIONS: Final = ("default", "linear", "llama3")  # whose angles do not depend on the length of the text
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """``width`` is W, ``heads`` times ``head`` that of all queries; ``context`` the most tokens of a conversation."""
+
+    width: int
+    heads: int
+    kv_heads: int
+    head: int
+    inner: int
+    vocabulary: int
+    context: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One block. Rows of queries and keys lie so that what is rotated together is adjacent; norms are (W,)."""
+
+    norm: Tensor
+    qkv: Matrix
+    out: Matrix
+    second_norm: Tensor
+    gate_up: Matrix
+    down: Matrix
+    qkv_bias: Tensor | None = None
+
+
+class Memory:
+    """Keys and values of what was read, float32 (L, 2 * kv heads, room, head). One conversation, one user."""
+
+    def __init__(self, layers: int, sizes: Sizes) -> None:
+        self._most = sizes.context
+        self._rows = torch.empty(layers, 2 * sizes.kv_heads, min(_FIRST_ROOM, sizes.context), sizes.head)
+        self.length = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._rows.numel() * self._rows.element_size()
+
+    def get_seq_length(self) -> int:
+        """``length``, by the name that transformers' caches give it."""
+        return self.length
+
+    def crop(self, count: int) -> None:
+        """Forgets the last ``-count`` tokens, as transformers' caches do; 0 forgets nothing.
+
+        Raises:
+            BadRequest: the count is positive, or larger than what was read.
+        """
+        if not 0 <= -count <= self.length:
+            raise BadRequest(f"memory: cannot forget {-count} of {self.length} tokens; give 0 or a negative count")
+        self.length += count
+
+    def room(self, count: int) -> Tensor:
+        """The array (L, 2 * kv heads, room, head), grown to hold ``count`` tokens more.
+
+        Raises:
+            TooMuch: the conversation is longer than the model was made for.
+        """
+        wanted, there = self.length + count, self._rows.shape[2]
+        if wanted > self._most:
+            raise TooMuch(f"the conversation has {wanted} tokens and the model reads {self._most}; shorten it")
+        if wanted > there:
+            larger = self._rows.new_empty(*self._rows.shape[:2], min(self._most, max(wanted, 2 * there)), *_last(self))
+            larger[:, :, : self.length] = self._rows[:, :, : self.length]
+            self._rows = larger
+        return self._rows
+
+
+def _last(memory: Memory) -> tuple[int, ...]:
+    return tuple(memory._rows.shape[3:])
+
+
+class Lean:
+    """A language model that reads rows into a memory. ``read`` is for one caller at a time, on the processor."""
+
+    def __init__(
+        self, sizes: Sizes, table: Table, layers: Sequence[Layer], norm: Tensor, head: Matrix, angles: Tensor
+    ) -> None:
+        """``angles`` complex64 (context, head / 2), of length one or what the rotation scales by."""
+        self.sizes = sizes
+        self._table, self._layers, self._head = table, tuple(layers), head
+        self._angles = angles
+        root = sizes.width**0.5
+        self._norms = [(root * one.norm, root * one.second_norm) for one in layers]
+        self._norm = root * norm
+        # |x| and this make a right angle: the third side is sqrt(sum of squares + W * epsilon).
+        self._side = torch.tensor((sizes.width * sizes.epsilon) ** 0.5)
+
+    @classmethod
+    def of(cls, net: nn.Module, weights: Kind = "float32") -> Lean:
+        """Of transformers' ``LlamaForCausalLM``, or another net with a ``model`` and an ``lm_head`` of those parts.
+
+        Raises:
+            Unsupported: a net of another kind; ``unfit`` says why.
+        """
+        return _of(cls, net, weights)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all weights."""
+        matrices = [kind for one in self._layers for kind in (one.qkv, one.out, one.gate_up, one.down)]
+        return sum(one.nbytes for one in (*matrices, self._head, self._table))
+
+    def memory(self) -> Memory:
+        """An empty one."""
+        return Memory(len(self._layers), self.sizes)
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """int64 (T,) to float32 (T, W)."""
+        return self._table(ids)
+
+    @torch.inference_mode()
+    def read(self, rows: Tensor, memory: Memory) -> Tensor:
+        """What follows the memory, ids int64 (T,) or vectors float (T, W), to logits float32 (V,) of what comes next.
+
+        Raises:
+            BadRequest: nothing to read, or vectors of another width.
+            TooMuch: the conversation is longer than the model was made for.
+        """
+        x = self._table(rows) if rows.dim() == 1 else rows.float()  # (T, W)
+        if x.dim() != 2 or not len(x) or x.shape[1] != self.sizes.width:
+            raise BadRequest(f"rows: want at least one of {self.sizes.width} numbers, got {tuple(rows.shape)}")
+        memory.room(len(x))
+        for part in x.split(_AT_ONCE):
+            last = (self._through if len(part) > 1 else self._step)(part, memory)[-1:]  # (1, W)
+        return self._head(self._normed(last, self._norm, self._head.dtype))[0].float()  # (V,)
+
+    def _through(self, x: Tensor, memory: Memory) -> Tensor:
+        """(T, W) to (T, W), past all layers, and into the memory."""
+        count, past = len(x), memory.length
+        rows, turns, seen = memory.room(count), self._turns(past, count), _seen(past, count)
+        x = x.clone()
+        for layer, kept, norms in zip(self._layers, rows, self._norms, strict=True):
+            queries, fresh = self._turned(layer, self._normed(x, norms[0], layer.qkv.dtype), turns)
+            kept[:, past : past + count] = fresh.transpose(0, 1)  # (2 * kv heads, T, head)
+            keys, values = kept[None, :, : past + count].chunk(2, 1)  # (1, kv heads, S, head)
+            made = functional.scaled_dot_product_attention(
+                queries.transpose(0, 1)[None], keys, values, attn_mask=seen, is_causal=seen is None, enable_gqa=True
+            )  # (1, heads, T, head)
+            self._finished(layer, x, made[0].transpose(0, 1).reshape(count, -1), norms[1])
+        memory.length = past + count
+        return x
+
+    def _step(self, x: Tensor, memory: Memory) -> Tensor:
+        """The same for one row (1, W), which all time goes into: each step less is a step less in every layer."""
+        past, kv_heads = memory.length, self.sizes.kv_heads
+        rows, turns = memory.room(1), self._turns(past, 1)[0]
+        spots = rows[:, :, past].unbind(0)  # (2 * kv heads, head)
+        keys = rows[:, None, :kv_heads, : past + 1].unbind(0)  # (1, kv heads, S, head)
+        values = rows[:, None, kv_heads:, : past + 1].unbind(0)
+        x = x.clone()
+        for i, layer in enumerate(self._layers):
+            norm, second = self._norms[i]
+            queries, fresh = self._turned(layer, self._normed(x, norm, layer.qkv.dtype), turns)
+            spots[i].copy_(fresh)
+            # The heads of a group are as good as so many queries of one head.
+            groups = queries.view(1, kv_heads, -1, self.sizes.head)  # (1, kv heads, group, head)
+            made = functional.scaled_dot_product_attention(groups, keys[i], values[i])
+            self._finished(layer, x, made.reshape(1, -1), second)
+        memory.length = past + 1
+        return x
+
+    def _turned(self, layer: Layer, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Normed rows (T, W) to queries (T, heads, head), and keys above values (T, 2 * kv heads, head); of one row,
+        with ``turns`` of two axes, without T."""
+        mixed = layer.qkv(rows)  # (T, (heads + 2 * kv heads) * head)
+        if layer.qkv_bias is not None:
+            mixed = mixed + layer.qkv_bias
+        pairs = (
+            torch.view_as_complex(mixed.float().view(*turns.shape, 2)) * turns
+        )  # (T, heads + 2 * kv heads, head / 2)
+        turned = torch.view_as_real(pairs).flatten(-2)  # (T, heads + 2 * kv heads, head)
+        queries, fresh = turned.split((self.sizes.heads, 2 * self.sizes.kv_heads), -2)
+        return queries, fresh
+
+    def _finished(self, layer: Layer, x: Tensor, made: Tensor, second: Tensor) -> None:
+        """Adds to ``x`` (T, W) what attention made (T, heads * head), and then what the MLP makes of it."""
+        x += layer.out(made.to(layer.out.dtype))
+        gate, up = layer.gate_up(self._normed(x, second, layer.gate_up.dtype)).chunk(2, 1)  # (T, inner)
+        x += layer.down(functional.silu(gate).mul_(up))
+
+    def _normed(self, x: Tensor, gain: Tensor, dtype: torch.dtype) -> Tensor:
+        """RMS norm of (T, W); ``gain`` has the square root of W in it."""
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True).hypot(self._side)  # (T, 1)
+        return (x / length).mul_(gain).to(dtype)
+
+    def _turns(self, past: int, count: int) -> Tensor:
+        """complex64 (T, heads + 2 * kv heads, head / 2): angles of queries and keys; values stay as they are."""
+        turns = torch.ones(
+            count, self.sizes.heads + 2 * self.sizes.kv_heads, self.sizes.head // 2, dtype=torch.complex64
+        )
+        turns[:, : self.sizes.heads + self.sizes.kv_heads] = self._angles[past : past + count, None]
+        return turns
+
+
+def _seen(past: int, count: int) -> Tensor | None:
+    """bool (T, S): which tokens each of the fresh ones sees; None where nothing was before them."""
+    if not past:
+        return None
+    return torch.ones(count, past + count, dtype=torch.bool).tril_(past)
+
+
+def adjacent(weight: Tensor, head: int) -> Tensor:
+    """Rows (heads * head, ...) whose halves of each head are rotated together, laid side by side: 0, head / 2, 1, ..."""
+    return weight.unflatten(0, (-1, 2, head // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def angles(frequencies: Tensor, context: int, scale: float = 1.0) -> Tensor:
+    """complex64 (context, head / 2) of frequencies (head / 2,) in radians a token."""
+    turned = torch.outer(torch.arange(context, dtype=torch.float32), frequencies.float())  # (context, head / 2)
+    return torch.polar(torch.full_like(turned, scale), turned)
+
+
+def unfit(net: nn.Module) -> str:
+    """Why a net cannot be read this way, in half a sentence; empty where it can."""
+    config: Any = getattr(net, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    model: Any = getattr(net, "model", None)
+    layers = getattr(model, "layers", ())
+    if not len(layers) or not hasattr(net, "lm_head"):
+        return "it has no layers under `model`, or no `lm_head`"
+    block: Any = layers[0]
+    if not hasattr(block.self_attn, "q_proj") or not hasattr(block.mlp, "gate_proj"):
+        return "its layers are not those of Llama"
+    if any(hasattr(block.self_attn, name) for name in ("q_norm", "k_norm")) or hasattr(
+        block, "pre_feedforward_layernorm"
+    ):
+        return "it has norms that Llama has not"
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type", "default") not in _ROTATIONS or not hasattr(model.rotary_emb, "inv_freq"):
+        return f"its positions are of the kind {rope.get('rope_type')!r}"
+    if config.hidden_act not in ("silu", "swish"):
+        return f"its layers use {config.hidden_act}"
+    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
+        return "it attends in a window"
+    biases = (block.self_attn.o_proj, block.mlp.gate_proj, block.mlp.down_proj, net.lm_head)
+    return "it has biases that Llama has not" if any(getattr(one, "bias", None) is not None for one in biases) else ""
+
+
+def _of(kind: type[Lean], net: nn.Module, weights: Kind) -> Lean:
+    reason = unfit(net)
+    if reason:
+        raise Unsupported(f"{type(net).__name__} cannot be read as a lean model: {reason}; use runtime='torch'")
+    whole: Any = net
+    model, config = whole.model, whole.config.get_text_config()
+    heads = config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    sizes = Sizes(
+        config.hidden_size,
+        heads,
+        config.num_key_value_heads,
+        head,
+        config.intermediate_size,
+        whole.lm_head.weight.shape[0],
+        config.max_position_embeddings,
+        config.rms_norm_eps,
+    )
+    with torch.inference_mode():
+        layers = [_layer(one, head, weights) for one in model.layers]
+        table = Plain(model.embed_tokens.weight)
+        top = last_matrix(whole.lm_head.weight.float(), weights)
+        turns = angles(model.rotary_emb.inv_freq, sizes.context, model.rotary_emb.attention_scaling)
+        return kind(sizes, table, layers, model.norm.weight.float(), top, turns)
+
+
+def _layer(block: Any, head: int, weights: Kind) -> Layer:
+    attention, mlp = block.self_attn, block.mlp
+
+    def joined(pick: Callable[[Any], Tensor]) -> Tensor:
+        q, k, v = (pick(one).float() for one in (attention.q_proj, attention.k_proj, attention.v_proj))
+        return torch.cat((adjacent(q, head), adjacent(k, head), v))
+
+    has_bias = attention.q_proj.bias is not None
+    return Layer(
+        block.input_layernorm.weight.float(),
+        matrix(joined(lambda one: one.weight), weights),
+        matrix(attention.o_proj.weight.float(), weights),
+        block.post_attention_layernorm.weight.float(),
+        matrix(torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).float(), weights),
+        matrix(mlp.down_proj.weight.float(), weights),
+        joined(lambda one: one.bias) if has_bias else None,
+    )

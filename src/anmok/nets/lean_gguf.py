@@ -1,0 +1,172 @@
+"""A GGUF file of the Llama kind as a lean model, with its four bits kept: they are never widened and narrowed again.
+
+Q4_0, Q4_1 and Q4_K lie in the 4-bit form of ``lean_weights`` number by number; the scales alone are rounded, to
+bfloat16. Whatever has more bits than four becomes 8 bits with one scale a row, unpacked floats become bfloat16.
+
+Source: ggml-org/ggml, docs/gguf.md (names and keys) and src/ggml-common.h (how blocks lie).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anmok.errors import BadWeights, MissingDependency, Unsupported
+from anmok.nets.lean import Layer, Lean, Sizes, angles
+from anmok.nets.lean_weights import GROUP, Blocks, Eight, Float, Four, Matrix, Plain, Table, is_four, last_matrix
+
+_FLOATS: Final = ("F32", "F16", "BF16")
+_FOURS: Final = ("Q4_0", "Q4_1", "Q4_K")
+_SUPER: Final = 256  # weights in a block of Q4_K
+
+
+def opened(path: Path) -> Lean:
+    """The model in a file.
+
+    Raises:
+        MissingDependency: gguf is not installed.
+        BadWeights: no GGUF file, or one that is cut off.
+        Unsupported: a model of another kind than Llama.
+    """
+    try:
+        import gguf
+    except ImportError:
+        raise MissingDependency("GGUF files need the package gguf: pip install 'anmok[tune]'") from None
+    try:
+        file: Any = gguf.GGUFReader(path)
+    except (OSError, ValueError, IndexError) as error:
+        raise BadWeights(f"{path} is no GGUF file, or damaged ({error}); get it again") from None
+    facts = {name: field.contents() for name, field in file.fields.items() if not name.startswith("tokenizer.")}
+    tensors = {one.name: one for one in file.tensors}
+    try:
+        with torch.inference_mode():
+            return _built(_sizes(facts, tensors, path), facts, tensors)
+    except KeyError as error:
+        raise BadWeights(f"{path} lacks {error}; get the file again") from None
+
+
+def _sizes(facts: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> Sizes:
+    kind, scaling = facts["general.architecture"], facts.get("llama.rope.scaling.type", "none")
+    if kind != "llama" or scaling not in ("none", "linear") or "blk.0.attn_q.bias" in tensors:
+        what = f"a model of the kind {kind!r}" if kind != "llama" else f"positions scaled by {scaling!r}, or biases"
+        raise Unsupported(f"{path} holds {what}; the lean reader knows plain Llama")
+    if "blk.0.ffn_gate_inp.weight" in tensors:
+        raise Unsupported(f"{path} holds a mixture of experts; the lean reader knows plain Llama")
+    heads, width = facts["llama.attention.head_count"], facts["llama.embedding_length"]
+    return Sizes(
+        width,
+        heads,
+        facts.get("llama.attention.head_count_kv", heads),
+        facts.get("llama.attention.key_length", width // heads),
+        facts["llama.feed_forward_length"],
+        int(tensors["token_embd.weight"].shape[1]),
+        facts["llama.context_length"],
+        facts["llama.attention.layer_norm_rms_epsilon"],
+    )
+
+
+def _built(sizes: Sizes, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Lean:
+    layers = []
+    for i in range(facts["llama.block_count"]):
+        part = {name: tensors[f"blk.{i}.{name}.weight"] for name in _PARTS}
+        layers.append(
+            Layer(
+                _plain(part["attn_norm"]),
+                _matrix([part["attn_q"], part["attn_k"], part["attn_v"]]),  # rotated pairs are adjacent in the file
+                _matrix([part["attn_output"]]),
+                _plain(part["ffn_norm"]),
+                _matrix([part["ffn_gate"], part["ffn_up"]]),
+                _matrix([part["ffn_down"]]),
+            )
+        )
+    words = tensors["token_embd.weight"]
+    top = tensors.get("output.weight", words)
+    head = last_matrix(_plain(top), "bfloat16" if top.tensor_type.name in _FLOATS else "int8")
+    return Lean(
+        sizes, _table(words), layers, _plain(tensors["output_norm.weight"]), head, _angles(sizes, facts, tensors)
+    )
+
+
+_PARTS: Final = (
+    "attn_norm",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_output",
+    "ffn_norm",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+)
+
+
+def _angles(sizes: Sizes, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Tensor:
+    places = torch.arange(0, sizes.head, 2, dtype=torch.float32) / sizes.head  # (head / 2,)
+    frequencies = 1 / facts.get("llama.rope.freq_base", 10_000.0) ** places
+    if facts.get("llama.rope.scaling.type", "none") == "linear":
+        frequencies = frequencies / facts["llama.rope.scaling.factor"]
+    if "rope_freqs.weight" in tensors:  # Llama 3.1 and later: what each is divided by
+        frequencies = frequencies / _plain(tensors["rope_freqs.weight"])
+    return angles(frequencies, sizes.context)
+
+
+def _matrix(parts: Sequence[Any]) -> Matrix:
+    """Tensors of the file, one above the other."""
+    kinds = {one.tensor_type.name for one in parts}
+    rows, columns = sum(int(one.shape[1]) for one in parts), int(parts[0].shape[0])
+    if kinds <= set(_FOURS) and is_four((rows, columns)):
+        codes, scale, least = (np.concatenate(some) for some in zip(*map(_four, parts), strict=True))
+        return Four(*map(torch.from_numpy, (codes, scale, least)))
+    whole = torch.cat([_plain(one) for one in parts])  # (N, K)
+    return Float(whole.to(torch.bfloat16)) if kinds <= set(_FLOATS) else Eight(whole)
+
+
+def _table(words: Any) -> Table:
+    if words.tensor_type.name != "Q8_0":
+        return Plain(_plain(words).to(torch.bfloat16))
+    scale, codes = _split(words, 2 + GROUP, 2)
+    return Blocks(torch.from_numpy(codes.view(np.int8).reshape(len(codes), -1)), torch.from_numpy(scale[..., 0]))
+
+
+def _plain(tensor: Any) -> Tensor:
+    """Its numbers, float32."""
+    from gguf.quants import dequantize
+
+    return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), np.float32))
+
+
+def _four(tensor: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """Codes (N, K), scales and offsets (N, K / 32)."""
+    if tensor.tensor_type.name == "Q4_K":
+        return _super(tensor)
+    has_least = tensor.tensor_type.name == "Q4_1"
+    scales, packed = _split(tensor, (4 if has_least else 2) + GROUP // 2, 4 if has_least else 2)
+    codes = np.concatenate((packed & 15, packed >> 4), 2).reshape(len(packed), -1)  # (N, K)
+    scale = scales[..., 0]
+    return codes, scale, scales[..., 1] if has_least else -8 * scale
+
+
+def _super(tensor: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """Blocks of 256 with scales and offsets of six bits for each 32."""
+    scales, rest = _split(tensor, _SUPER // 2 + 16, 4)
+    small, packed = rest[..., :12].astype(np.int32), rest[..., 12:]  # (N, K / 256, 12), (N, K / 256, 128)
+    low, middle, high = small[..., :4], small[..., 4:8], small[..., 8:]
+    by = np.concatenate((low & 63, high & 15 | low >> 6 << 4), 2)  # (N, K / 256, 8)
+    less = np.concatenate((middle & 63, high >> 4 | middle >> 6 << 4), 2)
+    halves = packed.reshape(*packed.shape[:2], 4, GROUP)
+    codes = np.stack((halves & 15, halves >> 4), 3).reshape(len(packed), -1)  # (N, K)
+    scale = (scales[..., :1] * by).reshape(len(packed), -1)  # (N, K / 32)
+    return codes, scale, (-scales[..., 1:] * less).reshape(len(packed), -1)
+
+
+def _split(tensor: Any, block: int, head: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Of each block of so many bytes the float16 numbers at its head, as float32 (N, blocks, head / 2), and the rest."""
+    blocks = np.ascontiguousarray(tensor.data).reshape(len(tensor.data), -1, block)
+    numbers = np.ascontiguousarray(blocks[..., :head]).view(np.float16).astype(np.float32)
+    return numbers, np.ascontiguousarray(blocks[..., head:])

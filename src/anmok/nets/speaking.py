@@ -1,0 +1,203 @@
+"""A language model at work: prompts in, one token after another out, with what it read kept for the next question.
+
+Pictures come as the rows that stand for them, so whoever asks ten questions about one picture has it seen once; and a
+conversation that begins like an earlier one is read from where the two part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache
+
+from anmok.nets.eyes import Size
+
+_KEPT: Final = 2  # conversations
+_MOST_KEPT: Final = 2**30  # bytes of all of them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What stands for a picture, or a clip, in a prompt: rows (M, W), and the size of what they were made of."""
+
+    rows: Tensor
+    size_hw: Size
+
+    @property
+    def mark(self) -> int:
+        """The same for the same rows."""
+        data = self.rows.detach().float().cpu().numpy()
+        return int.from_bytes(hashlib.blake2b(data.tobytes(), digest_size=6).digest())
+
+
+@dataclass(frozen=True)
+class Script:
+    """One conversation as a net reads it: ids, of which those of ``image_ids`` stand for the rows of ``seen``."""
+
+    ids: tuple[int, ...]
+    seen: tuple[Seen, ...] = ()
+    image_ids: frozenset[int] = frozenset()
+
+    @cached_property
+    def is_picture(self) -> Tensor:
+        """bool (T,)."""
+        return torch.tensor([one in self.image_ids for one in self.ids], dtype=torch.bool)
+
+    @cached_property
+    def rows(self) -> Tensor | None:
+        """All rows (M, W), in their order."""
+        return torch.cat([one.rows for one in self.seen]) if self.seen else None
+
+    @cached_property
+    def keys(self) -> tuple[int, ...]:
+        """One number a token: its id, or, negative, which row of which picture it is."""
+        marks = iter([-(one.mark * 2**16 + 1 + i) for one in self.seen for i in range(len(one.rows))])
+        return tuple(next(marks) if one in self.image_ids else one for one in self.ids)
+
+
+@dataclass(eq=False)
+class Batch:
+    """Scripts that are read together, with blanks at the left of the shorter ones, and what was answered until now.
+
+    ``ids`` int64 (B, S) and ``is_there`` int64 (B, S) cover all that was read, what is in the cache included.
+    """
+
+    scripts: tuple[Script, ...]
+    ids: Tensor
+    is_there: Tensor
+    steps: int = 0  # tokens of the answer that were read
+
+    @property
+    def positions(self) -> Tensor:
+        """int64 (B, S): each script counts from 0."""
+        return (self.is_there.cumsum(1) - 1).clamp_min(0)
+
+
+class Reading(Protocol):
+    """How a family's net is called."""
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """int64 (..., T) to rows (..., T, W)."""
+        ...
+
+    def read(self, batch: Batch, rows: Tensor, cache: Any) -> Tensor:
+        """The last ``rows`` (B, n, W) of the batch, those before being in the cache, to logits (B, V) of what
+        follows. ``rows`` of pictures may be wider than the net, for layers that want more of them."""
+        ...
+
+
+class Run:
+    """Answers being written. ``logits`` float32 (B, V) are of the next token of each."""
+
+    def __init__(self, reading: Reading, batch: Batch, cache: Any, logits: Tensor) -> None:
+        self._reading, self._batch, self._cache = reading, batch, cache
+        self._answered: list[int] = []  # of the first script
+        self.logits = _plain(logits)
+
+    def step(self, tokens: Sequence[int]) -> None:
+        """One token more of each, read."""
+        fresh = torch.tensor(tokens, device=self._batch.ids.device)[:, None]  # (B, 1)
+        batch = self._batch
+        batch.ids = torch.cat([batch.ids, fresh], 1)  # (B, S + 1)
+        batch.is_there = functional.pad(batch.is_there, (0, 1), value=1)  # (B, S + 1)
+        batch.steps += 1
+        self._answered.append(tokens[0])
+        with torch.inference_mode():
+            self.logits = _plain(self._reading.read(batch, self._reading.embedded(fresh), self._cache))
+
+    def only(self, rows: Sequence[int]) -> None:
+        """Goes on with these rows of the batch alone."""
+        picked = torch.tensor(rows, device=self._batch.ids.device)
+        self._cache.batch_select_indices(picked)
+        batch = self._batch
+        batch.scripts = tuple(batch.scripts[row] for row in rows)
+        batch.ids, batch.is_there = batch.ids[picked], batch.is_there[picked]  # (B', S)
+
+    @property
+    def kept(self) -> tuple[tuple[int, ...], Any]:
+        """Keys of all that the cache of a single script holds, and the cache."""
+        return (*self._batch.scripts[0].keys, *self._answered), self._cache
+
+
+class Speaker:
+    """A net that reads scripts. Its memory holds the last few conversations that were read by themselves."""
+
+    def __init__(self, reading: Reading, config: Any, device: str) -> None:
+        self._reading, self._config, self._device = reading, config, device
+        self._memory: list[tuple[tuple[int, ...], Any]] = []
+
+    def begin(self, scripts: Sequence[Script]) -> Run:
+        """Reads all of them, those that are alone from where they part with one that was read before."""
+        batch = self._batch(scripts)
+        with torch.inference_mode():
+            rows = torch.stack([self._rows(one, batch.ids.shape[1]) for one in scripts])  # (B, S, W)
+            cache, known = self._recalled(scripts[0]) if len(scripts) == 1 else (None, 0)
+            cache = DynamicCache(config=self._config) if cache is None else cache
+            return Run(self._reading, batch, cache, self._reading.read(batch, rows[:, known:], cache))
+
+    def remember(self, run: Run) -> None:
+        """Keeps what a single conversation was read to. The run is over with it."""
+        keys, cache = run.kept
+        if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
+            return  # a window forgets its beginning, so it cannot be gone back to
+        self._memory = [*self._memory[-(_KEPT - 1) :], (keys, cache)]
+        while len(self._memory) > 1 and sum(_nbytes(one) for _, one in self._memory) > _MOST_KEPT:
+            del self._memory[0]
+
+    def _recalled(self, script: Script) -> tuple[Any, int]:
+        """The cache that has most of the script's beginning, cut to that, and how many tokens it has. It is taken out
+        of the memory: the run goes on in it."""
+        shared = [_shared(keys, script) for keys, _ in self._memory]
+        if not shared or max(shared) == 0:
+            return None, 0
+        best = shared.index(max(shared))
+        keys, cache = self._memory.pop(best)
+        cache.crop(-(len(keys) - shared[best]))
+        return cache, shared[best]
+
+    def _batch(self, scripts: Sequence[Script]) -> Batch:
+        longest = max(len(one.ids) for one in scripts)
+        ids = [functional.pad(torch.tensor(one.ids), (longest - len(one.ids), 0)) for one in scripts]
+        there = [
+            functional.pad(torch.ones(len(one.ids), dtype=torch.long), (longest - len(one.ids), 0)) for one in scripts
+        ]
+        return Batch(tuple(scripts), torch.stack(ids).to(self._device), torch.stack(there).to(self._device))
+
+    def _rows(self, script: Script, longest: int) -> Tensor:
+        """(S, W): embedded tokens, rows of pictures in their places, zeros at the left."""
+        ids = torch.tensor(script.ids, device=self._device)
+        is_picture = script.is_picture.to(self._device)
+        rows = self._reading.embedded(ids.masked_fill(is_picture, 0))  # (T, W)
+        if script.rows is not None:
+            rows = rows.clone()
+            rows[is_picture] = script.rows.to(rows)[:, : rows.shape[1]]
+        return functional.pad(rows, (0, 0, longest - len(rows), 0))  # (S, W)
+
+
+def _shared(keys: tuple[int, ...], script: Script) -> int:
+    """Tokens that both begin with: not the last of the script, which has to be read for its logits, and no picture
+    in part."""
+    most = min(len(keys), len(script.keys) - 1)
+    count = next((i for i in range(most) if keys[i] != script.keys[i]), most)
+    while 0 < count < len(script.keys) and script.keys[count - 1] < 0 and script.keys[count] < 0:
+        count -= 1
+    return count
+
+
+def _plain(logits: Tensor) -> NDArray[np.float32]:
+    plain: NDArray[np.float32] = logits.float().cpu().numpy()
+    return plain
+
+
+def _nbytes(cache: Any) -> int:
+    tensors = [tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
+    return sum(one.numel() * one.element_size() for one in tensors)
