@@ -1,4 +1,4 @@
-"""``python -m benchmarks serve``, ``overload`` or ``losses``; each has ``--help``."""
+"""``python -m benchmarks serve``, ``overload``, ``losses`` or ``chat``; each has ``--help``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ def main() -> None:
             from benchmarks.serve.overload import command
         case ["losses"]:
             from benchmarks.losses import command
+        case ["chat"]:
+            from benchmarks.chat.comparing import command
         case _:
             sys.exit(
                 "python -m benchmarks serve [--help]     the same model behind our server and its peers\n"
                 "python -m benchmarks overload [--help]  ten times what the server can do\n"
-                "python -m benchmarks losses [--help]    contrastive losses: time and memory at growing batches"
+                "python -m benchmarks losses [--help]    contrastive losses: time and memory at growing batches\n"
+                "python -m benchmarks chat [--help]      a small language model in our runtime and in its peers"
             )
     command(sys.argv[2:])
 

@@ -5,7 +5,7 @@ its package; ``chunked`` computes some rows at a time under autograd, which keep
 does so under ``torch.utils.checkpoint``; ``anmok`` is ours. Every form is measured once in each round, in a process of
 its own, so that a machine that drifts drifts for all; a row is the median over rounds with the least and the most. On
 a CPU the comparison with ``dense`` is by processor time, which others on the machine disturb least; on CUDA by the
-clock.
+clock, after a first step, and every form may use TF32 unless ``--precision highest`` is asked for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 _TOLERANCE = 1e-3  # relative, of loss and gradient, to the first form that ran
 _TOLERANCE_HALF = 2e-2  # others round the logits of halves to eight bits
 _START_SECONDS = 60.0
-_LARGE = 8192  # beyond this batch a process makes one step alone, which is timed and weighed at once
+_LARGE = 8192  # beyond this batch a process on a CPU makes one step alone, which is timed and weighed at once
+_CUDA_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", default=["clip", "siglip"], choices=["clip", "siglip"])
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--chunk", type=int, default=1024, help="rows of a chunk, the side of our squares")
+    parser.add_argument("--chunk", type=int, help="rows of a chunk (1024), the side of our squares (theirs to choose)")
+    parser.add_argument("--precision", default="high", choices=["high", "highest"], help="of fp32 products on CUDA")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=3)
@@ -128,6 +130,8 @@ def _measured(
 
 def _measure(row: Row, options: argparse.Namespace, python: Path) -> None:
     steps = max(1, min(9, 3 * 2048 // row.count)) if row.count <= _LARGE else 0
+    if options.device == "cuda":
+        steps = max(steps, _CUDA_STEPS)
     wanted = Wanted(
         form=row.form,
         kind=row.kind,
@@ -138,6 +142,7 @@ def _measure(row: Row, options: argparse.Namespace, python: Path) -> None:
         device=options.device,
         steps=steps,
         limit_bytes=round(options.memory * 1e9),
+        precision=options.precision,
     )
     found = _asked(wanted, python, options.seconds)
     if reason := found.get("skipped"):
@@ -173,7 +178,7 @@ def _hopeless(row: Row, before: Sequence[Row]) -> str:
 
 
 def _table(rows: Sequence[Row], machine: str, options: argparse.Namespace) -> Iterator[str]:
-    yield f"{machine}; d = {options.width}, {options.dtype}, chunk {options.chunk}, {options.rounds} rounds."
+    yield f"{machine}; d = {options.width}, {options.dtype}, chunk {options.chunk or 'auto'}, {options.rounds} rounds."
     yield ""
     yield "| loss | N | form | ms a step | CPU ms a step | times dense | MB beyond the inputs | same value |"
     yield "|---|---|---|---|---|---|---|---|"

@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 SCALES = {"clip": (1 / 0.07, 0.0), "siglip": (10.0, -10.0)}  # where training begins
+_ROWS = 1024  # of a chunk
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -35,28 +36,29 @@ class Wanted:
     kind: str  # clip, siglip
     count: int
     width: int
-    chunk: int
+    chunk: int | None
     dtype: str
     device: str
     steps: int
     limit_bytes: int
+    precision: str = "high"
 
 
-def loss(form: str, kind: str, chunk: int) -> Loss:
-    """The loss of unit images (N, d), unit texts (N, d), scale () and bias ()."""
+def loss(form: str, kind: str, chunk: int | None) -> Loss:
+    """The loss of unit images (N, d), unit texts (N, d), scale () and bias (). ``chunk=None`` is each form's own."""
     if form == "open_clip":
         return _open_clip(kind)
     if form == "anmok" or form == "dense":
         from anmok.train.losses import clip_loss, siglip_loss
 
-        side = chunk if form == "anmok" else None
+        side = (chunk or "auto") if form == "anmok" else None
         if kind == "clip":
             return lambda x, y, s, b: clip_loss(x, y, s, chunk=side)
         return lambda x, y, s, b: siglip_loss(x, y, s, b, chunk=side)
-    again = form == "chunked, recomputed"
+    again, rows = form == "chunked, recomputed", chunk or _ROWS
     if kind == "clip":
-        return lambda x, y, s, b: _chunked_clip(x, y, s, chunk, again)
-    return lambda x, y, s, b: _chunked_siglip(x, y, s, b, chunk, again)
+        return lambda x, y, s, b: _chunked_clip(x, y, s, rows, again)
+    return lambda x, y, s, b: _chunked_siglip(x, y, s, b, rows, again)
 
 
 FORMS = ("dense", "open_clip", "chunked", "chunked, recomputed", "anmok")
@@ -186,7 +188,7 @@ def _status(name: str) -> int:
 
 def main() -> None:
     wanted = Wanted(**json.loads(sys.argv[1]))
-    torch.set_float32_matmul_precision("high")  # tensor cores on CUDA, for all of them; no change on a CPU
+    torch.set_float32_matmul_precision(wanted.precision)  # tensor cores on CUDA, for all of them; no change on a CPU
     try:
         print(json.dumps(measured(wanted)))
     except (RuntimeError, MemoryError) as error:

@@ -257,7 +257,7 @@ def test_a_film_has_slow_rows_at_slow_places() -> None:
     assert torch.equal(film[9:17], rows[1:9, 9])
     assert torch.equal(film[17:26], rows[9, :9])
     assert torch.equal(film[26:], rows[10, 9:])
-    assert torch.equal(frames.packed(rows[3], (33, 50)), rows[3, :9])
+    assert torch.equal(frames.packed(rows[3], (33, 50)), rows[3])
 
 
 def test_a_frame_is_the_whole_pictures_tile() -> None:

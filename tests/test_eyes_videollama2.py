@@ -103,7 +103,7 @@ def padded(image: NDArray[np.uint8], mean: tuple[float, ...]) -> pillow.Image:
 @pytest.mark.parametrize("version", BOTH)
 def test_pixels_are_transformers_of_the_padded_picture(version: str, size_hw: tuple[int, int]) -> None:
     image = picture(*size_hw)
-    found = VideoLlama2(sight(version), rules_of(BOTH[version], "card")).prepare(image)
+    [found] = VideoLlama2(sight(version), rules_of(BOTH[version], "card")).prepare(image)
     if version == "2.0":
         processor: Any = CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
     else:
@@ -116,7 +116,7 @@ def test_pixels_are_transformers_of_the_padded_picture(version: str, size_hw: tu
 def test_pixels_can_be_those_of_the_authors_inference(version: str) -> None:
     """Which does not pad: the middle of the picture with CLIP, all of it squeezed with SigLIP."""
     image = picture(40, 71)
-    found = VideoLlama2(sight(version), rules_of(BOTH[version], "card", is_padded=False)).prepare(image)
+    [found] = VideoLlama2(sight(version), rules_of(BOTH[version], "card", is_padded=False)).prepare(image)
     if version == "2.0":
         processor: Any = CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
     else:
@@ -168,12 +168,13 @@ def test_published_counts_of_tokens() -> None:
 def test_a_picture_is_a_clip_in_which_nothing_happens(version: str) -> None:
     rules = rules_of(BOTH[version], "card")
     eyes, frames = VideoLlama2(sight(version), rules), VideoLlama2Frames(sight(version), rules)
-    pixels = torch.from_numpy(frames.prepare(picture(40, 71)))[None]
+    image = picture(40, 71)
+    pixels = torch.from_numpy(frames.prepare(image))[None]
     with torch.inference_mode():
         seen = frames.encode(pixels.expand(4, -1, -1, -1))
-        film, still = frames.film(seen), eyes.encode(pixels)[0]
+        film, still = frames.film(seen), eyes.encode(torch.from_numpy(eyes.prepare(image))[None])[0]
         torch.testing.assert_close(film, still, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(frames.packed(seen[0], (40, 71)), still, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(frames.film(seen[:1]), still, rtol=1e-5, atol=1e-6)
     assert len(film) == frames.film_slot(4).count("<video>") == frames.slot((40, 71)).count("<video>")
 
 
@@ -185,6 +186,18 @@ def test_the_order_of_frames_matters() -> None:
         forth, back = frames.film(seen), frames.film(seen.flip(0))
     assert len(forth) == frames.film_slot(4).count("<video>")
     assert float((forth - back).abs().max()) > 1e-3
+
+
+def test_short_clips_show_some_frames_twice() -> None:
+    frames = VideoLlama2Frames(sight("2.1"), rules_of(NEW, "card"))
+    pixels = torch.stack([torch.from_numpy(frames.prepare(picture(40, 71, seed))) for seed in range(3)])
+    with torch.inference_mode():
+        seen = frames.encode(pixels)
+        assert torch.equal(frames.film(seen), frames.film(seen[[0, 1, 1, 2]]))
+        assert torch.equal(frames.film(seen[:1]), frames.film(seen[[0, 0, 0, 0]]))
+    assert frames.film_slot(1) == frames.film_slot(4) == "<video>" * 8
+    assert frames.film_slot(6) == "<video>" * 12
+    assert frames.most == 4
 
 
 def test_pictures_do_not_depend_on_batch_mates() -> None:

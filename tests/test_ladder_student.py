@@ -13,6 +13,7 @@ import pytest
 from anmok.errors import UnknownModel
 from anmok.evidence.calibration import softmax
 from anmok.ladder import Plan, climb
+from anmok.ladder.beside import Beside
 from anmok.ladder.climb import Climbed
 from anmok.ladder.dataset import Dataset, read
 from anmok.ladder.evaluate import Price
@@ -56,7 +57,7 @@ def climbed(dataset: Dataset, teacher: Model, tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANMOK_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(lessons, "_STEPS", (24, 24))
-        return climb(dataset, teacher, PLAN, student=tiny("resnet-18", 1))
+        return climb(dataset, teacher, PLAN, beside=Beside(student=tiny("resnet-18", 1)))
 
 
 def ground_of(climbed: Climbed, teacher: Model) -> Ground:

@@ -22,6 +22,8 @@ from anmok.load import Model, load
 HERE = Path(__file__).parent
 KEPT = 8  # values of each vector
 LABELS = ("red stripes", "a blue circle", "a chess board")
+QUESTIONS = ("What is the capital of France?", "Write the numbers from 7 to 12.")
+TOKENS = 12  # of an answer
 SENTENCES = ("a photo of a cat", "Two dogs are sleeping on the sofa.", "solar cell with a crack")
 
 
@@ -39,7 +41,8 @@ def pictures() -> dict[str, NDArray[np.uint8]]:
 
 
 def measured(model: Model) -> dict[str, Any]:
-    """The first values of every vector that the model makes, and its scores where it classifies."""
+    """The first values of every vector that the model makes, its scores where it classifies, and how its answers begin
+    where it talks."""
     answers: dict[str, Any] = {}
     for space in ("features", "image"):
         for name, image in pictures().items():
@@ -49,6 +52,11 @@ def measured(model: Model) -> dict[str, Any]:
     if "classify" in model.card.tasks:
         for name, image in pictures().items():
             answers[f"scores of {name}"] = model.classify(image, LABELS).scores.tolist()
+    if "chat" in model.card.tasks:
+        for question in QUESTIONS:
+            answers[f"answer to {question!r}"] = model.chat(question, max_tokens=TOKENS).text
+        for name, image in pictures().items() if model.kind.most_pictures else ():
+            answers[f"answer about {name}"] = model.chat(image, "What is this?", max_tokens=TOKENS).text
     return {name: values for name, values in answers.items() if values}
 
 

@@ -133,6 +133,16 @@ def test_a_clip_is_connected_by_itself() -> None:
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", CONNECTORS)
+def test_a_picture_is_the_same_frame_again_and_again(name: str) -> None:
+    net = stc.connector(name, CONNECTORS[name][0], 16)
+    drawn_net(net)
+    frame = tokens(2, 25, CONNECTORS[name][0])
+    with torch.inference_mode():
+        wanted = net(frame[:, None].expand(-1, 4, -1, -1))
+        torch.testing.assert_close(net.still(frame, 4), wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_connectors_that_cannot_be_are_refused() -> None:
     with pytest.raises(BadWeights, match="mm_projector_type 'qformer': want stc_connector"):
         stc.connector("qformer", 12, 16)

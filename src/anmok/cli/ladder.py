@@ -15,11 +15,12 @@ from rich.text import Text
 
 from anmok.cli.console import err, note, out, progress_bar, warn
 from anmok.cli.stakes import Typed
-from anmok.errors import BadRequest
+from anmok.errors import BadRequest, LicenceRequired, MissingDependency, WeightsUnavailable
 
 if TYPE_CHECKING:
     from anmok.ladder import Dataset, Plan
     from anmok.ladder.climb import Climbed, Progress
+    from anmok.load import Model
 
 _BEST = "best"  # the winner, in the folder of the report
 _STUDENT = "student"  # the distilled one, recommended or not
@@ -60,6 +61,9 @@ def ladder_command(
     margin: Annotated[float, typer.Option(help="The smallest gain that matters to you: 0.01 is one point.")] = 0.01,
     budget: Annotated[str, typer.Option(help="Time for the rungs that fine-tune: 90s, 20m, 2h.")] = "",
     student: Annotated[str, typer.Option(help="A small model to distil into, such as efficientnet-lite0.")] = "",
+    vlm: Annotated[
+        str, typer.Option(help="A vision-language model to ask about each image, such as smolvlm-256m.")
+    ] = "",
     synthetic: Annotated[
         Path | None, typer.Option(help="A folder that `anmok synth` wrote, to learn from too.")
     ] = None,
@@ -85,7 +89,7 @@ def ladder_command(
     from anmok.cli.ladder_wishes import Pictures, Words, with_wishes, write_descriptions
     from anmok.ladder import Plan
     from anmok.ladder.dataset import read_sentences
-    from anmok.ladder.plan import BRIEF, DEFAULT_BUDGET, EVERY
+    from anmok.ladder.plan import DEFAULT_BUDGET
     from anmok.ladder.report import render, report_json
 
     _check_places(photos, output, lang)
@@ -99,11 +103,12 @@ def ladder_command(
         margin=margin,
         groups=groups,
         seed=seed,
-        rungs=EVERY if budget else (*BRIEF, *(("S",) if student else ())),
+        rungs=_rungs(bool(budget), bool(student), bool(vlm)),
         budget=_seconds(budget) if budget else DEFAULT_BUDGET,
         descriptions=() if descriptions is None else read_sentences(descriptions, dataset.classes),
         stakes=Typed(costs, prevalence, max_overkill, good).stakes(dataset.classes),
         student=student,
+        vlm=vlm,
     )
     pictures = Pictures(synthetic, synthesise, good, synthesise_count)
     plan = with_wishes(plan, dataset, pictures, Words(describe, describe_count, describe_key))
@@ -182,13 +187,35 @@ def _dataset(
 
 def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...], best: Path) -> Climbed:
     from anmok.ladder import climb
+    from anmok.ladder.beside import Beside
     from anmok.load import load
 
     model = load(plan.model, accept_licences=accepted)
     student = load(plan.student, accept_licences=accepted) if plan.student else None
+    beside = Beside(student, _vlm(plan.vlm, accepted))
     commands = _command(), shlex.join(["anmok", "classify", "new.jpg", "--head", _near(best)])
     with stages() as progress:
-        return climb(dataset, model, plan, commands=commands, progress=progress, student=student)
+        return climb(dataset, model, plan, commands=commands, progress=progress, beside=beside)
+
+
+def _rungs(has_budget: bool, has_student: bool, has_vlm: bool) -> tuple[str, ...]:
+    """What may be climbed: all of it where there is a budget; what needs a model by name where it is named."""
+    from anmok.ladder.plan import BRIEF, EVERY
+    from anmok.ladder.rungs.order import ASKED
+
+    rungs = EVERY if has_budget else (*BRIEF, *(("S",) if has_student else ()))
+    return (*rungs, *(ASKED if has_vlm else ()))
+
+
+def _vlm(name: str, accepted: tuple[str, ...]) -> Model | str | None:
+    """The vision-language model, or why it is not there; the other rungs stand without it. A slip in its name is told
+    at once."""
+    from anmok.load import load
+
+    try:
+        return load(name, accept_licences=accepted) if name else None
+    except (WeightsUnavailable, LicenceRequired, MissingDependency) as error:
+        return str(error)
 
 
 def _seconds(duration: str) -> float:

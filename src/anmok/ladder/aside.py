@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anmok.evidence.splits import folds
+from anmok.ladder.asking.rung import ALONE, zero_shot_logits
 from anmok.ladder.evaluate import Evaluated, Price
 from anmok.ladder.measure import Measured, outer_folds
 from anmok.ladder.plan import DEFAULT_BUDGET, Plan
@@ -68,6 +69,8 @@ class Asides:
         if key in FIXED:
             rung = next(rung for rung in self.text.rungs if rung.key == key)
             return Aside(rung.logits(material.features), material.labels, material.groups, "nothing learned")
+        if key == ALONE:
+            return self._asked(chosen)
         if self.scene.is_development and chosen.logits is not None and key in (*LEARNED, *MADE, *CLOSER):
             return Aside(chosen.logits, material.labels, material.groups, "cross-fitted")
         if key in (*LEARNED, *MADE, *CLOSER):
@@ -86,17 +89,38 @@ class Asides:
             logits[rows] = fit(key, material, np.flatnonzero(fold != k)).head.logits(material.features[rows])
         return Aside(logits, material.labels, material.groups, "cross-fitted")
 
+    def _asked(self, chosen: Evaluated) -> Aside | str:
+        """What a vision-language model says of pictures of the pool, as many as there is time for."""
+        material = self.measured.material
+        if self.scene.is_development:
+            assert chosen.logits is not None
+            return Aside(chosen.logits, material.labels, material.groups, "nothing learned")
+        rows = self._patiently(np.arange(len(material.labels)), chosen)
+        if len(rows) < FEWEST:
+            return f"to ask it about {FEWEST} more images takes too long"
+        assert chosen.student is not None
+        logits = zero_shot_logits(chosen.student, self._ground(chosen), rows)
+        return Aside(logits, material.labels[rows], material.groups[rows], "nothing learned")
+
+    def _ground(self, chosen: Evaluated) -> Ground:
+        price = Price(chosen.step.ms_per_image, 0.0)
+        return Ground(self.model, self.scene, self.measured.material, self.scene.held(), price, self.plan)
+
+    def _patiently(self, rows: Labels, chosen: Evaluated) -> Labels:
+        """Some of the rows, where no budget was given."""
+        if self.plan.budget > DEFAULT_BUDGET:
+            return rows
+        most = int(_PATIENCE * 1e3 / max(chosen.step.ms_per_image, 1e-3))
+        return np.sort(np.random.default_rng(self.plan.seed).permutation(rows)[:most])
+
     def _judged(self, chosen: Evaluated) -> Aside | str:
         """The pictures that judged a tuned rung, as many as there is time for: they ended its training, and taught it
         nothing else."""
-        material, head = self.measured.material, chosen.head
-        price = Price(chosen.step.ms_per_image, 0.0)
-        ground = Ground(self.model, self.scene, material, self.scene.held(), price, self.plan)
+        material, head, ground = self.measured.material, chosen.head, self._ground(chosen)
         rows = ground.judging
         is_seen_anew = chosen.change is not None or chosen.student is not None
-        if is_seen_anew and self.plan.budget <= DEFAULT_BUDGET:
-            most = int(_PATIENCE * 1e3 / max(chosen.step.ms_per_image, 1e-3))
-            rows = np.sort(np.random.default_rng(self.plan.seed).permutation(rows)[:most])
+        if is_seen_anew:
+            rows = self._patiently(rows, chosen)
         if len(rows) < FEWEST:
             return f"{len(rows)} images were kept aside from its training, and {FEWEST} at least would be needed"
         assert isinstance(head, Head)

@@ -15,6 +15,7 @@ from anmok.evidence.intervals import Estimate, accuracy
 from anmok.evidence.splits import folds
 from anmok.ladder import findings, ledger, verdicts
 from anmok.ladder.aside import Asides
+from anmok.ladder.beside import Beside
 from anmok.ladder.dataset import Dataset
 from anmok.ladder.evaluate import Evaluated, Price, cross_fitted
 from anmok.ladder.features import grey_features
@@ -26,7 +27,7 @@ from anmok.ladder.prepare import Scene, prepare, told
 from anmok.ladder.pricing import Pricing, priced
 from anmok.ladder.random_prompts import prompt_controls
 from anmok.ladder.rungs.fitting import Material, available
-from anmok.ladder.rungs.order import CLOSER, MADE, TUNED
+from anmok.ladder.rungs.order import ASKED, CLOSER, MADE, TUNED
 from anmok.ladder.small_print import honesty, not_tried
 from anmok.ladder.stakes import Resolved, resolved
 from anmok.ladder.trusting import trust
@@ -69,11 +70,11 @@ def climb(
     commands: tuple[str, str] = ("", ""),
     progress: Progress | None = None,
     watch: Watch | None = None,
-    student: Model | None = None,
+    beside: Beside | None = None,
 ) -> Climbed:
     """The whole ladder on labelled images. ``commands``: the one that was typed, and the one that runs the winner.
     ``watch``: is told of rungs as they answer, and may end the climb; the books then say that the test set was opened
-    before the first of them is told. ``student``: what is distilled into, instead of the plan's.
+    before the first of them is told. ``beside``: further models, where they are loaded already.
 
     Raises:
         BadData: too few usable images or classes.
@@ -89,10 +90,12 @@ def climb(
     with threadpool_limits(1, user_api="blas"):
         planned = tuple(rung.key for rung in text.rungs)
         planned += tuple(
-            key for key in (*available(text.towers, scene.made is not None), *CLOSER, *TUNED) if key in plan.rungs
+            key
+            for key in (*available(text.towers, scene.made is not None), *CLOSER, *ASKED, *TUNED)
+            if key in plan.rungs
         )
         count = None if watch is None else _open(scene, model, plan, planned, len(scene.pool), start)
-        measured = measure(scene, model, text, plan, progress, watch, student)
+        measured = measure(scene, model, text, plan, progress, watch, beside)
         if count is None:
             count = _open(scene, model, plan, tuple(measured.final), _to_choose(measured), start)
         return _concluded(scene, model, plan, text, _Opened(measured, count, stake), commands, start)
@@ -153,6 +156,7 @@ def _outcome(asides: Asides, judged: verdicts.Judged, chosen: Evaluated, count: 
         scene.grouping.leaks.grouped or scene.grouping.leaks.random,
     )
     untried, to_choose = not_tried(plan, text, measured), _to_choose(measured)
+    asked = next((one.student for key, one in measured.final.items() if key in ASKED), None)
     return Outcome(
         model=model.card.name,
         model_note=model.card.summary,
@@ -167,7 +171,7 @@ def _outcome(asides: Asides, judged: verdicts.Judged, chosen: Evaluated, count: 
         confusions=findings.confusions(chosen, held, scene.test, names),
         suspects=findings.suspects(_DEVELOPMENT_RUNG, measured.material, scene.pool, names),
         duplicates=findings.pairs(scene.grouping.duplicates, scene.labels),
-        honesty=honesty(scene, model, untried, to_choose, _development(asides, chosen.step.key), count),
+        honesty=honesty(scene, model, untried, to_choose, _development(asides, chosen.step.key), count, asked),
         margin=plan.margin,
         seed=plan.seed,
         plan_hash=plan.digest(scene.data_hash, scene.split_hash),
@@ -269,7 +273,9 @@ def _adapter(model: Model, scene: Scene, text: TextSide, chosen: Evaluated, plan
 def _licences(model: Model, scene: Scene, chosen: Evaluated) -> dict[str, str]:
     licences = {"weights": model.card.licence.id, "images": scene.dataset.licence}
     if chosen.student is not None:
-        licences |= {"weights": chosen.student.card.licence.id, "teacher": model.card.licence.id}
+        licences["weights"] = chosen.student.card.licence.id
+        if chosen.step.key not in ASKED:
+            licences["teacher"] = model.card.licence.id
     if scene.made is not None and chosen.step.key in MADE:
         licences |= dict(scene.made.licences)
     return licences

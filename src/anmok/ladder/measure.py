@@ -14,13 +14,15 @@ from anmok.evidence.draws import support_draws
 from anmok.evidence.splits import folds
 from anmok.files import remove
 from anmok.ladder import tiling
+from anmok.ladder.asking.rung import SHARE, climb_asked, opened
+from anmok.ladder.beside import Beside
 from anmok.ladder.evaluate import Evaluated, Held, Price, cross_fitted, fixed, learned
 from anmok.ladder.features import look
 from anmok.ladder.outcome import Step
 from anmok.ladder.plan import Plan
 from anmok.ladder.prepare import Scene
 from anmok.ladder.rungs.fitting import Material, available
-from anmok.ladder.rungs.order import CLOSER, TUNED
+from anmok.ladder.rungs.order import ASKED, CLOSER, TUNED
 from anmok.ladder.tiling import Closer
 from anmok.ladder.tuning.adapted import KEY as ADAPTED
 from anmok.ladder.tuning.adapted import climb_adapted
@@ -72,7 +74,7 @@ def measure(
     plan: Plan,
     progress: Progress | None = None,
     watch: Watch | None = None,
-    student: Model | None = None,
+    beside: Beside | None = None,
 ) -> Measured:
     """Fits on the pool alone; each rung answers on the held-out images once. Whoever hands in a ``watch`` has recorded
     that the test set is opened."""
@@ -103,10 +105,12 @@ def measure(
     if material.made is not None and "R" in plan.rungs and not (watch is not None and final and watch.is_enough()):
         final["R"] = _with_made(scene, material, held, price)
         _tell(watch, final["R"])
-    ground = Ground(model, scene, material, held, price, plan, progress, student)
-    start = time.perf_counter()
+    beside = beside or Beside()
+    ground = Ground(model, scene, material, held, price, plan, progress, beside.student)
+    end = time.perf_counter() + plan.budget
     closer = _tiled(ground, supports, final, curve, watch)
-    skipped = _tuned(ground, final, watch, plan.budget - (time.perf_counter() - start))
+    skipped = _asked(ground, beside, final, watch, end - time.perf_counter())
+    skipped += _tuned(ground, final, watch, end - time.perf_counter())
     if isinstance(closer, Closer):
         return Measured(material, final, tuple(curve), skipped, closer)
     return Measured(material, final, tuple(curve), skipped if closer is None else (closer, *skipped))
@@ -162,6 +166,29 @@ def _tuned(ground: Ground, final: dict[str, Evaluated], watch: Watch | None, lef
             final[key] = found
             _tell(watch, found)
     remove(ground.checkpoints)
+    return tuple(skipped)
+
+
+def _asked(
+    ground: Ground, beside: Beside, final: dict[str, Evaluated], watch: Watch | None, left: float
+) -> tuple[Skipped, ...]:
+    """The rungs that ask a vision-language model; adds to ``final``."""
+    keys = [key for key in ASKED if key in ground.plan.rungs]
+    if not keys or (watch is not None and final and watch.is_enough()):
+        return ()
+    model = opened(ground.plan, beside)
+    if isinstance(model, str):
+        return tuple(Skipped(key, model) for key in keys)
+    skipped = []
+    for key in keys:
+        start = time.perf_counter()
+        found = climb_asked(key, ground, model, left * SHARE, outer_folds(ground.material))
+        left -= time.perf_counter() - start
+        if isinstance(found, Skipped):
+            skipped.append(found)
+        else:
+            final[key] = found
+            _tell(watch, found)
     return tuple(skipped)
 
 

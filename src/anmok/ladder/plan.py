@@ -7,12 +7,12 @@ import json
 from dataclasses import asdict, dataclass
 
 from anmok.errors import BadRequest
-from anmok.ladder.rungs.order import FIXED, RUNGS
+from anmok.ladder.rungs.order import ASKED, FIXED, RUNGS
 from anmok.ladder.stakes import Stakes
 from anmok.ladder.wishes import MadeWish, Writing
 
 BRIEF = (*FIXED, "1", "2", "3", "R", "T", "5")  # a minute or two beyond looking at the pictures
-EVERY = (*FIXED, *RUNGS)
+EVERY = (*FIXED, *(key for key in RUNGS if key not in ASKED))
 DEFAULT_BUDGET = 120.0  # seconds
 
 
@@ -25,7 +25,7 @@ class Plan:
     for the rungs that tune the tower; one that would take longer is left out, or cut short by no more than to two
     passes over the pictures. ``written``: what a language model wrote on the classes. ``synthetic``: made pictures to
     learn from. ``stakes``: what errors cost. ``student``: the card that is distilled into; empty: the usual
-    one, where its weights are here.
+    one, where its weights are here. ``vlm``: the card of the vision-language model that rungs V0 and V ask.
     """
 
     model: str
@@ -42,6 +42,7 @@ class Plan:
     synthetic: MadeWish | None = None
     stakes: Stakes | None = None
     student: str = ""
+    vlm: str = ""
 
     def __post_init__(self) -> None:
         if not self.shots or min(self.shots) < 1 or list(self.shots) != sorted(set(self.shots)):
@@ -53,6 +54,8 @@ class Plan:
         unknown = set(self.rungs) - {*FIXED, *RUNGS}
         if unknown or self.budget < 0:
             raise BadRequest(f"rungs {sorted(unknown)}, budget {self.budget}: there are {', '.join((*FIXED, *RUNGS))}")
+        if not self.vlm and set(self.rungs) & set(ASKED):
+            raise BadRequest(f"rungs {', '.join(ASKED)}: name a vision-language model, --vlm")
         if self.groups not in ("auto", "duplicates", "none"):
             raise BadRequest(f"groups {self.groups!r}: want auto, duplicates or none")
 
@@ -68,5 +71,7 @@ class Plan:
             del content["synthetic"]["folder"]
         if self.stakes is None:
             del content["stakes"]  # the books of earlier versions know plans without
+        if not self.vlm:
+            del content["vlm"]
         text = json.dumps([content, data_hash, split_hash], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -9,7 +9,7 @@ from anmok.ladder.outcome import Honesty, NotTried
 from anmok.ladder.plan import BRIEF, Plan
 from anmok.ladder.prepare import Scene
 from anmok.ladder.rungs.fitting import available
-from anmok.ladder.rungs.order import CLOSER, LEARNED, RUNGS, TUNED
+from anmok.ladder.rungs.order import ASKED, CLOSER, LEARNED, RUNGS, TUNED
 from anmok.ladder.tuning.prompted import HOLDS
 from anmok.ladder.zero_shot import TextSide
 from anmok.load import Model
@@ -22,9 +22,12 @@ def honesty(
     chosen: int,
     development: Estimate | None,
     count: ledger.Count,
+    asked: Model | None = None,
 ) -> Honesty:
-    """``chosen``: labels that some choice used. ``development``: the recommended rung by nested cross-validation."""
+    """``chosen``: labels that some choice used. ``development``: the recommended rung by nested cross-validation.
+    ``asked``: the vision-language model of rungs V0 and V."""
     licences = [(model.card.name, model.card.licence.name)]
+    licences += [] if asked is None else [(asked.card.name, asked.card.licence.name)]
     if scene.dataset.licence:
         licences.append((scene.dataset.title, scene.dataset.licence))
     licences += [] if scene.made is None else scene.made.licences
@@ -52,7 +55,7 @@ def _of_made(scene: Scene) -> tuple[str, ...]:
 
 def not_tried(plan: Plan, text: TextSide, measured: Measured) -> tuple[NotTried, ...]:
     """Every rung that has no figure, with the reason."""
-    possible = (*available(text.towers, plan.synthetic is not None), *CLOSER)
+    possible = (*available(text.towers, plan.synthetic is not None), *CLOSER, *(ASKED if plan.vlm else ()))
     begun = {*measured.final, *(one.key for one in measured.skipped)}
     left_out = [key for key in BRIEF if key in LEARNED and key not in plan.rungs]
     stopped = [key for key in possible if key in plan.rungs and key not in begun]
@@ -67,6 +70,10 @@ def not_tried(plan: Plan, text: TextSide, measured: Measured) -> tuple[NotTried,
     if plan.synthetic is None and "R" in plan.rungs:
         found.append(NotTried("rung R, real + synthetic", "no made pictures: --synthetic FOLDER or --synthesise"))
     found += [NotTried(f"rung {one.key} ({RUNGS[one.key].name})", one.why) for one in measured.skipped]
+    if not plan.vlm:
+        found.append(NotTried("rungs V0 and V, a vision-language model", "none was named: --vlm"))
+    if "V" in measured.final:
+        found.append(NotTried("recommending rung V", "it needs labelled images at hand, which no folder of ours holds"))
     if "S" in measured.final:
         lost = "it knows these classes alone: no other names, and no search by a text"
         found.append(NotTried("what the student can no longer do", lost))

@@ -93,20 +93,33 @@ def _by_worth(
 
 
 def _proven(measured: Measured, groups: Labels, plan: Plan) -> tuple[dict[str, Evaluated], tuple[Verdict, ...]]:
-    """The rungs that may be recommended, and what kept one of them out: made pictures have to be BETTER than the same
+    """The rungs that may be recommended, and what kept others out: made pictures have to be BETTER than the same
     head on real pictures alone before they are compared with all the others (a gate, so it costs no correction)."""
     final = dict(measured.final)
+    shown = _examples(final, groups, plan)
     mixed, alone = final.get("R"), final.get("2")
     if mixed is None or len(final) == 1:
-        return final, ()
+        return final, shown
     del final["R"]
     if alone is None:
-        return final, ()
+        return final, shown
     tried = trial([("2", alone.correct), ("R", mixed.correct)], groups, seed=plan.seed)
     verdict = judge(tried.contrasts([("2", "R")])[0], plan.margin)
     if verdict.word is Word.BETTER:
-        return dict(measured.final), ()
-    return final, (verdict,)
+        return {**final, "R": mixed}, shown
+    return final, (*shown, verdict)
+
+
+def _examples(final: dict[str, Evaluated], groups: Labels, plan: Plan) -> tuple[Verdict, ...]:
+    """Takes out the rung that shows examples, and says what they bring. No folder could answer as it does, which would
+    have to hold the user's pictures, so it is not recommended."""
+    if len(final) == 1 or "V" not in final:
+        return ()
+    shown = final.pop("V")
+    if "V0" not in final:
+        return ()
+    tried = trial([("V0", final["V0"].correct), ("V", shown.correct)], groups, seed=plan.seed)
+    return (judge(tried.contrasts([("V0", "V")])[0], plan.margin),)
 
 
 def _cost(one: Evaluated) -> float:

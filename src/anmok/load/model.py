@@ -43,6 +43,7 @@ from anmok.results import (
 from anmok.tasks import (
     Ask,
     Chat,
+    Chats,
     Classifies,
     Classify,
     Depth,
@@ -93,7 +94,7 @@ class Model:
 
         Args:
             items: pictures (path, bytes, PIL, array), ``Encoded`` states, ``Text`` for ``Embed``, or a
-                ``Conversation`` each for ``Chat``.
+                ``Conversation`` each for ``Chat``, and for ``Classify`` of a model that talks.
             ask: the question; its type fixes the type of the answers.
 
         Raises:
@@ -326,7 +327,8 @@ class Model:
 
     def _answer(self, kind: Any, states: Sequence[State], ask: Ask[R, Any]) -> list[R]:
         spoken = sum(isinstance(state, Conversation) for state in states)
-        if spoken != (len(states) if isinstance(ask, Chat) else 0):
+        is_choice = isinstance(ask, Classify) and isinstance(kind, Chats)  # of what answers a conversation
+        if not is_choice and spoken != (len(states) if isinstance(ask, Chat) else 0):
             raise BadRequest(UNSPOKEN if isinstance(ask, Chat) else f"{ask.task} takes no conversations; chat does")
         if not isinstance(ask, Embed) and any(isinstance(state, Text) for state in states):
             raise BadRequest(f"{ask.task} takes pictures; a text can only be embedded")

@@ -8,18 +8,18 @@ so that Hangul and emoji arrive in parts as they do from tokenizers of bytes; a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anmok import geometry, utterance
+from anmok import choosing, geometry, utterance
 from anmok.errors import Unsupported
 from anmok.geometry import View
 from anmok.inputs import Conversation, Encoded, Frames, Text
-from anmok.results import Piece, Reply
-from anmok.tasks import Chat, Setup
+from anmok.results import Piece, Reply, Scores
+from anmok.tasks import Chat, Classify, Setup
 from anmok.utterance import Length, Utterance
 
 _TOKEN: Final = 3  # bytes
@@ -27,6 +27,9 @@ _IMAGE_TOKENS: Final = 16
 _FRAME_TOKENS: Final = 4
 _CONTEXT: Final = 4096
 _TURN: Final = 2  # tokens around each turn
+_EACH: Final = 0.5  # by which every letter of an answer makes it less likely
+_SOFT: Final = 32.0  # levels of colour apart that make an answer less likely by one
+_UNKNOWN: Final = -8.0  # of an answer that says nothing of colours
 _OPENINGS: Final = ("I see ", "There is ", "Look: ", "This shows ")
 _COLOURS: Final = {
     "black": (0, 0, 0),
@@ -40,14 +43,14 @@ _TABLE: Final = np.asarray(list(_COLOURS.values()), np.float32)  # (C, 3)
 
 
 class FakeTalk:
-    """``kind`` is ``reads``, ``looks`` or ``watches``: one that reads takes no pictures, only one that watches takes
-    clips."""
+    """``kind`` is ``reads``, ``looks``, ``looks-once`` or ``watches``: one that reads takes no pictures, one that looks
+    once a single one, only one that watches takes clips."""
 
     usual_fps: float | None = None
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self.most_pictures = 0 if setup.kind == "reads" else 4
+        self.most_pictures = {"reads": 0, "looks-once": 1}.get(setup.kind, 4)
         self.most_clips, self.most_frames = (2, 8) if setup.kind == "watches" else (0, 0)
 
     @classmethod
@@ -75,6 +78,9 @@ class FakeTalk:
     def chat(self, states: Sequence[Conversation], ask: Chat) -> list[Reply]:
         return [utterance.whole(self.talk(state, ask)) for state in states]
 
+    def classify(self, states: Sequence[Encoded | Conversation], ask: Classify) -> list[Scores]:
+        return [choosing.chosen(state, ask, self._setup, _weighed) for state in states]
+
     def talk(self, state: Conversation, ask: Chat) -> Iterator[Piece]:
         if ask.schema is not None:
             raise Unsupported(f"{self._setup.name} cannot be held to a schema: ask without one")
@@ -82,6 +88,35 @@ class FakeTalk:
         data = _answer(state, ask).encode()
         tokens = (data[start : start + _TOKEN] for start in range(0, len(data), _TOKEN))
         return utterance.pieces(writing, lambda: next(tokens, None))
+
+
+def _weighed(
+    blind: Conversation, said: Conversation, answers: tuple[str, ...]
+) -> tuple[choosing.Array, choosing.Array]:
+    """Long answers are unlikely; one is likelier after a picture, the nearer that is to the colour that the answer
+    names, or to a picture that was called so before."""
+    longest = max(-(-len(answer.encode()) // _TOKEN) for answer in answers)
+    length = _length(said)
+    Length(length.tokens + longest, length.image_tokens, length.context).room(Chat())
+    shown = _colour(said.turns[-1].shown[-1])  # (3,)
+    known = [
+        (after.text, _colour(one))
+        for before, after in pairwise(said.turns)
+        if after.role == "assistant"
+        for one in before.shown
+    ]
+    without = np.asarray([-_EACH * len(answer) for answer in answers])
+    nearness = []
+    for answer in answers:
+        named = [np.asarray(colour, np.float64) for name, colour in _COLOURS.items() if name in answer]
+        named += [colour for text, colour in known if text == answer]
+        nearness.append(max((-float(np.abs(shown - colour).mean()) / _SOFT for colour in named), default=_UNKNOWN))
+    return without, without + nearness
+
+
+def _colour(one: object) -> NDArray[np.float64]:
+    """(3,) of a picture."""
+    return np.asarray(cast(Encoded, one).maps["colour"], np.float64)
 
 
 def _length(state: Conversation) -> Length:

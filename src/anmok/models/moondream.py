@@ -23,16 +23,17 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from anmok import geometry, utterance
+from anmok import choosing, geometry, utterance
 from anmok.errors import BadRequest, BadWeights, Unsupported
 from anmok.geometry import Frame, View
 from anmok.inputs import Conversation, Encoded
 from anmok.nets import moondream as net
 from anmok.nets import moondream_bundle, moondream_names, moondream_toy
+from anmok.nets.moondream_choice import log_likelihoods
 from anmok.nets.moondream_mind import CODEGEN, STARMIE, Ids, Mind, Phrases, Place, TorchMind, places
 from anmok.nets.moondream_onnx import OnnxMind
-from anmok.results import Detections, Piece, Reply
-from anmok.tasks import Chat, Detect, Setup
+from anmok.results import Detections, Piece, Reply, Scores
+from anmok.tasks import Chat, Classify, Detect, Setup
 from anmok.utterance import Length, Utterance
 from anmok.wording import Reader, Span
 from anmok.words import english
@@ -131,6 +132,31 @@ class Moondream:
         seen = 0 if picture is None else len(picture.maps["rows"])
         writing = Utterance(ask, Length(1 + seen + len(prompt), seen, self._mind.context))
         return utterance.pieces(writing, self._speaking(picture, prompt, ask))
+
+    def classify(self, states: Sequence[Encoded | Conversation], ask: Classify) -> list[Scores]:
+        """By how likely each label is as the answer to a question about the picture, or to a conversation. As
+        published it does not do this.
+
+        Raises:
+            BadRequest: it does not fit the context, or the last turn of a conversation shows no picture.
+        """
+        return [choosing.chosen(state, ask, self._setup, self._weighed) for state in states]
+
+    def _weighed(
+        self, blind: Conversation, said: Conversation, answers: tuple[str, ...]
+    ) -> tuple[choosing.Array, choosing.Array]:
+        """An answer may begin with a blank or not; it is as likely as both together."""
+        ids = [tuple(self._ids(f"{blank}{answer}")) for blank in ("", " ") for answer in answers]
+        found = []
+        for one in (blind, said):
+            [picture] = cast("Sequence[Encoded]", one.pictures) or (None,)
+            memory, prompt = self._memory(picture), self._prompt(one)
+            seen = 0 if picture is None else len(picture.maps["rows"])
+            longest = max(len(answer) for answer in ids)
+            Length(1 + seen + len(prompt) + longest, seen, self._mind.context).room(Chat())
+            each = log_likelihoods(self._mind, memory, prompt, ids, self._phrases.eos).reshape(2, -1)  # (2, A)
+            found.append(np.logaddexp(each[0], each[1]))
+        return found[0], found[1]
 
     def detect(self, states: Sequence[Encoded], ask: Detect) -> list[Detections]:
         """Each label by itself, so the order of labels changes nothing. The published model gives no scores: here it is

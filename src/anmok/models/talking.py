@@ -7,30 +7,34 @@ in ``nets.families``; how its tower looks, in ``nets.eyes``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from anmok import utterance
-from anmok.errors import BadWeights, Unsupported
+from anmok import choosing, utterance
+from anmok.errors import BadWeights
 from anmok.geometry import Frame, View
 from anmok.inputs import Conversation, Encoded, Frames
-from anmok.nets import toys
+from anmok.nets import gguf_files, toys
+from anmok.nets.answers import Answer
+from anmok.nets.checkpoints import Checkpoint, tensors
 from anmok.nets.eyes import Size
 from anmok.nets.families import Family, Watching, family_of
-from anmok.nets.pretrained import configured, filled
+from anmok.nets.likelihood import Likelihood
 from anmok.nets.speaking import Script, Seen, Speaker
-from anmok.results import Piece, Reply
-from anmok.tasks import Chat, Setup
+from anmok.results import Piece, Reply, Scores
+from anmok.tasks import Chat, Classify, Setup
 from anmok.utterance import Length, Utterance
-from anmok.wording import Reader, Template
+from anmok.wording import Guide, Reader, Span, Template
+from anmok.wording.answering import answer_ids
+from anmok.wording.published import Files, opening
 
 Array = NDArray[np.float32]
 
@@ -39,7 +43,8 @@ _FEWEST = 2048  # tokens of a context that says nothing of itself
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What is read out of a checkpoint's files. ``facts`` are those of its preprocessor."""
+    """What is read out of a checkpoint's files. ``facts`` are those of its preprocessor; ``opening`` is a token that
+    stands before every prompt whose template does not begin with it."""
 
     family: Family
     net: nn.Module
@@ -47,6 +52,7 @@ class Parts:
     template: Template
     ends: frozenset[int]
     facts: Mapping[str, Any]
+    opening: str = ""
 
 
 class Talks:
@@ -56,12 +62,14 @@ class Talks:
 
     def __init__(self, setup: Setup, parts: Parts) -> None:
         self._setup, self._parts = setup, parts
-        net: Any = parts.net.eval().to(setup.device, getattr(torch, setup.dtype))
+        net: Any = parts.net.eval().to(setup.device)
         self._net = net
         self._eyes: Any = parts.family.eyes(net, parts.facts) if parts.family.eyes is not None else None
         text = net.config.get_text_config()
         self._context = int(getattr(text, "max_position_embeddings", None) or _FEWEST)
-        self._speaker = Speaker(parts.family.reading(net, self._eyes), text, setup.device)
+        reading = parts.family.reading(net, self._eyes)
+        self._speaker = Speaker(reading, text, setup.device)
+        self._likelihood = Likelihood(reading, text, setup.device, parts.ends)
         self._marks = frozenset(found for mark in parts.family.marks if (found := parts.reader.id_of(mark)) is not None)
 
     @classmethod
@@ -72,6 +80,8 @@ class Talks:
     def tiny(cls, setup: Setup, seed: int) -> Talks:
         family = family_of(setup.kind, setup.name)
         toy = toys.toy(setup.kind, family, seed)
+        for parameter in toy.net.parameters():  # but no buffers: angles of positions need all their digits
+            parameter.data = parameter.data.to(getattr(torch, setup.dtype))
         template = Template(toy.template, family.content, family.slots, {}, setup.name)
         reader = Reader(toy.tokenizer, setup.name)
         return _made(setup, Parts(family, toy.net, reader, template, toy.ends, toy.facts))
@@ -80,20 +90,19 @@ class Talks:
     def nbytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self._net.state_dict().values())
 
+    def tokens_of(self, text: str) -> int:
+        """How many a text is by itself, for whoever writes into a prompt."""
+        return len(self._parts.reader.ids([Span(text, is_said=True)]))
+
     def chat(self, states: Sequence[Conversation], ask: Chat) -> list[Reply]:
-        if ask.schema is not None:
-            raise Unsupported(f"{self._setup.name} cannot be held to a schema: ask without one")
         if len(states) == 1:
             return [utterance.whole(self.talk(states[0], ask))]
         scripts = [self._script(state) for state in states]
-        writing = [Utterance(ask, self._length(script)) for script in scripts]
+        writing = [self._answer(script, ask) for script in scripts]
         run = self._speaker.begin(scripts)
-        draws = [np.random.default_rng(ask.seed) for _ in scripts]
         left = list(range(len(scripts)))
         while left:
-            tokens = [utterance.drawn(run.logits[i], ask, draws[one]) for i, one in enumerate(left)]
-            for one, token in zip(left, tokens, strict=True):
-                self._add(writing[one], token)
+            tokens = [writing[one].drawn(run.logits[i]) for i, one in enumerate(left)]
             going = [i for i, one in enumerate(left) if not writing[one].is_over]
             if going and len(going) < len(left):
                 run.only(going)
@@ -103,34 +112,32 @@ class Talks:
         return [cast(Reply, one.last().reply) for one in writing]
 
     def talk(self, state: Conversation, ask: Chat) -> Iterator[Piece]:
-        if ask.schema is not None:
-            raise Unsupported(f"{self._setup.name} cannot be held to a schema: ask without one")
         script = self._script(state)
-        return self._pieces(script, Utterance(ask, self._length(script)), ask)
+        return self._pieces(script, self._answer(script, ask))
 
-    def _pieces(self, script: Script, writing: Utterance, ask: Chat) -> Iterator[Piece]:
+    def _pieces(self, script: Script, writing: Answer) -> Iterator[Piece]:
         run = self._speaker.begin([script])
-        rng = np.random.default_rng(ask.seed)
         try:
             while True:
-                token = utterance.drawn(run.logits[0], ask, rng)
-                text = self._add(writing, token)
+                token = writing.drawn(run.logits[0])
                 if writing.is_over:
                     break
-                if text:
-                    yield Piece(text)
+                if writing.text:
+                    yield Piece(writing.text)
                 run.step([token])
         finally:  # what was read is worth keeping also where nobody waits for the rest
             self._speaker.remember(run)
-        yield Piece(text) if text else Piece("")
+        yield Piece(writing.text)
         yield writing.last()
 
-    def _add(self, writing: Utterance, token: int) -> str:
-        """One token more, or the end; the text that can be shown."""
-        if token in self._parts.ends:
-            writing.end()
-            return ""
-        return writing.add(self._parts.reader.bytes_of(token, is_first=not writing.has_begun))
+    @cached_property
+    def _guide(self) -> Guide:
+        text = self._net.config.get_text_config()
+        return Guide(self._parts.reader, self._parts.ends, int(text.vocab_size))
+
+    def _answer(self, script: Script, ask: Chat) -> Answer:
+        held = None if ask.schema is None else self._guide.start(ask.schema)
+        return Answer(self._parts.reader, self._parts.ends, Utterance(ask, self._length(script)), ask, held)
 
     def _length(self, script: Script) -> Length:
         images = int(script.is_picture.sum())
@@ -145,6 +152,9 @@ class Talks:
         """
         shown = [self._shown(one) for one in state.shown]
         spans = self._parts.template.spans(state, [text for text, _ in shown])
+        opening = self._parts.opening
+        if opening and (not spans or spans[0].is_said or not spans[0].text.startswith(opening)):
+            spans = [Span(opening), *spans]
         ids = self._parts.reader.ids(spans)
         script = Script(tuple(ids), tuple(seen for _, rows in shown for seen in rows), self._marks)
         wanted = sum(len(one.rows) for one in script.seen)
@@ -162,6 +172,23 @@ class Looks(Talks):
     def __init__(self, setup: Setup, parts: Parts) -> None:
         super().__init__(setup, parts)
         self.most_pictures = parts.family.most_pictures
+
+    def classify(self, states: Sequence[Encoded | Conversation], ask: Classify) -> list[Scores]:
+        """By how likely each label is as the answer to a question about the picture, or to a conversation.
+
+        Raises:
+            BadRequest: it does not fit the context, or its last turn shows no picture.
+        """
+        return [choosing.chosen(state, ask, self._setup, self._weighed) for state in states]
+
+    def _weighed(
+        self, blind: Conversation, said: Conversation, answers: tuple[str, ...]
+    ) -> tuple[choosing.Array, choosing.Array]:
+        script = self._script(said)
+        ids = answer_ids(self._parts.reader, self._parts.template, answers)
+        longest = max(len(one) for one in ids)
+        Length(len(script.ids) + longest, int(script.is_picture.sum()), self._context).room(Chat())
+        return self._likelihood.weighed(self._script(blind), script, ids)
 
     def prepare(self, image: NDArray[np.uint8]) -> View:
         return View(self._eyes.prepare(image), Frame((1.0, 1.0), (0.0, 0.0), image.shape[:2]))
@@ -197,6 +224,7 @@ class LooksAndWatches(Looks):
         self.most_frames, self.usual_fps = self._watching.most_frames, self._watching.fps
         made = self._watching.eyes
         self._frames: Any = self._eyes if made is None else made(self._net, parts.facts)
+        self.most_frames = getattr(self._frames, "most", self.most_frames)  # where the checkpoint says it
 
     def encode(self, batch: Array) -> dict[str, Array]:
         """Pictures (B, T, 3, h, w); or frames (B, 3, h, w), of families that look at these in another way."""
@@ -235,71 +263,34 @@ def _made(setup: Setup, parts: Parts) -> Talks:
 
 
 def _read(setup: Setup) -> Parts:
-    content = _json(setup, "config.json")
-    family = family_of(content.get("model_type"), setup.name)
-    kind: Any = family.made()
-    config = configured(kind.config_class, content, setup.name)
-    state = {
-        key: tensor
-        for name, path in setup.files.items()
-        if name.endswith(".safetensors")
-        for key, tensor in load_file(path).items()
-    }
-    net = filled(kind, config, state, getattr(torch, setup.dtype), setup.name)
-    reader = Reader.from_file(setup.files["tokenizer.json"], setup.name)
-    settings = _json(setup, "tokenizer_config.json")
-    template = Template(
-        _template(setup, settings, family), family.content, family.slots, _special(settings), setup.name
-    )
-    generation = _json(setup, "generation_config.json")
-    facts = _json(setup, "preprocessor_config.json") or _json(setup, "processor_config.json").get("image_processor", {})
-    return Parts(family, net, reader, template, _ends(setup, reader, family, (generation, content, settings)), facts)
+    packed = next((path for name, path in setup.files.items() if name.endswith(".gguf")), None)
+    if packed is not None:
+        return _unpacked(setup, packed)
+    files = Files(setup.files, setup.name)
+    facts = files.json("preprocessor_config.json") or files.json("processor_config.json").get("image_processor", {})
+    state = tensors(files.within("", ".safetensors"), setup.name)
+    found = Checkpoint(files.json("config.json"), facts, state, setup.name)
+    family = found.family
+    reader = Reader(found.tokenizer(files.text("tokenizer.json")), setup.name)
+    source = family.template if family.is_template_fixed else files.template(family.template)
+    special = files.special()
+    template = Template(source, family.content, family.slots, special, setup.name)
+    ends = files.ends(reader, family.ends)
+    adapter = tensors(files.within(family.adapter, ".safetensors"), setup.name) if family.adapter else {}
+    image = reader.id_of(family.marks[0]) if family.marks else None
+    rules = files.json(f"{family.adapter}/adapter_config.json")
+    net, facts = found.filled(image, (adapter, rules), getattr(torch, setup.dtype))
+    begin = opening(reader, special["bos_token"]) if family.eyes is not None else ""
+    return Parts(family, net, reader, template, ends, facts, begin)
 
 
-def _json(setup: Setup, name: str) -> dict[str, Any]:
-    """What a file holds; nothing where the checkpoint has none."""
-    if name not in setup.files:
-        return {}
-    try:
-        found = json.loads(setup.files[name].read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadWeights(f"{setup.name}: {name} is no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise BadWeights(f"{setup.name}: {name} holds no object")
-    return found
-
-
-def _template(setup: Setup, settings: Mapping[str, Any], family: Family) -> str:
-    if "chat_template.jinja" in setup.files:
-        return setup.files["chat_template.jinja"].read_text(encoding="utf-8")
-    found = _json(setup, "chat_template.json").get("chat_template") or settings.get("chat_template") or family.template
-    if isinstance(found, list):  # several, by name
-        found = next((one.get("template") for one in found if one.get("name") == "default"), None)
-    if not isinstance(found, str) or not found:
-        raise BadWeights(f"{setup.name}: no chat template, so it was not made to chat")
-    return found
-
-
-def _special(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Texts of tokens that templates ask for by name."""
-    found = {}
-    for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        value = settings.get(key)
-        found[key] = str(value.get("content", "")) if isinstance(value, dict) else str(value or "")
-    return found
-
-
-def _ends(setup: Setup, reader: Reader, family: Family, sources: Sequence[Mapping[str, Any]]) -> frozenset[int]:
-    """Tokens that end an answer, by number and by name.
-
-    Raises:
-        BadWeights: none, so that no answer would end."""
-    numbers: set[int] = set()
-    for source in sources:
-        given = source.get("eos_token_id")
-        numbers |= {int(one) for one in (given if isinstance(given, list) else [given]) if one is not None}
-    named = {_special(sources[-1])["eos_token"], *family.ends}
-    numbers |= {found for one in named if one and (found := reader.id_of(one)) is not None}
-    if not numbers:
-        raise BadWeights(f"{setup.name}: no token ends its answers: eos_token_id is missing")
-    return frozenset(numbers)
+def _unpacked(setup: Setup, path: Path) -> Parts:
+    """Out of one file that has everything."""
+    found = gguf_files.opened(path, getattr(torch, setup.dtype), setup.name)
+    family = family_of(found.net.config.model_type, setup.name)
+    reader = Reader(found.tokenizer, setup.name)
+    template = Template(found.template, family.content, family.slots, found.special, setup.name)
+    ends = found.ends | {number for mark in family.ends if (number := reader.id_of(mark)) is not None}
+    if not ends:
+        raise BadWeights(f"{setup.name}: no token ends its answers: {path.name} lacks tokenizer.ggml.eos_token_id")
+    return Parts(family, found.net, reader, template, ends, {})

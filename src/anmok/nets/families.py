@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from anmok.errors import BadWeights
 from anmok.nets import readings
@@ -34,9 +35,23 @@ class Watching:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """Of a net that transformers does not have. ``made`` gives it as a ``config.json`` describes it, filled at random;
+    ``filled`` with the tensors of a checkpoint (``config.json``, tensors, dtype, the card's name); ``toy`` the
+    ``config.json`` and ``preprocessor_config.json`` of a small one, of the number of its words and that which ends an
+    answer. ``added`` are tokens that stand behind the vocabulary."""
+
+    made: Callable[[Mapping[str, Any]], nn.Module]
+    filled: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.dtype, str], nn.Module]
+    toy: Callable[[int, int], tuple[Mapping[str, Any], Mapping[str, Any]]]
+    added: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """``net`` is the class in transformers. ``image`` and ``video`` are what its chat templates write; ``marks`` the
-    special tokens that stand for pictures and clips in a prompt. ``template`` is for checkpoints that come without."""
+    special tokens that stand for pictures and clips in a prompt. ``template`` is for checkpoints that come without;
+    where it ``is_template_fixed``, for all. ``adapter`` is the folder of what has to be added to the weights."""
 
     net: str
     reading: Callable[[nn.Module, Any], Reading]
@@ -49,6 +64,9 @@ class Family:
     most_pictures: int = 0
     watching: Watching | None = None
     template: str = ""
+    is_template_fixed: bool = False
+    adapter: str = ""
+    own: Own | None = None
 
     @property
     def slots(self) -> dict[Literal["image", "video"], str]:
@@ -68,6 +86,10 @@ def _part(net: nn.Module, eyes: Any) -> Reading:
     return readings.Part(net)
 
 
+def _stretched(net: nn.Module, eyes: Any) -> Reading:
+    return readings.Stretched(net)
+
+
 def _gemma(net: nn.Module, eyes: Any) -> Reading:
     return readings.Gemma(net)
 
@@ -77,7 +99,10 @@ def _gridded(net: nn.Module, eyes: Any) -> Reading:
 
 
 def _llava(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return square.Square(net, square.SquareRules.of(facts))
+    """LLaVA 1.5, whose weights know pictures that were padded to a square; the files of the converted checkpoints say
+    that the middle is cut out, and are not followed there."""
+    rules = square.SquareRules.of(facts)
+    return square.Square(net, square.SquareRules(rules.size, "pad", rules.levels) if rules.way == "crop" else rules)
 
 
 def _anyres(net: Any, facts: Mapping[str, Any]) -> Eyes:
@@ -126,8 +151,8 @@ def _phi4(net: Any, facts: Mapping[str, Any]) -> Eyes:
 
 
 # Zheng et al., "Judging LLM-as-a-Judge" (2023), lm-sys/FastChat: the turns of Vicuna, which LLaVA 1.5 learned from.
-_VICUNA: Final = (
-    "{% for m in messages %}"
+VICUNA: Final = (
+    "{{ bos_token }}{% for m in messages %}"
     "{% if m['role'] == 'system' %}{{ m['content'][0]['text'] }} {% else %}"
     "{{ 'USER: ' if m['role'] == 'user' else 'ASSISTANT: ' }}"
     "{% for c in m['content'] %}{{ '<image>\n' if c['type'] == 'image' else c['text'] }}{% endfor %}"
@@ -159,7 +184,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "mistral": _reads("MistralForCausalLM"),
     "qwen2": _reads("Qwen2ForCausalLM", "<|im_end|>"),
     "qwen3": _reads("Qwen3ForCausalLM", "<|im_end|>"),
-    "phi3": _reads("Phi3ForCausalLM", "<|end|>"),
+    "phi3": Family("Phi3ForCausalLM", _stretched, content="text", ends=("<|end|>",)),
     "gemma2": _reads("Gemma2ForCausalLM", "<end_of_turn>"),
     "gemma3_text": _reads("Gemma3ForCausalLM", "<end_of_turn>"),
     "exaone4": _reads("Exaone4ForCausalLM", "[|endofturn|]"),
@@ -171,7 +196,7 @@ FAMILIES: Final[dict[str, Family]] = {
         _llava,
         marks=("<image>",),
         most_pictures=4,
-        template=_VICUNA,
+        template=VICUNA,
     ),
     "llava_next": Family("LlavaNextForConditionalGeneration", _whole, _anyres, marks=("<image>",), most_pictures=4),
     "llava_next_video": Family(
@@ -259,13 +284,14 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "phi4_multimodal": Family(
         "Phi4MultimodalForCausalLM",
-        _whole,
+        _stretched,
         _phi4,
         content="text",
         image="<|endoftext10|>",
         marks=("<|endoftext10|>",),
         ends=("<|end|>",),
         most_pictures=4,
+        adapter="vision-lora",
     ),
 }
 
@@ -273,7 +299,10 @@ FAMILIES: Final[dict[str, Family]] = {
 def family_of(model_type: object, name: str) -> Family:
     """Raises:
     BadWeights: a family that is not here."""
-    found = FAMILIES.get(str(model_type))
+    from anmok.nets.own_families import OWN_FAMILIES  # rows of this table, which are made of its classes
+
+    known = {**FAMILIES, **OWN_FAMILIES}
+    found = known.get(str(model_type))
     if found is None:
-        raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {', '.join(sorted(FAMILIES))}")
+        raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {', '.join(sorted(known))}")
     return found

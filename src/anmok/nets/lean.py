@@ -23,6 +23,7 @@ from anmok.nets.lean_weights import Kind, Matrix, Plain, Table, last_matrix, mat
 
 _FIRST_ROOM: Final = 256  # tokens that a fresh memory holds
 _AT_ONCE: Final = 1024  # tokens of a prompt that are read together
+_BLOCK: Final = 128  # queries of a prompt whose scores are computed together
 _ROTATIONS: Final = ("default", "linear", "llama3")  # whose angles do not depend on the length of the text
 
 
@@ -89,14 +90,11 @@ class Memory:
         if wanted > self._most:
             raise TooMuch(f"the conversation has {wanted} tokens and the model reads {self._most}; shorten it")
         if wanted > there:
-            larger = self._rows.new_empty(*self._rows.shape[:2], min(self._most, max(wanted, 2 * there)), *_last(self))
+            layers, both, _, head = self._rows.shape
+            larger = self._rows.new_empty(layers, both, min(self._most, max(wanted, 2 * there)), head)
             larger[:, :, : self.length] = self._rows[:, :, : self.length]
             self._rows = larger
         return self._rows
-
-
-def _last(memory: Memory) -> tuple[int, ...]:
-    return tuple(memory._rows.shape[3:])
 
 
 class Lean:
@@ -117,7 +115,8 @@ class Lean:
 
     @classmethod
     def of(cls, net: nn.Module, weights: Kind = "float32") -> Lean:
-        """Of transformers' ``LlamaForCausalLM``, or another net with a ``model`` and an ``lm_head`` of those parts.
+        """Of transformers' ``LlamaForCausalLM``, or of a net with such a language model in it, as SmolVLM's has.
+        float32 is exact; the other kinds of weights are near. The net's table of words is shared, all else is copied.
 
         Raises:
             Unsupported: a net of another kind; ``unfit`` says why.
@@ -128,7 +127,7 @@ class Lean:
     def nbytes(self) -> int:
         """Of all weights."""
         matrices = [kind for one in self._layers for kind in (one.qkv, one.out, one.gate_up, one.down)]
-        return sum(one.nbytes for one in (*matrices, self._head, self._table))
+        return sum(one.nbytes for one in (*matrices, self._head)) + self._table.nbytes
 
     def memory(self) -> Memory:
         """An empty one."""
@@ -150,23 +149,21 @@ class Lean:
         if x.dim() != 2 or not len(x) or x.shape[1] != self.sizes.width:
             raise BadRequest(f"rows: want at least one of {self.sizes.width} numbers, got {tuple(rows.shape)}")
         memory.room(len(x))
-        for part in x.split(_AT_ONCE):
+        for part in torch.split(x, _AT_ONCE):
             last = (self._through if len(part) > 1 else self._step)(part, memory)[-1:]  # (1, W)
         return self._head(self._normed(last, self._norm, self._head.dtype))[0].float()  # (V,)
 
     def _through(self, x: Tensor, memory: Memory) -> Tensor:
         """(T, W) to (T, W), past all layers, and into the memory."""
         count, past = len(x), memory.length
-        rows, turns, seen = memory.room(count), self._turns(past, count), _seen(past, count)
+        rows, turns = memory.room(count), self._turns(past, count)
         x = x.clone()
         for layer, kept, norms in zip(self._layers, rows, self._norms, strict=True):
             queries, fresh = self._turned(layer, self._normed(x, norms[0], layer.qkv.dtype), turns)
             kept[:, past : past + count] = fresh.transpose(0, 1)  # (2 * kv heads, T, head)
-            keys, values = kept[None, :, : past + count].chunk(2, 1)  # (1, kv heads, S, head)
-            made = functional.scaled_dot_product_attention(
-                queries.transpose(0, 1)[None], keys, values, attn_mask=seen, is_causal=seen is None, enable_gqa=True
-            )  # (1, heads, T, head)
-            self._finished(layer, x, made[0].transpose(0, 1).reshape(count, -1), norms[1])
+            attend = _exact if layer.out.dtype == torch.float32 else _in_blocks
+            made = attend(queries, kept[:, : past + count])  # (T, heads * head)
+            self._finished(layer, x, made, norms[1])
         memory.length = past + count
         return x
 
@@ -199,19 +196,20 @@ class Lean:
             torch.view_as_complex(mixed.float().view(*turns.shape, 2)) * turns
         )  # (T, heads + 2 * kv heads, head / 2)
         turned = torch.view_as_real(pairs).flatten(-2)  # (T, heads + 2 * kv heads, head)
-        queries, fresh = turned.split((self.sizes.heads, 2 * self.sizes.kv_heads), -2)
+        queries, fresh = torch.split(turned, [self.sizes.heads, 2 * self.sizes.kv_heads], -2)
         return queries, fresh
 
     def _finished(self, layer: Layer, x: Tensor, made: Tensor, second: Tensor) -> None:
         """Adds to ``x`` (T, W) what attention made (T, heads * head), and then what the MLP makes of it."""
         x += layer.out(made.to(layer.out.dtype))
         gate, up = layer.gate_up(self._normed(x, second, layer.gate_up.dtype)).chunk(2, 1)  # (T, inner)
-        x += layer.down(functional.silu(gate).mul_(up))
+        x += layer.down(functional.silu(gate).mul_(up).to(layer.down.dtype))
 
     def _normed(self, x: Tensor, gain: Tensor, dtype: torch.dtype) -> Tensor:
         """RMS norm of (T, W); ``gain`` has the square root of W in it."""
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True).hypot(self._side)  # (T, 1)
-        return (x / length).mul_(gain).to(dtype)
+        normed: Tensor = (x / length).mul_(gain).to(dtype)
+        return normed
 
     def _turns(self, past: int, count: int) -> Tensor:
         """complex64 (T, heads + 2 * kv heads, head / 2): angles of queries and keys; values stay as they are."""
@@ -222,16 +220,42 @@ class Lean:
         return turns
 
 
-def _seen(past: int, count: int) -> Tensor | None:
-    """bool (T, S): which tokens each of the fresh ones sees; None where nothing was before them."""
-    if not past:
-        return None
-    return torch.ones(count, past + count, dtype=torch.bool).tril_(past)
+def _exact(queries: Tensor, kept: Tensor) -> Tensor:
+    """Causal attention: queries (T, heads, head) of the last T of S tokens, keys above values (2 * kv heads, S, head),
+    to (T, heads * head)."""
+    count, past = len(queries), kept.shape[1] - len(queries)
+    seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past) if past else None  # (T, S)
+    keys, values = kept[None].chunk(2, 1)  # (1, kv heads, S, head)
+    made = functional.scaled_dot_product_attention(
+        queries.transpose(0, 1)[None], keys, values, attn_mask=seen, is_causal=seen is None, enable_gqa=True
+    )  # (1, heads, T, head)
+    return made[0].transpose(0, 1).flatten(1)  # (T, heads * head)
+
+
+def _in_blocks(queries: Tensor, kept: Tensor) -> Tensor:
+    """The same in bfloat16 but for the softmax: a third of the time of torch's own, which multiplies in float32 here.
+    ``_BLOCK`` queries together see no tokens beyond the last of them."""
+    count, heads, head = queries.shape
+    past, kv_heads = kept.shape[1] - count, len(kept) // 2
+    keys, values = kept.to(torch.bfloat16).chunk(2)  # (kv heads, S, head)
+    groups = (queries * head**-0.5).to(torch.bfloat16).view(count, kv_heads, -1, head).permute(1, 2, 0, 3)
+    made = torch.empty(count, kv_heads, heads // kv_heads, head, dtype=torch.bfloat16)
+    for start in range(0, count, _BLOCK):
+        some = groups[:, :, start : start + _BLOCK]  # (kv heads, group, n, head)
+        group, n = some.shape[1:3]
+        there = past + start + n
+        scores = torch.bmm(some.reshape(kv_heads, -1, head), keys[:, :there].transpose(1, 2)).float()
+        hidden = torch.ones(n, n, dtype=torch.bool).triu_(1)  # among the block's own
+        scores.view(kv_heads, group, n, there)[..., there - n :].masked_fill_(hidden, -torch.inf)
+        mixed = torch.bmm(scores.softmax(-1).to(torch.bfloat16), values[:, :there])  # (kv heads, group * n, head)
+        made[start : start + n] = mixed.view(kv_heads, group, n, head).permute(2, 0, 1, 3)
+    return made.view(count, -1)  # (T, heads * head)
 
 
 def adjacent(weight: Tensor, head: int) -> Tensor:
-    """Rows (heads * head, ...) whose halves of each head are rotated together, laid side by side: 0, head / 2, 1, ..."""
-    return weight.unflatten(0, (-1, 2, head // 2)).transpose(1, 2).flatten(0, 2)
+    """Rows (heads * head, ...) whose halves of each head are rotated together, side by side: 0, head / 2, 1, ..."""
+    halves = weight.view(-1, 2, head // 2, *weight.shape[1:])  # (heads, 2, head / 2, ...)
+    return halves.transpose(1, 2).flatten(0, 2)
 
 
 def angles(frequencies: Tensor, context: int, scale: float = 1.0) -> Tensor:
@@ -242,54 +266,60 @@ def angles(frequencies: Tensor, context: int, scale: float = 1.0) -> Tensor:
 
 def unfit(net: nn.Module) -> str:
     """Why a net cannot be read this way, in half a sentence; empty where it can."""
-    config: Any = getattr(net, "config", None)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    model: Any = getattr(net, "model", None)
+    whole: Any = net
+    model = _language(whole)
     layers = getattr(model, "layers", ())
-    if not len(layers) or not hasattr(net, "lm_head"):
+    if not len(layers) or not hasattr(whole, "lm_head"):
         return "it has no layers under `model`, or no `lm_head`"
-    block: Any = layers[0]
+    block, config = next(iter(layers)), model.config
     if not hasattr(block.self_attn, "q_proj") or not hasattr(block.mlp, "gate_proj"):
         return "its layers are not those of Llama"
-    if any(hasattr(block.self_attn, name) for name in ("q_norm", "k_norm")) or hasattr(
-        block, "pre_feedforward_layernorm"
-    ):
+    if hasattr(block.self_attn, "q_norm") or hasattr(block, "pre_feedforward_layernorm"):
         return "it has norms that Llama has not"
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type", "default") not in _ROTATIONS or not hasattr(model.rotary_emb, "inv_freq"):
-        return f"its positions are of the kind {rope.get('rope_type')!r}"
+    kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if kind not in _ROTATIONS or not hasattr(getattr(model, "rotary_emb", None), "inv_freq"):
+        return f"its positions are of the kind {kind!r}"
     if config.hidden_act not in ("silu", "swish"):
         return f"its layers use {config.hidden_act}"
-    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
+    if any(one != "full_attention" for one in getattr(config, "layer_types", None) or ()) or _window(config):
         return "it attends in a window"
-    biases = (block.self_attn.o_proj, block.mlp.gate_proj, block.mlp.down_proj, net.lm_head)
-    return "it has biases that Llama has not" if any(getattr(one, "bias", None) is not None for one in biases) else ""
+    biased = (block.self_attn.o_proj, block.mlp.gate_proj, block.mlp.down_proj, whole.lm_head)
+    return "it has biases that Llama has not" if any(one.bias is not None for one in biased) else ""
+
+
+def _language(net: Any) -> Any:
+    """The stack of layers, of a language model or of one that sees as well."""
+    model = getattr(net, "model", None)
+    return getattr(model, "language_model", None) or getattr(model, "text_model", None) or model
+
+
+def _window(config: Any) -> bool:
+    return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
 def _of(kind: type[Lean], net: nn.Module, weights: Kind) -> Lean:
     reason = unfit(net)
     if reason:
-        raise Unsupported(f"{type(net).__name__} cannot be read as a lean model: {reason}; use runtime='torch'")
+        raise Unsupported(f"{type(net).__name__} cannot be read as a lean model: {reason}; read it with transformers")
     whole: Any = net
-    model, config = whole.model, whole.config.get_text_config()
+    model = _language(whole)
+    config = model.config
     heads = config.num_attention_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // heads
     sizes = Sizes(
         config.hidden_size,
         heads,
         config.num_key_value_heads,
-        head,
+        getattr(config, "head_dim", None) or config.hidden_size // heads,
         config.intermediate_size,
         whole.lm_head.weight.shape[0],
         config.max_position_embeddings,
         config.rms_norm_eps,
     )
     with torch.inference_mode():
-        layers = [_layer(one, head, weights) for one in model.layers]
-        table = Plain(model.embed_tokens.weight)
+        layers = [_layer(one, sizes.head, weights) for one in model.layers]
         top = last_matrix(whole.lm_head.weight.float(), weights)
         turns = angles(model.rotary_emb.inv_freq, sizes.context, model.rotary_emb.attention_scaling)
-        return kind(sizes, table, layers, model.norm.weight.float(), top, turns)
+        return kind(sizes, Plain(model.embed_tokens.weight), layers, model.norm.weight.float(), top, turns)
 
 
 def _layer(block: Any, head: int, weights: Kind) -> Layer:

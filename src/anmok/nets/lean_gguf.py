@@ -1,7 +1,7 @@
 """A GGUF file of the Llama kind as a lean model, with its four bits kept: they are never widened and narrowed again.
 
-Q4_0, Q4_1 and Q4_K lie in the 4-bit form of ``lean_weights`` number by number; the scales alone are rounded, to
-bfloat16. Whatever has more bits than four becomes 8 bits with one scale a row, unpacked floats become bfloat16.
+Q4_0, Q4_1, Q4_K and Q8_0 lie in the forms of ``lean_weights`` number by number; the scales alone are rounded, to
+bfloat16. Other numbers of bits become 8 bits with one scale a row, unpacked floats become bfloat16.
 
 Source: ggml-org/ggml, docs/gguf.md (names and keys) and src/ggml-common.h (how blocks lie).
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from anmok.errors import BadWeights, MissingDependency, Unsupported
 from anmok.nets.lean import Layer, Lean, Sizes, angles
-from anmok.nets.lean_weights import GROUP, Blocks, Eight, Float, Four, Matrix, Plain, Table, is_four, last_matrix
+from anmok.nets.lean_weights import GROUP, Blocks, Eight, Float, Four, Matrix, Pair, Plain, Table, is_four, last_matrix
 
 _FLOATS: Final = ("F32", "F16", "BF16")
 _FOURS: Final = ("Q4_0", "Q4_1", "Q4_K")
@@ -37,7 +37,7 @@ def opened(path: Path) -> Lean:
     try:
         import gguf
     except ImportError:
-        raise MissingDependency("GGUF files need the package gguf: pip install 'anmok[tune]'") from None
+        raise MissingDependency("GGUF files need the package gguf: pip install 'anmok[models]'") from None
     try:
         file: Any = gguf.GGUFReader(path)
     except (OSError, ValueError, IndexError) as error:
@@ -86,8 +86,7 @@ def _built(sizes: Sizes, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -
             )
         )
     words = tensors["token_embd.weight"]
-    top = tensors.get("output.weight", words)
-    head = last_matrix(_plain(top), "bfloat16" if top.tensor_type.name in _FLOATS else "int8")
+    head = _last(tensors.get("output.weight", words))
     return Lean(
         sizes, _table(words), layers, _plain(tensors["output_norm.weight"]), head, _angles(sizes, facts, tensors)
     )
@@ -122,16 +121,28 @@ def _matrix(parts: Sequence[Any]) -> Matrix:
     rows, columns = sum(int(one.shape[1]) for one in parts), int(parts[0].shape[0])
     if kinds <= set(_FOURS) and is_four((rows, columns)):
         codes, scale, least = (np.concatenate(some) for some in zip(*map(_four, parts), strict=True))
-        return Four(*map(torch.from_numpy, (codes, scale, least)))
+        return Four(torch.from_numpy(codes), torch.from_numpy(scale), torch.from_numpy(least))
+    if kinds == {"Q8_0"} and is_four((rows, columns)):
+        eights = [_eight(one) for one in parts]
+        return Pair(torch.cat([one for one, _ in eights]), torch.cat([one for _, one in eights]))
     whole = torch.cat([_plain(one) for one in parts])  # (N, K)
     return Float(whole.to(torch.bfloat16)) if kinds <= set(_FLOATS) else Eight(whole)
 
 
+def _last(words: Any) -> Matrix:
+    if words.tensor_type.name == "Q8_0" and is_four((int(words.shape[1]), int(words.shape[0]))):
+        return Pair(*_eight(words), is_for_many=False)
+    return last_matrix(_plain(words), "bfloat16" if words.tensor_type.name in _FLOATS else "int8")
+
+
 def _table(words: Any) -> Table:
-    if words.tensor_type.name != "Q8_0":
-        return Plain(_plain(words).to(torch.bfloat16))
-    scale, codes = _split(words, 2 + GROUP, 2)
-    return Blocks(torch.from_numpy(codes.view(np.int8).reshape(len(codes), -1)), torch.from_numpy(scale[..., 0]))
+    return Blocks(*_eight(words)) if words.tensor_type.name == "Q8_0" else Plain(_plain(words).to(torch.bfloat16))
+
+
+def _eight(tensor: Any) -> tuple[Tensor, Tensor]:
+    """Codes int8 (N, K) and scales (N, K / 32) of Q8_0."""
+    scale, codes = _split(tensor, 2 + GROUP, 2)
+    return torch.from_numpy(codes.view(np.int8).reshape(len(codes), -1)), torch.from_numpy(scale[..., 0].copy())
 
 
 def _plain(tensor: Any) -> Tensor:
@@ -149,7 +160,11 @@ def _four(tensor: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[
     scales, packed = _split(tensor, (4 if has_least else 2) + GROUP // 2, 4 if has_least else 2)
     codes = np.concatenate((packed & 15, packed >> 4), 2).reshape(len(packed), -1)  # (N, K)
     scale = scales[..., 0]
-    return codes, scale, scales[..., 1] if has_least else -8 * scale
+    return _three(codes, scale, scales[..., 1] if has_least else -8 * scale)
+
+
+def _three(codes: Any, scale: Any, least: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    return codes.astype(np.uint8), scale.astype(np.float32), least.astype(np.float32)
 
 
 def _super(tensor: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
@@ -161,12 +176,12 @@ def _super(tensor: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray
     less = np.concatenate((middle & 63, high >> 4 | middle >> 6 << 4), 2)
     halves = packed.reshape(*packed.shape[:2], 4, GROUP)
     codes = np.stack((halves & 15, halves >> 4), 3).reshape(len(packed), -1)  # (N, K)
-    scale = (scales[..., :1] * by).reshape(len(packed), -1)  # (N, K / 32)
-    return codes, scale, (-scales[..., 1:] * less).reshape(len(packed), -1)
+    scale, least = scales[..., :1] * by, -scales[..., 1:] * less  # (N, K / 256, 8)
+    return _three(codes, scale.reshape(len(packed), -1), least.reshape(len(packed), -1))
 
 
 def _split(tensor: Any, block: int, head: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Of each block of so many bytes the float16 numbers at its head, as float32 (N, blocks, head / 2), and the rest."""
+    """Of each block of so many bytes the float16 numbers at its head, float32 (N, blocks, head / 2), and the rest."""
     blocks = np.ascontiguousarray(tensor.data).reshape(len(tensor.data), -1, block)
     numbers = np.ascontiguousarray(blocks[..., :head]).view(np.float16).astype(np.float32)
     return numbers, np.ascontiguousarray(blocks[..., head:])

@@ -3,8 +3,8 @@
 One row at a time, the time goes into fetching the weights, so fewer bits are faster. Many rows at a time, it goes
 into arithmetic, for which the kernels of few bits are the slow ones: from ``_MANY`` rows on, a bfloat16 twin works.
 
-The 8-bit form has one scale a row, the 4-bit form (of GGUF's Q4_0 and Q4_1 too) a scale and an offset for each 32
-weights of a row, which are rounded to bfloat16.
+``Eight`` has one scale a row; ``Four`` and ``Pair``, the forms that GGUF's bits fit in, a scale and an offset for each
+32 weights of a row, which are rounded to bfloat16.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final, Literal, Protocol, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 Kind: TypeAlias = Literal["float32", "bfloat16", "int8", "int4"]
@@ -44,9 +44,10 @@ class Float:
     def __init__(self, weight: Tensor) -> None:
         self.dtype = weight.dtype
         self.nbytes = weight.numel() * weight.element_size()
-        self._is_packed = weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-        reorder = torch.ops.mkldnn._reorder_linear_weight if self._is_packed else torch.Tensor.contiguous
-        self._weight: Tensor = reorder(weight.contiguous(), *((_PACKED_FOR,) if self._is_packed else ()))
+        self._is_packed = weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        self._weight = weight.contiguous()
+        if self._is_packed:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _PACKED_FOR)
 
     def __call__(self, rows: Tensor) -> Tensor:
         if not self._is_packed:
@@ -55,18 +56,45 @@ class Float:
         return made
 
 
+class Laid(nn.Module):
+    """What stands for a ``Linear`` of float32: the same sums in less time, on processors of AMD in half of it."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self._matrix = Float(linear.weight.detach())
+        self.bias = linear.bias
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(..., K) to (..., N)."""
+        made = self._matrix(rows.reshape(-1, rows.shape[-1])).view(*rows.shape[:-1], -1)  # (..., N)
+        return made if self.bias is None else made + self.bias
+
+
+def lay_out(net: nn.Module) -> int:
+    """Puts ``Laid`` in the place of all ``Linear`` of float32 in a net that is used and not trained; how many."""
+    places = [
+        (parent, name, one)
+        for parent in net.modules()
+        for name, one in parent.named_children()
+        if type(one) is nn.Linear and one.weight.dtype == torch.float32 and one.weight.device.type == "cpu"
+    ]
+    for parent, name, one in places:
+        setattr(parent, name, Laid(one))
+    return len(places)
+
+
 class Eight:
-    """int8 (N, K) and one scale a row. With ``is_for_many``, a bfloat16 twin of the whole."""
+    """int8 (N, K) and one scale a row. Many rows at a time go through a bfloat16 twin."""
 
     dtype = torch.bfloat16
 
-    def __init__(self, weight: Tensor, is_for_many: bool = True) -> None:
+    def __init__(self, weight: Tensor) -> None:
         self._weight, scale = narrowed(weight)
         self._scale = scale.to(torch.bfloat16)
-        self._twin = weight.to(torch.bfloat16) if is_for_many else None
+        self._twin = weight.to(torch.bfloat16)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        if self._twin is not None and len(rows) >= _MANY:
+        if len(rows) >= _MANY:
             return functional.linear(rows, self._twin)  # (T, N)
         made: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self._weight, self._scale)  # (T, N)
         return made
@@ -77,7 +105,7 @@ class Eight:
 
 
 class Four:
-    """Four bits (N, K) with a scale and an offset for every 32 of a row, and the bfloat16 twin.
+    """Four bits (N, K) with a scale and an offset for every 32 of a row; with ``is_for_many``, the bfloat16 twin.
 
     ``codes`` uint8 (N, K) from 0 to 15, ``scale`` and ``least`` float32 (N, K / 32): codes * scale + least. N is a
     multiple of 16 and K of 32; ``is_four`` says whether a shape is.
@@ -85,12 +113,14 @@ class Four:
 
     dtype = torch.bfloat16
 
-    def __init__(self, codes: Tensor, scale: Tensor, least: Tensor) -> None:
+    def __init__(self, codes: Tensor, scale: Tensor, least: Tensor, is_for_many: bool = True) -> None:
         self._weight: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
         offset = least + (_STEPS + 1) / 2 * scale  # the kernel counts from 8
         self._scales = torch.stack((scale.T, offset.T), 2).to(torch.bfloat16).contiguous()  # (K / 32, N, 2)
-        whole = codes.view(*scale.shape, GROUP) * scale[..., None] + least[..., None]  # (N, K / 32, 32)
-        self._twin = whole.flatten(1).to(torch.bfloat16)  # (N, K)
+        self._twin: Tensor | None = None
+        if is_for_many:
+            whole = codes.view(*scale.shape, GROUP) * scale[..., None] + least[..., None]  # (N, K / 32, 32)
+            self._twin = whole.to(torch.bfloat16).flatten(1)  # (N, K)
 
     @classmethod
     def of(cls, weight: Tensor) -> Four:
@@ -102,7 +132,7 @@ class Four:
         return cls(codes.round().to(torch.uint8).flatten(1), scale, least)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        if len(rows) >= _MANY:
+        if self._twin is not None and len(rows) >= _MANY:
             return functional.linear(rows, self._twin)  # (T, N)
         made: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self._weight, GROUP, self._scales)  # (T, N)
         return made
@@ -118,14 +148,49 @@ def narrowed(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (rows / scale[:, None]).round_().to(torch.int8), scale
 
 
+class Pair:
+    """Eight bits (N, K) with a scale for every 32 of a row, as two times four; with ``is_for_many``, the bfloat16 twin.
+    Nearer than ``Eight``, and slower where fetching the weights is fast.
+
+    ``codes`` int8 (N, K), ``scale`` float32 (N, K / 32): Q8_0 of GGUF, to the last bit but for the rounded scale.
+    """
+
+    dtype = torch.bfloat16
+
+    def __init__(self, codes: Tensor, scale: Tensor, is_for_many: bool = True) -> None:
+        counted = codes.to(torch.int16) + 128  # from 0 to 255
+        high, low = (counted >> 4).to(torch.uint8), (counted & 15).to(torch.uint8)
+        self._high = Four(high, 16 * scale, -128 * scale, is_for_many=False)
+        self._low = Four(low, scale, torch.zeros_like(scale), is_for_many=False)
+        whole = codes.view(*scale.shape, GROUP) * scale[..., None] if is_for_many else None  # (N, K / 32, 32)
+        self._twin = None if whole is None else whole.to(torch.bfloat16).flatten(1)  # (N, K)
+
+    @classmethod
+    def of(cls, weight: Tensor, is_for_many: bool = True) -> Pair:
+        """Of float32 (N, K)."""
+        codes, scale = narrowed(weight.reshape(-1, GROUP))
+        return cls(codes.view_as(weight), scale.view(len(weight), -1), is_for_many)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if self._twin is not None and len(rows) >= _MANY:
+            return functional.linear(rows, self._twin)  # (T, N)
+        return self._high(rows).float() + self._low(rows)  # (T, N)
+
+    @property
+    def nbytes(self) -> int:
+        return self._high.nbytes + self._low.nbytes + _nbytes(self._twin)
+
+
 def is_four(shape: torch.Size | tuple[int, ...]) -> bool:
     """Whether a weight of that shape has a form of four bits."""
     return shape[0] % _MULTIPLE == 0 and shape[1] % GROUP == 0
 
 
 def last_matrix(weight: Tensor, kind: Kind) -> Matrix:
-    """That of the logits (V, W), of which one row at a time is asked: never fewer than 8 bits, and without a twin."""
-    return matrix(weight, kind) if kind in ("float32", "bfloat16") else Eight(weight, is_for_many=False)
+    """That of the logits (V, W), of which one row at a time is asked: never fewer than 8 bits."""
+    if kind in ("int8", "int4") and is_four(weight.shape):
+        return Pair.of(weight, is_for_many=False)
+    return matrix(weight, kind)
 
 
 def matrix(weight: Tensor, kind: Kind) -> Matrix:

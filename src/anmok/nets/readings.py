@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anmok.nets.eyes import gemma, qwen
+from anmok.nets.eyes import gemma, phi4, qwen
 from anmok.nets.eyes.reading import Language
 from anmok.nets.speaking import Batch, Script
 
 
 class Whole:
-    """A net that takes rows as they are: those that only read, LLaVA's kin, InternVL, Phi-4."""
+    """A net that takes rows as they are: those that only read, LLaVA's kin, InternVL."""
+
+    bound = 0
 
     def __init__(self, net: nn.Module) -> None:
         self._net: Any = net
@@ -40,6 +42,14 @@ class Whole:
         return {}
 
 
+class Stretched(Whole):
+    """Phi-3 and Phi-4, whose positions turn by other angles in long conversations: each row by its own length."""
+
+    def __init__(self, net: Any) -> None:
+        self.bound = phi4.with_row_places(net)
+        super().__init__(net)
+
+
 class Gemma(Whole):
     """Gemma 3 and 4, which have to be told which tokens are pictures, or see backwards alone."""
 
@@ -49,6 +59,8 @@ class Gemma(Whole):
 
 class Part:
     """The language part of a net that, as a whole, wants pixels: SmolVLM, Idefics3, EXAONE, HyperCLOVA X."""
+
+    bound = 0
 
     def __init__(self, net: nn.Module) -> None:
         self._language = Language.of(net)

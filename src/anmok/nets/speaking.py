@@ -6,9 +6,10 @@ conversation that begins like an earlier one is read from where the two part.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Protocol
 
@@ -21,7 +22,7 @@ from transformers import DynamicCache
 
 from anmok.nets.eyes import Size
 
-_KEPT: Final = 2  # conversations
+_KEPT: Final = 4  # conversations
 _MOST_KEPT: Final = 2**30  # bytes of all of them
 
 
@@ -34,9 +35,11 @@ class Seen:
 
     @property
     def mark(self) -> int:
-        """The same for the same rows."""
+        """The same for the same rows of the same size: all that is of one colour has the same rows, and where a row
+        stands in a prompt may follow from the size."""
         data = self.rows.detach().float().cpu().numpy()
-        return int.from_bytes(hashlib.blake2b(data.tobytes(), digest_size=6).digest())
+        size = ",".join(map(str, self.size_hw)).encode()
+        return int.from_bytes(hashlib.blake2b(data.tobytes() + size, digest_size=6).digest())
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,20 @@ class Batch:
         """int64 (B, S): each script counts from 0."""
         return (self.is_there.cumsum(1) - 1).clamp_min(0)
 
+    @property
+    def lengths(self) -> Tensor:
+        """int64 (B,): tokens of each, blanks left out."""
+        return self.is_there.sum(1)
+
 
 class Reading(Protocol):
-    """How a family's net is called."""
+    """How a family's net is called.
+
+    ``bound`` is a number of tokens, or 0: a row that grows past it is read by other positions, and so anew from its
+    first token on; what a cache holds of shorter conversations is of no use to longer ones, nor the other way round.
+    """
+
+    bound: int
 
     def embedded(self, ids: Tensor) -> Tensor:
         """int64 (..., T) to rows (..., T, W)."""
@@ -98,10 +112,14 @@ class Reading(Protocol):
 class Run:
     """Answers being written. ``logits`` float32 (B, V) are of the next token of each."""
 
-    def __init__(self, reading: Reading, batch: Batch, cache: Any, logits: Tensor) -> None:
-        self._reading, self._batch, self._cache = reading, batch, cache
+    def __init__(self, reading: Reading, config: Any, batch: Batch, recalled: tuple[Any, int]) -> None:
+        self._reading, self._config, self._batch = reading, config, batch
         self._answered: list[int] = []  # of the first script
-        self.logits = _plain(logits)
+        self._cache, known = recalled
+        if self._cache is None:
+            self._cache = DynamicCache(config=config)
+        with torch.inference_mode():
+            self.logits = _plain(reading.read(batch, self._rows()[:, known:], self._cache))
 
     def step(self, tokens: Sequence[int]) -> None:
         """One token more of each, read."""
@@ -112,7 +130,11 @@ class Run:
         batch.steps += 1
         self._answered.append(tokens[0])
         with torch.inference_mode():
-            self.logits = _plain(self._reading.read(batch, self._reading.embedded(fresh), self._cache))
+            if self._reading.bound and bool((batch.lengths == self._reading.bound + 1).any()):
+                rows, self._cache = self._rows(), DynamicCache(config=self._config)
+            else:
+                rows = self._reading.embedded(fresh)
+            self.logits = _plain(self._reading.read(batch, rows, self._cache))
 
     def only(self, rows: Sequence[int]) -> None:
         """Goes on with these rows of the batch alone."""
@@ -122,10 +144,33 @@ class Run:
         batch.scripts = tuple(batch.scripts[row] for row in rows)
         batch.ids, batch.is_there = batch.ids[picked], batch.is_there[picked]  # (B', S)
 
+    def apart(self, rows: Sequence[int]) -> Run:
+        """Another run that goes on with these rows, each as often as it is named; this one stays where it is."""
+        other = copy.copy(self)
+        other._batch, other._answered = replace(self._batch), [*self._answered]
+        other._cache = _beside(self._cache)
+        other.logits = self.logits[list(rows)]  # (B', V)
+        other.only(rows)
+        return other
+
+    @property
+    def nbytes(self) -> int:
+        """Of what it has in memory of all that was read."""
+        return _nbytes(self._cache)
+
     @property
     def kept(self) -> tuple[tuple[int, ...], Any]:
         """Keys of all that the cache of a single script holds, and the cache."""
         return (*self._batch.scripts[0].keys, *self._answered), self._cache
+
+    def _rows(self) -> Tensor:
+        """(B, S, W): all that was read, pictures' rows in their places, and what was answered."""
+        batch = self._batch
+        asked = batch.ids.shape[1] - batch.steps
+        rows = torch.stack([_placed(self._reading, one, batch.ids[0, :asked]) for one in batch.scripts])
+        if not batch.steps:
+            return rows
+        return torch.cat([rows, self._reading.embedded(batch.ids[:, asked:])], 1)  # (B, S, W)
 
 
 class Speaker:
@@ -137,32 +182,38 @@ class Speaker:
 
     def begin(self, scripts: Sequence[Script]) -> Run:
         """Reads all of them, those that are alone from where they part with one that was read before."""
-        batch = self._batch(scripts)
-        with torch.inference_mode():
-            rows = torch.stack([self._rows(one, batch.ids.shape[1]) for one in scripts])  # (B, S, W)
-            cache, known = self._recalled(scripts[0]) if len(scripts) == 1 else (None, 0)
-            cache = DynamicCache(config=self._config) if cache is None else cache
-            return Run(self._reading, batch, cache, self._reading.read(batch, rows[:, known:], cache))
+        recalled = self._recalled(scripts[0]) if len(scripts) == 1 else (None, 0)
+        return Run(self._reading, self._config, self._batch(scripts), recalled)
 
     def remember(self, run: Run) -> None:
         """Keeps what a single conversation was read to. The run is over with it."""
         keys, cache = run.kept
-        if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
-            return  # a window forgets its beginning, so it cannot be gone back to
+        if any(_has_forgotten(layer) for layer in cache.layers):
+            return
         self._memory = [*self._memory[-(_KEPT - 1) :], (keys, cache)]
         while len(self._memory) > 1 and sum(_nbytes(one) for _, one in self._memory) > _MOST_KEPT:
             del self._memory[0]
 
     def _recalled(self, script: Script) -> tuple[Any, int]:
         """The cache that has most of the script's beginning, cut to that, and how many tokens it has. It is taken out
-        of the memory: the run goes on in it."""
-        shared = [_shared(keys, script) for keys, _ in self._memory]
+        of the memory, since the run goes on in it; but where little of it is of use it stays for who comes back."""
+        shared = [
+            _shared(keys, script) if self._is_alike(len(keys), len(script.ids)) else 0 for keys, _ in self._memory
+        ]
         if not shared or max(shared) == 0:
             return None, 0
         best = shared.index(max(shared))
-        keys, cache = self._memory.pop(best)
+        keys, cache = self._memory[best]
+        if 2 * shared[best] < len(keys):
+            cache = _beside(cache)
+        else:
+            del self._memory[best]
         cache.crop(-(len(keys) - shared[best]))
         return cache, shared[best]
+
+    def _is_alike(self, *lengths: int) -> bool:
+        """Whether conversations of these lengths are read by the same positions."""
+        return len({length > self._reading.bound > 0 for length in lengths}) == 1
 
     def _batch(self, scripts: Sequence[Script]) -> Batch:
         longest = max(len(one.ids) for one in scripts)
@@ -172,15 +223,16 @@ class Speaker:
         ]
         return Batch(tuple(scripts), torch.stack(ids).to(self._device), torch.stack(there).to(self._device))
 
-    def _rows(self, script: Script, longest: int) -> Tensor:
-        """(S, W): embedded tokens, rows of pictures in their places, zeros at the left."""
-        ids = torch.tensor(script.ids, device=self._device)
-        is_picture = script.is_picture.to(self._device)
-        rows = self._reading.embedded(ids.masked_fill(is_picture, 0))  # (T, W)
-        if script.rows is not None:
-            rows = rows.clone()
-            rows[is_picture] = script.rows.to(rows)[:, : rows.shape[1]]
-        return functional.pad(rows, (0, 0, longest - len(rows), 0))  # (S, W)
+
+def _placed(reading: Reading, script: Script, like: Tensor) -> Tensor:
+    """(S, W): embedded tokens, rows of pictures in their places, zeros at the left, as long as ``like`` (S,) is."""
+    ids = torch.tensor(script.ids, device=like.device)
+    is_picture = script.is_picture.to(like.device)
+    rows = reading.embedded(ids.masked_fill(is_picture, 0))  # (T, W)
+    if script.rows is not None:
+        rows = rows.clone()
+        rows[is_picture] = script.rows.to(rows)[:, : rows.shape[1]]
+    return functional.pad(rows, (0, 0, len(like) - len(rows), 0))  # (S, W)
 
 
 def _shared(keys: tuple[int, ...], script: Script) -> int:
@@ -196,6 +248,19 @@ def _shared(keys: tuple[int, ...], script: Script) -> int:
 def _plain(logits: Tensor) -> NDArray[np.float32]:
     plain: NDArray[np.float32] = logits.float().cpu().numpy()
     return plain
+
+
+def _beside(cache: Any) -> Any:
+    """Another cache of the same tokens, from where both go on by themselves. It costs nothing: layers put tensors
+    together anew, and write into none."""
+    other = copy.copy(cache)
+    other.layers = [copy.copy(layer) for layer in cache.layers]
+    return other
+
+
+def _has_forgotten(layer: Any) -> bool:
+    """A window forgets the beginning of what is longer, so there is no going back in it."""
+    return getattr(layer, "is_sliding", False) and layer.get_seq_length() >= layer.sliding_window
 
 
 def _nbytes(cache: Any) -> int:

@@ -65,11 +65,19 @@ class Connector(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Tokens (B, T, N, C) of T frames with N, a square number, each: (B, t h w, D), frame by frame."""
         x: Tensor = self.s1(as_map(frames.flatten(0, 1)))  # (B T, D, H, W)
-        x = x.reshape(len(frames), -1, *x.shape[1:]).transpose(1, 2)  # (B, D, T, H, W)
-        x = self.sampler(x).transpose(1, 2)  # (B, t, D, h, w)
-        x = as_rows(self.s2(x.flatten(0, 1)))  # (B t, h w, D)
-        rows: Tensor = self.readout(x.reshape(len(frames), -1, x.shape[-1]))  # (B, t h w, D)
-        return rows
+        return self._folded(x.reshape(len(frames), -1, *x.shape[1:]).transpose(1, 2))
+
+    def still(self, rows: Tensor, frames: int) -> Tensor:
+        """One frame (B, N, C) so many times: what ``forward`` gives, but the first stage sees it once."""
+        x: Tensor = self.s1(as_map(rows))  # (B, D, H, W)
+        return self._folded(x[:, :, None].expand(-1, -1, frames, -1, -1))
+
+    def _folded(self, x: Tensor) -> Tensor:
+        """(B, D, T, H, W) to (B, t h w, D)."""
+        folded = self.sampler(x).transpose(1, 2)  # (B, t, D, h, w)
+        rows = as_rows(self.s2(folded.flatten(0, 1)))  # (B t, h w, D)
+        told: Tensor = self.readout(rows.reshape(len(x), -1, rows.shape[-1]))  # (B, t h w, D)
+        return told
 
 
 class Averaged(nn.Sequential):
@@ -81,6 +89,10 @@ class Averaged(nn.Sequential):
             rows = layer(rows)  # (B, N, D)
         return rows
 
+    def still(self, rows: Tensor, frames: int) -> Tensor:
+        """One frame (B, N, C), which is its own mean."""
+        return self.forward(rows[:, None])
+
 
 class AveragedLinear(nn.Linear):
     """The same with one layer, whose weights have no number in their names."""
@@ -88,9 +100,14 @@ class AveragedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.mean(1))  # (B, N, D)
 
+    def still(self, rows: Tensor, frames: int) -> Tensor:
+        """One frame (B, N, C), which is its own mean."""
+        return self.forward(rows[:, None])
 
-def connector(name: str, inputs: int, outputs: int) -> nn.Module:
-    """What ``mm_projector_type`` names: frames (B, T, N, inputs) to tokens (B, M, outputs).
+
+def connector(name: str, inputs: int, outputs: int) -> Connector | Averaged | AveragedLinear:
+    """What ``mm_projector_type`` names: frames (B, T, N, inputs) to tokens (B, M, outputs). All have ``still``, for a
+    picture that is shown as a clip.
 
     Raises:
         BadWeights: no such kind, or widths that it cannot connect.

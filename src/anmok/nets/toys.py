@@ -175,14 +175,19 @@ def toy(model_type: str, family: Family, seed: int) -> Toy:
     shape = _SHAPES.get(model_type, _Shape(is_flat=True))
     special = list(dict.fromkeys([*family.marks, family.image, family.video, *family.ends, "<|im_start|>", _END]))
     ids = {token: _LETTERS + i for i, token in enumerate(special)}
-    config = _config(family.made().config_class, shape, family, ids)  # type: ignore[attr-defined]
-    net: Any = family.made()(config)
+    facts = shape.facts
+    if family.own is not None:
+        content, facts = family.own.toy(_LETTERS + len(ids), ids[_END])
+        net: Any = family.own.made(content)
+    else:
+        config = _config(family.made().config_class, shape, family, ids)  # type: ignore[attr-defined]
+        net = family.made()(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
             # As built, some gates are zeros and answers all alike.
             parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2, generator=generator)
-    return Toy(net.eval(), tokenizer_of_bytes(ids), _template(family), frozenset({ids[_END]}), shape.facts)
+    return Toy(net.eval(), tokenizer_of_bytes(ids), _template(family), frozenset({ids[_END]}), facts)
 
 
 def tokenizer_of_bytes(special: Mapping[str, int]) -> str:

@@ -95,6 +95,8 @@ class Inspects(Protocol):
 
 @runtime_checkable
 class Classifies(Protocol):
+    """One that ``Chats`` as well takes conversations beside states: the labels are answers to the last turn."""
+
     def classify(self, states: Sequence[Encoded], ask: Classify) -> list[Scores]: ...
 
 

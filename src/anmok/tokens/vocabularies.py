@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import gzip
 import hashlib
 import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +18,8 @@ import numpy as np
 
 from anmok.errors import BadData, BadRequest, MissingDependency
 from anmok.tokens.cutting import Cut, Tokenizer, by_bytes
-from anmok.tokens.patterns import CLIP, DIGITS_APART, ENCODINGS, GGUF
+from anmok.tokens.patterns import CLIP, ENCODINGS
+from anmok.words.splitting import GGUF
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def from_json(name: str, path: Path) -> Tokenizer:
     Raises:
         BadData: it is none.
     """
-    from tokenizers import Tokenizer as Backend
+    from anmok.wording.reader import backend_of
 
     try:
         content = path.read_text(encoding="utf-8")
@@ -46,9 +46,7 @@ def from_json(name: str, path: Path) -> Tokenizer:
         raise BadData(f"{path}: not a tokenizer.json ({_short(error)})") from None
     if not isinstance(layout, dict) or not isinstance(layout.get("model"), dict):
         raise BadData(f"{path}: not a tokenizer.json (it has no `model`); give the file of the tokenizers library")
-    backend = None
-    with contextlib.suppress(Exception):  # the library raises the bare class for whatever it does not like
-        backend = Backend.from_str(content)
+    backend = backend_of(content)
     if backend is None:
         raise BadData(f"{path}: not a tokenizer.json that this version of tokenizers reads; is it damaged?")
     return _of(name, backend, layout, str(path))
@@ -77,9 +75,9 @@ def from_gguf(name: str, path: Path) -> Tokenizer:
             f"{path}: its vocabulary is {found['model']!r} split as {pre!r}, and only byte-level ones split as"
             f" {', '.join(GGUF)} are read from a GGUF; give the model's tokenizer.json"
         )
-    pairs = [tuple(line.split(" ", 1)) for line in merges]
-    backend = _byte_level({token: i for i, token in enumerate(found["tokens"])}, pairs, GGUF[pre], pre in DIGITS_APART)
-    return _of(name, backend, {"decoder": {"type": "ByteLevel"}}, str(path))
+    from anmok.wording.byte_level import byte_level
+
+    return _of(name, byte_level(found["tokens"], merges, pre), {"decoder": {"type": "ByteLevel"}}, str(path))
 
 
 def from_clip_merges(name: str, path: Path) -> Tokenizer:
@@ -144,18 +142,6 @@ def from_ranks(name: str, path: Path) -> Tokenizer:
     return Tokenizer(name, "byte-level BPE", cuts, len(ranks), source=str(path))
 
 
-def _byte_level(vocabulary: dict[str, int], merges: Iterable[Any], pattern: str, has_digits_apart: bool) -> Any:
-    from tokenizers import Regex, models, pre_tokenizers
-    from tokenizers import Tokenizer as Backend
-
-    backend = Backend(models.BPE(vocabulary, list(merges), ignore_merges=False))
-    steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if has_digits_apart else []
-    steps += [pre_tokenizers.Split(Regex(pattern), "isolated")]
-    steps += [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
-    return backend
-
-
 def _letters() -> list[str]:
     """The 256 characters that stand for bytes, in the order in which GPT-2 and CLIP number them."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
@@ -193,8 +179,6 @@ class _Reader:
 
 
 def _of(name: str, backend: Any, layout: dict[str, Any], source: str, specials: int | None = None) -> Tokenizer:
-    backend.no_truncation()
-    backend.no_padding()
     backend.encode_special_tokens = True  # a text that spells out <|endoftext|> is a text
     is_byte_level = any(_has_byte_level(layout.get(part)) for part in ("pre_tokenizer", "normalizer", "decoder"))
     family = type(backend.model).__name__

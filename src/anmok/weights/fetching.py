@@ -28,7 +28,8 @@ def fetch(
         progress: called with what is fetched, bytes so far and bytes in all (0: not known).
 
     Returns:
-        A path for each name that the source gives; a folder's files for a ``FolderSource``.
+        A path for each name that the source gives, but for those that may lack and do; index and shards, each under
+        its own name, where ``model.safetensors`` comes in pieces. A folder's files for a ``FolderSource``.
 
     Raises:
         LicenceRequired: the licence was not accepted, or the hub wants the user to ask for access.

@@ -6,7 +6,8 @@ and what a template may do is bounded by a sandbox. Needs tokenizers and jinja2,
 
 from __future__ import annotations
 
+from anmok.wording.guide import Guide, Held
 from anmok.wording.reader import Reader, Span
 from anmok.wording.template import Template
 
-__all__ = ["Reader", "Span", "Template"]
+__all__ = ["Guide", "Held", "Reader", "Span", "Template"]

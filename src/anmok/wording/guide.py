@@ -22,6 +22,7 @@ from anmok.wording.reader import Reader, Span
 _LONGEST: Final = 2**16  # letters of a schema
 _DEEPEST: Final = 64  # objects and lists within each other
 _MOST_SYMBOLS: Final = 100_000  # of the grammar that is made of it: some 100 ms
+_MOST_PATTERNS: Final = 300_000  # steps of reading all patterns: 200 ms
 _MOST_STATES: Final = 50_000  # of the lexer, of 1 to 2 kB each
 
 # All of them, so that a schema cannot set them for itself (``x-guidance``). Blanks are bounded: a model that likes them
@@ -34,6 +35,8 @@ _RULES: Final = {
     "whitespace_flexible": True,
     "whitespace_pattern": r" ?|\n {0,24}",
 }
+_JSON: Final = frozenset(bytes([letter]) for letter in range(0x20, 0x7F))  # all others can be written with these
+
 # How the library says that it does not know something, rather than that it makes no sense.
 _BEYOND: Final = re.compile(r"unimplemented|not supported|unknown format|not fetch|too (big|large|complex|many)|limit")
 
@@ -58,7 +61,8 @@ class Guide:
         Raises:
             BadRequest: no JSON Schema, or one that nothing can follow.
             TooMuch: more than 65,536 letters, or more than 64 levels.
-            Unsupported: it asks for something that the library cannot hold an answer to (``not``, ``uniqueItems``).
+            Unsupported: it asks for something that the library cannot hold an answer to (``not``, ``uniqueItems``), or
+                the tokenizer has not all letters of JSON.
             MissingDependency: llguidance is not installed.
         """
         _check(schema)
@@ -68,14 +72,16 @@ class Guide:
         except ValueError as error:
             raise BadRequest(f"schema: no JSON Schema ({_short(str(error))})") from None
         limits = library.LLParserLimits(
-            max_grammar_size=_MOST_SYMBOLS, max_lexer_states=_MOST_STATES, verbose_errors=False
+            max_grammar_size=_MOST_SYMBOLS,
+            max_lexer_states=_MOST_STATES,
+            initial_lexer_fuel=_MOST_PATTERNS,
+            verbose_errors=False,
         )
         matcher = library.LLMatcher(self._tokens, grammar, log_level=0, limits=limits)
         held = Held(matcher, self._words, self._is_end)
         if matcher.is_error():
             raise _refused(matcher.get_error())
-        if not held.mask().any():
-            raise BadRequest("schema: no JSON can follow it")
+        held.mask()
         return held
 
     @cached_property
@@ -99,6 +105,10 @@ class Guide:
     @cached_property
     def _tokens(self) -> Any:
         library = _library()
+        if missing := _JSON - set(self._table):
+            raise Unsupported(
+                f"schema: the model has no token for {min(missing).decode()!r}, so it cannot write all JSON"
+            )
         # The library wants one end at least. Where there is none, any token without bytes does: it is never allowed.
         ends = self._ends or [self._size]
         table = [*self._table, b""]
@@ -111,6 +121,7 @@ class Held:
 
     def __init__(self, matcher: Any, words: NDArray[np.bool_], is_end: NDArray[np.bool_]) -> None:
         self._matcher, self._words, self._is_end = matcher, words, is_end
+        self._allowed: NDArray[np.bool_] | None = None  # where it was worked out for the next token
         self._has_ended = False
 
     @property
@@ -119,33 +130,47 @@ class Held:
         return self._has_ended or (bool(self._matcher.is_stopped()) and not self._matcher.is_error())
 
     def mask(self) -> NDArray[np.bool_]:
-        """bool (V,): the tokens that may come next, ends among them only where the JSON may end here.
+        """bool (V,), read-only: the tokens that may come next, ends among them only where the JSON may end here.
 
         Raises:
             Unsupported: what may come next is more than can be worked out in a moment.
         """
-        if self.is_over:
-            return self._is_end.copy()
-        given = np.frombuffer(self._matcher.compute_logit_bias(), np.uint8)[: len(self._words)]  # (V,)
-        if self._matcher.is_error():
-            raise Unsupported(f"schema: too much may come next to work it out ({_short(self._matcher.get_error())})")
-        allowed = (given != 0) & self._words
-        return allowed | self._is_end if self._matcher.is_accepting() else allowed
+        if self._allowed is None:
+            self._allowed = self._worked_out()
+            self._allowed.setflags(write=False)
+        return self._allowed
 
     def take(self, token: int) -> None:
         """The token that was chosen.
 
         Raises:
             ValueError: one that the mask does not allow.
+            Unsupported: as of ``mask``.
         """
-        if not (0 <= token < len(self._words)) or self._has_ended:
+        if self._has_ended or not 0 <= token < len(self._words) or not self.mask()[token]:
             raise ValueError(f"token {token}: not one that may come here")
+        self._allowed = None
         if self._is_end[token]:
-            if not (self.is_over or self._matcher.is_accepting()):
-                raise ValueError(f"token {token}: the JSON cannot end here")
             self._has_ended = True
-        elif self.is_over or not self._words[token] or not self._matcher.consume_token(token):
-            raise ValueError(f"token {token}: not one that may come here")
+        elif not self._matcher.consume_token(token):
+            raise self._too_much()
+
+    def _worked_out(self) -> NDArray[np.bool_]:
+        if self.is_over:
+            return self._is_end.copy()
+        given = np.frombuffer(self._matcher.compute_logit_bias(), np.uint8)[: len(self._words)]  # (V,)
+        if self._matcher.is_error():
+            raise self._too_much()
+        allowed: NDArray[np.bool_] = (given != 0) & self._words
+        if self._matcher.is_accepting():
+            return allowed | self._is_end
+        if not allowed.any():
+            raise Unsupported("schema: the model has no token for what must come next; ask without one")
+        return allowed
+
+    def _too_much(self) -> Unsupported:
+        told = _short(self._matcher.get_error().removesuffix("<non-verbose/>"))
+        return Unsupported(f"schema: too much may come next to work it out ({told}); ask for less")
 
 
 class _Words:
@@ -158,9 +183,30 @@ class _Words:
         self._reader = reader
         self.tokens = tokens
         self.eos_token_id = end
+        self._numbers = {token: i for i, token in enumerate(tokens) if token}
+        self._most = max(map(len, tokens))
 
-    def __call__(self, text: str) -> list[int]:
-        return self._reader.ids([Span(text, is_said=True)])
+    def __call__(self, text: str | bytes) -> list[int]:
+        """The tokens of what must come next, which say neither more nor less: tokenizers that begin a text with a
+        blank are asked in the middle of one."""
+        data = text.encode() if isinstance(text, str) else text
+        for before in ("", "\n"):
+            ids = self._reader.ids([Span(before + data.decode(errors="replace"), is_said=True)])
+            for start in range(3):
+                if b"".join(self.tokens[one] for one in ids[start:] if one < len(self.tokens)) == data:
+                    return ids[start:]
+        return self._longest_first(data)
+
+    def _longest_first(self, data: bytes) -> list[int]:
+        ids, at = [], 0
+        while at < len(data):
+            sizes = range(min(self._most, len(data) - at), 0, -1)
+            size = next((size for size in sizes if data[at : at + size] in self._numbers), 0)
+            if size == 0:
+                break  # it has no token for this
+            ids.append(self._numbers[data[at : at + size]])
+            at += size
+        return ids
 
 
 def _check(schema: str) -> None:
@@ -181,7 +227,7 @@ def _check(schema: str) -> None:
 
 
 def _refused(message: str) -> BadRequest:
-    told = _short(message)
+    told = _short(message.removesuffix("<non-verbose/>"))
     if _BEYOND.search(message.lower()):
         return Unsupported(f"schema: an answer cannot be held to it ({told}); ask for less")
     return BadRequest(f"schema: no JSON Schema that can be followed ({told})")

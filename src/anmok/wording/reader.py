@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+import secrets
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from tokenizers import Tokenizer
 from anmok.errors import BadWeights
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: names of files hold them, UTF-8 does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +32,13 @@ class Span:
 class Reader:
     """Ids of texts and bytes of ids.
 
+    A *mark* is a token that stands for something beside words: a special one, or an added one with signs in it
+    (``<tool_call>``; some checkpoints do not call ``<image>`` special). Added tokens of letters, digits or blanks alone
+    are words like others. Inside, marks have names that nobody can know, so nobody can type one: whatever a text
+    spells out, or becomes when it is normalised, is no mark.
+
     Args:
-        content: what ``tokenizer.json`` holds.
+        content: what ``tokenizer.json`` holds; how it ends a text (``post_processor``) is left out.
         name: of the card, for messages.
 
     Raises:
@@ -36,23 +46,21 @@ class Reader:
     """
 
     def __init__(self, content: str, name: str) -> None:
-        try:
-            facts = json.loads(content)
-            self._whole = Tokenizer.from_str(content)
-            # The same without special tokens: for what somebody said.
-            self._plain = Tokenizer.from_str(json.dumps({**facts, "added_tokens": [], "post_processor": None}))
-        # The library raises a bare Exception for whatever it cannot read.
-        except Exception as error:  # noqa: BLE001
-            raise BadWeights(f"{name}: tokenizer.json is no tokenizer ({str(error)[:80]})") from None
-        for one in (self._whole, self._plain):
-            one.no_truncation()
-            one.no_padding()
+        facts = _facts(content)
+        if facts is None:
+            raise BadWeights(f"{name}: not a tokenizer.json (its model or its added tokens); is it damaged?")
+        added = facts["added_tokens"]
+        secret = secrets.token_hex(8)
+        self._hidden = {one["content"]: f"\ue0f2{secret}{i}\ue0f3" for i, one in enumerate(added) if _is_mark(one)}
+        backend = _made(facts, self._hidden)
+        if backend is None:
+            raise BadWeights(f"{name}: not a tokenizer.json that this version of tokenizers reads; is it damaged?")
         self.content = content
-        added: list[dict[str, Any]] = facts.get("added_tokens") or []
-        self._added: dict[str, int] = {str(one["content"]): int(one["id"]) for one in added}
-        self._special = frozenset(int(one["id"]) for one in added if one.get("special"))
-        longest_first = sorted(self._added, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._backend = backend
+        self._marks = {hidden: mark for mark, hidden in self._hidden.items()}
+        self._added = frozenset(one["content"] for one in added)
+        self._special = frozenset(one["content"] for one in added if one.get("special"))
+        self._pattern = _pattern([one for one in added if one["content"] in self._hidden])
         parts = _parts(facts.get("decoder"))
         self._is_of_bytes = any(part["type"] == "ByteLevel" for part in parts)
         self._strips_first = any(part["type"] == "Strip" and part.get("start") for part in parts) or any(
@@ -69,67 +77,132 @@ class Reader:
     @property
     def size(self) -> int:
         """Entries of the vocabulary, added ones included."""
-        return int(self._whole.get_vocab_size())
+        return int(self._backend.get_vocab_size())
 
     def id_of(self, token: str) -> int | None:
         """The id of one token as it is written; ``None`` where it is none."""
-        found: int | None = self._whole.token_to_id(token)
+        found: int | None = self._backend.token_to_id(self._hidden.get(token, token))
         return found
+
+    def is_mark(self, token: int) -> bool:
+        """Whether an id is a mark's."""
+        return self._backend.id_to_token(token) in self._marks
 
     def ids(self, spans: Iterable[Span | str]) -> list[int]:
         """The ids of a prompt, as the tokenizer makes them of the whole text; but where something somebody said reads
-        like a special token, it is taken by its letters."""
+        like a mark, or makes one together with what stands beside it, it is taken by its letters."""
         given = [Span(one) if isinstance(one, str) else one for one in spans]
-        text = "".join(one.text for one in given)
-        literal = _literal(given)
-        matches = [] if self._pattern is None else list(self._pattern.finditer(text))
-        if all(_lies_in(match.span(), literal) for match in matches):
-            found: list[int] = self._whole.encode(text, add_special_tokens=False).ids
-            return found
-        ids, at = [], 0
-        for match in matches:
-            if _lies_in(match.span(), literal):
-                ids += [*self._letters(text[at : match.start()]), self._added[match.group()]]
-                at = match.end()
-        return [*ids, *self._letters(text[at:])]
+        runs = [(is_said, "".join(one.text for one in run)) for is_said, run in groupby(given, lambda one: one.is_said)]
+        text = "".join(run if is_said else self._marked(run) for is_said, run in runs)
+        text = _HALVES.sub("\ufffd", text)
+        found: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return found
 
     def bytes_of(self, token: int, *, is_first: bool = False) -> bytes:
         """What an id adds to the text; nothing for a special one. ``is_first`` of an answer: some tokenizers begin
         every word with a space, and drop it there."""
-        if token in self._special:
+        found = self._backend.id_to_token(token)
+        if found is None:  # a row of the net's table that no token has
             return b""
-        text = self._whole.id_to_token(token)
-        if text is None:  # a row of the net's table that no token has
+        text: str = self._marks.get(found, found)
+        if text in self._special:
             return b""
-        if text in self._added:
-            return str(text).encode()
         if self._is_of_bytes:
-            return bytes(_BYTES.get(letter, 32) for letter in text)
-        if (found := _BYTE.fullmatch(text)) is not None:
-            return bytes([int(found[1], 16)])
+            is_bytes = text not in self._added and all(letter in _BYTES for letter in text)
+            return bytes(_BYTES[letter] for letter in text) if is_bytes else text.encode()
+        if (byte := _BYTE.fullmatch(text)) is not None:
+            return bytes([int(byte[1], 16)])
         spaced = text.replace("▁", " ")
         return (spaced.removeprefix(" ") if is_first and self._strips_first else spaced).encode()
 
-    def _letters(self, text: str) -> list[int]:
-        found: list[int] = self._plain.encode(text, add_special_tokens=False).ids if text else []
-        return found
+    def _marked(self, text: str) -> str:
+        """The template's own words with marks by their names inside."""
+        return text if self._pattern is None else self._pattern.sub(lambda match: self._hidden[match.group()], text)
 
 
-def _literal(spans: Sequence[Span]) -> list[tuple[int, int]]:
-    """Where the template's own words lie in the joined text; neighbours are one."""
-    ranges: list[tuple[int, int]] = []
-    at = 0
-    for span in spans:
-        end = at + len(span.text)
-        if not span.is_said and span.text:
-            start = ranges.pop()[0] if ranges and ranges[-1][1] == at else at
-            ranges.append((start, end))
-        at = end
-    return ranges
+def backend_of(content: str) -> Tokenizer | None:
+    """What the ``tokenizers`` library makes of a file, without padding and truncation; nothing where it refuses it."""
+    with contextlib.suppress(Exception):  # the library raises the bare class for whatever it does not like
+        backend = Tokenizer.from_str(content)
+        backend.no_truncation()
+        backend.no_padding()
+        return backend
+    return None
 
 
-def _lies_in(one: tuple[int, int], ranges: Sequence[tuple[int, int]]) -> bool:
-    return any(start <= one[0] and one[1] <= end for start, end in ranges)
+def _facts(content: str) -> dict[str, Any] | None:
+    """The parts of the file that are looked into have their forms; otherwise nothing."""
+    try:
+        facts = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(facts, dict):
+        return None
+    added = facts.setdefault("added_tokens", []) or []
+    facts["added_tokens"] = added
+    model = facts.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    has_forms = (
+        isinstance(vocabulary, dict | list)
+        and (isinstance(vocabulary, dict) or all(isinstance(row, list) and len(row) == 2 for row in vocabulary))
+        and isinstance(added, list)
+        and all(isinstance(one, dict) and isinstance(one.get("content"), str) and one["content"] for one in added)
+    )
+    return facts if has_forms else None
+
+
+def _is_mark(added: Mapping[str, Any]) -> bool:
+    """``▁``, which stands for a blank, is no sign; neither are the names of bytes, which spell text."""
+    content = added["content"]
+    has_signs = any(unicodedata.category(letter)[0] in "PSC" for letter in content if letter not in "▁\n\t\r")
+    return bool(added.get("special")) or (has_signs and _BYTE.fullmatch(content) is None)
+
+
+def _made(facts: Mapping[str, Any], hidden: Mapping[str, str]) -> Tokenizer | None:
+    """The tokenizer with marks by their names inside. Their ids stay."""
+    marks = [{**one, "single_word": False} if one["content"] in hidden else one for one in facts["added_tokens"]]
+    added = [{**one, "content": hidden.get(one["content"], one["content"])} for one in marks]
+    changed = {**facts, "model": _renamed(facts["model"], hidden), "added_tokens": added, "post_processor": None}
+    backend = backend_of(json.dumps(changed))
+    # Of a normaliser that puts something before a text, a mark that is looked for in normalised text has it too, and
+    # would be found at the beginning alone.
+    names = frozenset(hidden.values())
+    lost = [one for one in added if backend is not None and one.get("normalized") and one["content"] in names]
+    lost = [one for one in lost if not _finds(backend, one["content"])]
+    if not lost:
+        return backend
+    return backend_of(json.dumps({**changed, "added_tokens": [{**one, "normalized": False} for one in added]}))
+
+
+def _finds(backend: Any, name: str) -> bool:
+    return backend.token_to_id(name) in backend.encode(f".{name}.", add_special_tokens=False).ids
+
+
+def _renamed(model: Mapping[str, Any], hidden: Mapping[str, str]) -> dict[str, Any]:
+    """The model without words that are marks, where its vocabulary has some."""
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        changed: Any = {hidden.get(token, token): number for token, number in vocabulary.items()}
+    else:
+        changed = [[hidden.get(str(piece), piece), score] for piece, score in vocabulary]
+    renamed = {**model, "vocab": changed}
+    if isinstance(model.get("unk_token"), str):
+        renamed["unk_token"] = hidden.get(model["unk_token"], model["unk_token"])
+    if (
+        isinstance(model.get("merges"), list)
+        and isinstance(vocabulary, dict)
+        and not hidden.keys().isdisjoint(vocabulary)
+    ):
+        pairs = (one.split(" ", 1) if isinstance(one, str) else one for one in model["merges"])
+        renamed["merges"] = [pair for pair in pairs if not {*pair, "".join(pair)} & hidden.keys()]
+    return renamed
+
+
+def _pattern(marks: Iterable[Mapping[str, Any]]) -> re.Pattern[str] | None:
+    """Finds them as the library does: the first, and of those the longest."""
+    longest_first = sorted(marks, key=lambda one: len(one["content"]), reverse=True)
+    escaped = [(re.escape(one["content"]), bool(one.get("single_word"))) for one in longest_first]
+    return re.compile("|".join(rf"(?<!\w){one}(?!\w)" if alone else one for one, alone in escaped)) if escaped else None
 
 
 def _parts(decoder: dict[str, Any] | None) -> list[dict[str, Any]]:

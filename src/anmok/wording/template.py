@@ -6,23 +6,34 @@ can be taken for the template's own words.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, Literal
+
+from jinja2.exceptions import TemplateError
 
 from anmok.errors import BadRequest, BadWeights
 from anmok.inputs import Clip, Conversation, Frames, Text, Turn
 from anmok.wording.reader import Span
+from anmok.wording.sandbox import LONGEST, Refusal, Sandbox
 
 Content = Literal["parts", "text"]
 
 # Private letters of Unicode around a number: no template has them.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-_MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
-_PROBE: Final = "x"
-_LONGEST = 2**20  # letters of a template, and of what it makes
+_MARK = re.compile(f"{_OPEN}([0-9]{{1,6}}){_CLOSE}")
+_PROBE, _OTHER = "\ue0f4", "\ue0f5"
+# What Python raises where a template does what it cannot, or is nested deeper than it reads.
+_BREAKDOWNS: Final = (
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    MemoryError,
+    SyntaxError,
+)
 
 
 class Template:
@@ -48,19 +59,18 @@ class Template:
         special: Mapping[str, str],
         name: str,
     ) -> None:
-        if len(source) > _LONGEST:
-            raise BadWeights(f"{name}: its chat template has {len(source):,} letters, more than {_LONGEST:,}")
-        from jinja2.exceptions import TemplateError
-
+        if len(source) > LONGEST:
+            raise BadWeights(f"{name}: its chat template has {len(source):,} letters, more than {LONGEST:,}")
+        self._sandbox = Sandbox()
         try:
-            self._template = _environment().from_string(source)
-        except TemplateError as error:
-            raise BadWeights(f"{name}: its chat template cannot be read ({error})") from None
+            self._template = self._sandbox.compiled(source)
+        except (TemplateError, *_BREAKDOWNS) as error:
+            raise BadWeights(f"{name}: its chat template cannot be read ({_short(error)})") from None
         self._content = content
         self._slots = dict(slots)
         self._special = dict(special)
         self._name = name
-        self._trims = {role: self._is_trimmed(role) for role in ("system", "user", "assistant")}
+        self._trims = {role: self._trims_of(role) for role in ("system", "user", "assistant")}
 
     def spans(self, said: Conversation, shown: Sequence[str]) -> list[Span]:
         """The prompt. ``shown`` are the texts that stand for pictures and clips, in their order.
@@ -75,6 +85,8 @@ class Template:
         spans: list[Span] = []
         at = 0
         for mark in _MARK.finditer(rendered):
+            if int(mark[1]) >= len(texts):
+                raise BadWeights(f"{self._name}: its chat template has letters of its own in Unicode's private range")
             spans += [Span(rendered[at : mark.start()]), texts[int(mark[1])]]
             at = mark.end()
         spans.append(Span(rendered[at:]))
@@ -85,7 +97,7 @@ class Template:
         parts: list[dict[str, str]] = []
         for part in turn.parts:
             if isinstance(part, Text):
-                text = part.text.strip() if self._trims[turn.role] else part.text
+                text = self._trimmed(part.text, turn.role)
                 parts.append({"type": "text", "text": f"{_OPEN}{len(texts)}{_CLOSE}"})
                 texts.append(Span(text, is_said=True))
             else:
@@ -94,20 +106,20 @@ class Template:
             parts.append({"type": "text", "text": ""})
         content: Any = parts
         if self._content == "text":
-            content = "".join(one.get("text") or f"{self._slots[one['type']]}\n" for one in parts)  # type: ignore[index]
+            slots = {"image": self._slots.get("image"), "video": self._slots.get("video")}
+            content = "".join(one["text"] if one["type"] == "text" else f"{slots[one['type']]}\n" for one in parts)
         return {"role": turn.role, "content": content}
 
     def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        from jinja2.exceptions import TemplateError
-
+        self._sandbox.begin()
         try:
-            rendered: str = self._template.render(messages=messages, add_generation_prompt=True, **self._special)
-        except TemplateError as error:
-            raise BadRequest(f"{self._name}: its template refuses this conversation ({str(error)[:120]})") from None
-        except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError) as error:
-            raise BadWeights(f"{self._name}: its template breaks down ({type(error).__name__})") from None
-        if len(rendered) > _LONGEST:
-            raise BadWeights(f"{self._name}: its template makes more than {_LONGEST:,} letters")
+            rendered: str = self._template.render(
+                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._special
+            )
+        except Refusal as error:
+            raise BadRequest(f"{self._name}: its template refuses this conversation ({_short(error)})") from None
+        except (TemplateError, *_BREAKDOWNS) as error:
+            raise BadWeights(f"{self._name}: its chat template breaks down ({_short(error)})") from None
         return rendered
 
     def _filled(self, spans: Sequence[Span], shown: list[str], moves: list[bool]) -> list[Span]:
@@ -128,42 +140,26 @@ class Template:
         ]
         return [span for span in filled if span.text]
 
-    def _is_trimmed(self, role: str) -> bool:
-        """Whether the template cuts blanks around what this role says."""
-        content: Any = f" {_PROBE} "
-        if self._content == "parts":
-            content = [{"type": "text", "text": content}]
-        turn = {"role": role, "content": content}
-        others = [{**turn, "role": "user"}] if role != "user" else []
-        messages = [*others, turn] if role == "assistant" else [turn, *others]
+    def _trimmed(self, text: str, role: str) -> str:
+        is_left, is_right = self._trims[role]
+        text = text.lstrip() if is_left else text
+        return text.rstrip() if is_right else text
+
+    def _trims_of(self, role: str) -> tuple[bool, bool]:
+        """Whether the template cuts blanks before and after what this role says."""
+        turn, other = self._said(role, f"\t\t{_PROBE}\t\t"), self._said("user", _OTHER)
+        messages = {"system": [turn, other], "user": [turn], "assistant": [other, turn]}[role]
         try:
             rendered = self._rendered(messages)
         except (BadRequest, BadWeights):  # no system turn, or none but the last: nothing to cut there
-            return False
-        return f" {_PROBE} " not in rendered
+            return False, False
+        if _PROBE not in rendered:
+            return False, False
+        return f"\t\t{_PROBE}" not in rendered, f"{_PROBE}\t\t" not in rendered
+
+    def _said(self, role: str, text: str) -> dict[str, Any]:
+        return {"role": role, "content": [{"type": "text", "text": text}] if self._content == "parts" else text}
 
 
-def _environment() -> Any:
-    """As transformers renders templates, which were written for it (its documentation, "Chat templates")."""
-    try:
-        from jinja2.ext import loopcontrols
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ModuleNotFoundError:
-        from anmok.errors import MissingDependency
-
-        raise MissingDependency("chat templates need jinja2: pip install 'anmok[models]'") from None
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = _as_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-def _as_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: object) -> None:
-    from jinja2.exceptions import TemplateError
-
-    raise TemplateError(str(message))
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

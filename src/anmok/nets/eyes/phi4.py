@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import Phi4MultimodalForCausalLM
+from transformers import Phi3ForCausalLM, Phi4MultimodalForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from anmok.errors import BadRequest
@@ -169,10 +169,10 @@ class RowPlaces(nn.Module):
         return (angles.cos() * self._scaling).to(x.dtype), (angles.sin() * self._scaling).to(x.dtype)
 
 
-def with_row_places(net: Phi4MultimodalForCausalLM) -> int:
-    """Lets each row of a batch turn by its own length, in place. What is in a cache stays turned as it was: when a row
-    grows past the number of tokens that this gives (0: no such bound), all of it has to be read anew, and a cache of a
-    shorter conversation is of no use to a longer one."""
+def with_row_places(net: Phi3ForCausalLM | Phi4MultimodalForCausalLM) -> int:
+    """Of Phi-3 as well, which turns the same way: lets each row of a batch turn by its own length, in place. What is
+    in a cache stays turned as it was: when a row grows past the number of tokens that this gives (0: no such bound),
+    all of it has to be read anew, and a cache of a shorter conversation is of no use to a longer one."""
     model: Any = net.model
     if model.config.rope_parameters["rope_type"] != "longrope":
         return 0

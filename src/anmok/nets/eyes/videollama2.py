@@ -74,7 +74,7 @@ class VideoLlama2Rules:
 class Sight(nn.Module):
     """What lies before the language model. Its parts are called as in ``renamed``."""
 
-    def __init__(self, tower: Tower, projector: nn.Module) -> None:
+    def __init__(self, tower: Tower, projector: stc.Connector | stc.Averaged | stc.AveragedLinear) -> None:
         super().__init__()
         self.vision_tower = tower
         self.mm_projector = projector
@@ -103,14 +103,13 @@ class VideoLlama2:
         self._net, self._rules, self._image_token = net, rules, image_token
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One picture uint8 (H, W, 3) to float32 (3, size, size)."""
-        return self._rules.square.levels.numbers(squared(image, self._rules.square))
+        """One picture uint8 (H, W, 3) to float32 (1, 3, size, size), a clip of one frame."""
+        return self._rules.square.levels.numbers(squared(image, self._rules.square)[None])
 
     def encode(self, batch: Tensor) -> Tensor:
-        """(B, 3, size, size) to rows (B, M, D). The tower sees a picture once, however many frames it stands for."""
-        seen = patches(self._net.vision_tower, batch)[:, None]  # (B, 1, N, C)
-        rows: Tensor = self._net.mm_projector(seen.expand(-1, self._rules.frames, -1, -1))  # (B, M, D)
-        return rows
+        """(B, 1, 3, size, size) to rows (B, M, D). A picture is seen once, however many frames it stands for."""
+        seen = patches(self._net.vision_tower, batch[:, 0])  # (B, N, C)
+        return self._net.mm_projector.still(seen, self._rules.frames)  # (B, M, D)
 
     def slot(self, size_hw: Size) -> str:
         return self._image_token * stc.tokens(self._rules.connector, self._rules.frames, self._rules.side)
@@ -122,12 +121,13 @@ class VideoLlama2:
 class VideoLlama2Frames:
     """Eyes for single frames of a video; ``video_token`` is the token's text.
 
-    Frames are kept as the tower sees them, since the connector needs them together: ``packed`` gives what a frame alone
-    would be, shown again and again, and ``film`` what a clip is.
+    Frames are kept as the tower sees them, since the connector needs them together: ``film`` connects them. Of a clip
+    that has fewer than the weights were trained with some are shown twice, as the authors do it.
     """
 
     def __init__(self, net: Sight, rules: VideoLlama2Rules, video_token: str = VIDEO_TOKEN) -> None:
         self._net, self._rules, self._video_token = net, rules, video_token
+        self.most = rules.frames
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One frame uint8 (H, W, 3) to float32 (3, size, size)."""
@@ -141,14 +141,18 @@ class VideoLlama2Frames:
         return self.film_slot(self._rules.frames)
 
     def packed(self, rows: Tensor, size_hw: Size) -> Tensor:
-        return self.film(rows.expand(self._rules.frames, -1, -1))
+        """As they are: ``film`` connects them."""
+        return rows
 
     def film_slot(self, count: int) -> str:
         """The text that stands for a film of so many frames."""
-        return self._video_token * stc.tokens(self._rules.connector, count, self._rules.side)
+        shown = max(count, self._rules.frames)
+        return self._video_token * stc.tokens(self._rules.connector, shown, self._rules.side)
 
     def film(self, frames: Tensor) -> Tensor:
         """All frames (F, N, C) as they stand in a prompt, (M, D)."""
+        if (count := len(frames)) < self._rules.frames:
+            frames = frames[list(frame_numbers(count, self._rules.frames))]  # (F', N, C)
         rows: Tensor = self._net.mm_projector(frames[None])[0]  # (M, D)
         return rows
 
@@ -184,7 +188,7 @@ def tower_config(config: Mapping[str, Any], name: str) -> TowerConfig:
     return cut_config(content, int(config.get("mm_vision_select_layer", LAYER)), name)
 
 
-def connector_of(config: Mapping[str, Any], width: int) -> nn.Module:
+def connector_of(config: Mapping[str, Any], width: int) -> stc.Connector | stc.Averaged | stc.AveragedLinear:
     """The connector that ``config.json`` names, behind a tower of that width."""
     return stc.connector(str(config.get("mm_projector_type")), width, int(config["hidden_size"]))
 

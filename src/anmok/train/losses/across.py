@@ -18,12 +18,13 @@ from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
 from anmok.errors import BadRequest
-from anmok.train.losses.contrastive import CHUNK, checked, counts, needs_gradients
-from anmok.train.losses.tiles import Positives, Settings, SoftmaxSums, Sums, add_sigmoid, exact, sigmoid_gradients
+from anmok.train.losses.contrastive import checked, counts, needs_gradients
+from anmok.train.losses.pairs import Chunk, Positives, Settings, Sums
+from anmok.train.losses.tiles import SoftmaxSums, add_sigmoid, exact, sigmoid_gradients, suited
 
 
 def clip_loss_across(
-    images: Tensor, texts: Tensor, scale: Tensor | float, groups: Tensor | None = None, chunk: int = CHUNK
+    images: Tensor, texts: Tensor, scale: Tensor | float, groups: Tensor | None = None, chunk: Chunk = "auto"
 ) -> Tensor:
     """``clip_loss`` of a batch that lies in all processes of the default group, this one's part of the mean, ().
 
@@ -33,6 +34,7 @@ def clip_loss_across(
     Raises:
         BadRequest: shapes that do not belong together, or parts of different sizes.
     """
+    given = images, texts
     images, texts, factor, _ = checked(images, texts, scale, 0.0, groups, chunk)
     if not _is_shared():
         everything, own = texts, 0
@@ -41,7 +43,7 @@ def clip_loss_across(
         everything, own = _Gathered.apply(texts), distributed.get_rank() * len(texts)  # type: ignore[no-untyped-call]
     numbers = None if groups is None else _gathered(groups)  # (N,)
     positives = Positives(own) if groups is None or numbers is None else Positives(groups=(groups, numbers))
-    rows, part, matched = SoftmaxSums.apply(images, everything, factor, positives, Settings(chunk))  # type: ignore[no-untyped-call]
+    rows, part, matched = SoftmaxSums.apply(images, everything, factor, positives, suited(*given, chunk))  # type: ignore[no-untyped-call]
     parts = _Gathered.apply(part[None]) if _is_shared() else part[None]  # type: ignore[no-untyped-call]  # (W, N)
     columns = parts.logsumexp(0)[own : own + len(texts)]  # (n,)
     share = 1.0 if groups is None or numbers is None else 1 / counts(groups, numbers).to(matched.dtype)
@@ -55,7 +57,7 @@ def siglip_loss_across(
     scale: Tensor | float,
     bias: Tensor | float,
     groups: Tensor | None = None,
-    chunk: int = CHUNK,
+    chunk: Chunk = "auto",
 ) -> Tensor:
     """``siglip_loss`` of a batch that lies in all processes of the default group, this one's part of the mean, ().
 
@@ -65,11 +67,12 @@ def siglip_loss_across(
     Raises:
         BadRequest: shapes that do not belong together, or parts of different sizes.
     """
+    given = images, texts
     images, texts, factor, offset = checked(images, texts, scale, bias, groups, chunk)
     if _is_shared():
         _same_size(images)
-    settings = Settings(chunk, needs_gradients(images, texts, factor, offset))
-    total: Tensor = _Ring.apply(images, texts, factor, offset, groups, settings)  # type: ignore[no-untyped-call]
+    way = suited(*given, chunk, has_gradients=needs_gradients(images, texts, factor, offset))
+    total: Tensor = _Ring.apply(images, texts, factor, offset, groups, way)  # type: ignore[no-untyped-call]
     loss: Tensor = total / len(images)
     return loss
 
@@ -106,11 +109,11 @@ class _Ring(torch.autograd.Function):
                 positives = Positives(0 if turn == 0 else None)  # texts of others are no one's here
                 if groups is not None and numbers is not None:
                     positives = Positives(groups=(groups, numbers))
-                add_sigmoid(sums, (images, read), scale, bias, positives, settings.chunk)
+                add_sigmoid(sums, (images, read), (scale, bias), positives, settings)
                 if turns > 1:
                     read, numbers, sums.texts = _passed_on(read, numbers, sums.texts)
         if sums.images is not None:
-            ctx.save_for_backward(images, sums.images, sums.texts, scale, sums.bias)
+            ctx.save_for_backward(sums.images, sums.texts, scale, sums.by_scale(images), sums.bias)
         return sums.loss
 
     @staticmethod

@@ -5,7 +5,8 @@ arXiv:2103.00020); Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (
 positives a row: Yang et al., "Unified Contrastive Learning in Image-Text-Label Space" (CVPR 2022, arXiv:2204.03610).
 
 ``chunk`` sets the memory, never the value: squares of so many pairs are computed at a time, forward and backward, and
-memory is O(N d). ``chunk=None`` is the dense form with its N x N logits, which the tests hold the other to.
+memory is O(N d). Left to itself it suits the device. ``chunk=None`` is the dense form with its N x N logits, which the
+tests hold the other to.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from anmok.errors import BadRequest
-from anmok.train.losses.tiles import Positives, Settings, SigmoidSum, SoftmaxSums, exact
-
-CHUNK = 1024  # 4 MB of logits: they stay in a processor's cache
+from anmok.train.losses.pairs import Chunk, Positives
+from anmok.train.losses.tiles import SigmoidSum, SoftmaxSums, exact, suited
 
 
 def clip_loss(
-    images: Tensor, texts: Tensor, scale: Tensor | float, groups: Tensor | None = None, chunk: int | None = CHUNK
+    images: Tensor, texts: Tensor, scale: Tensor | float, groups: Tensor | None = None, chunk: Chunk | None = "auto"
 ) -> Tensor:
     """The mean of the cross-entropies of each image among all texts and of each text among all images, ().
 
@@ -31,16 +31,18 @@ def clip_loss(
         scale: the factor on the cosines, () or (1,): the exponential, not the logarithm that is learned.
         groups: int (N,). Pairs of one number are positives of each other, each with the same share of the target;
             for texts that occur more than once, such as names of classes.
-        chunk: pairs on a side of what is computed at a time, or None for the dense form.
+        chunk: pairs on a side of what is computed at a time, "auto" for the device's own choice, or None for the
+            dense form.
 
     Raises:
         BadRequest: shapes or dtypes that do not belong together.
     """
+    given = images, texts
     images, texts, factor, _ = checked(images, texts, scale, 0.0, groups, chunk)
     if chunk is None:
         return _dense_softmax(images, texts, factor, groups)
     positives = Positives() if groups is None else Positives(groups=(groups, groups))
-    rows, columns, matched = SoftmaxSums.apply(images, texts, factor, positives, Settings(chunk))  # type: ignore[no-untyped-call]
+    rows, columns, matched = SoftmaxSums.apply(images, texts, factor, positives, suited(*given, chunk))  # type: ignore[no-untyped-call]
     share = 1.0 if groups is None else 1 / counts(groups, groups).to(matched.dtype)  # of a positive in its row's target
     loss: Tensor = ((rows + columns) / 2 - matched * share).mean()
     return loss.to(images.dtype)
@@ -52,7 +54,7 @@ def siglip_loss(
     scale: Tensor | float,
     bias: Tensor | float,
     groups: Tensor | None = None,
-    chunk: int | None = CHUNK,
+    chunk: Chunk | None = "auto",
 ) -> Tensor:
     """Minus the log likelihood of all N^2 pairs, positive or not, divided by N, ().
 
@@ -62,12 +64,13 @@ def siglip_loss(
     Raises:
         BadRequest: shapes or dtypes that do not belong together.
     """
+    given = images, texts
     images, texts, factor, offset = checked(images, texts, scale, bias, groups, chunk)
     if chunk is None:
         return _dense_sigmoid(images, texts, factor, offset, groups)
     positives = Positives() if groups is None else Positives(groups=(groups, groups))
-    settings = Settings(chunk, needs_gradients(images, texts, factor, offset))
-    total: Tensor = SigmoidSum.apply(images, texts, factor, offset, positives, settings)  # type: ignore[no-untyped-call]
+    way = suited(*given, chunk, has_gradients=needs_gradients(images, texts, factor, offset))
+    total: Tensor = SigmoidSum.apply(images, texts, factor, offset, positives, way)  # type: ignore[no-untyped-call]
     loss: Tensor = total / len(images)
     return loss
 
@@ -89,7 +92,7 @@ def checked(
     scale: Tensor | float,
     bias: Tensor | float,
     groups: Tensor | None,
-    chunk: int | None,
+    chunk: Chunk | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The four in one dtype, float32 or float64.
 
@@ -102,8 +105,8 @@ def checked(
         raise BadRequest(f"images are {images.dtype} and texts {texts.dtype}: both must be floating")
     if groups is not None and (groups.shape != images.shape[:1] or groups.is_floating_point()):
         raise BadRequest(f"groups {groups.dtype} {tuple(groups.shape)} must be integers ({len(images)},)")
-    if chunk is not None and chunk < 1:
-        raise BadRequest(f"chunk is {chunk}: at least 1, or None for the dense form")
+    if chunk not in (None, "auto") and not (isinstance(chunk, int) and chunk >= 1):
+        raise BadRequest(f'chunk is {chunk!r}: at least 1, "auto", or None for the dense form')
     wide = torch.promote_types(torch.promote_types(images.dtype, texts.dtype), torch.float32)
     factor, offset = (torch.as_tensor(one, dtype=wide, device=images.device).reshape(()) for one in (scale, bias))
     return images.to(wide), texts.to(wide), factor, offset

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anmok.train.losses.contrastive import CHUNK, clip_loss, siglip_loss
+from anmok.train.losses.contrastive import clip_loss, siglip_loss
+from anmok.train.losses.pairs import Chunk
 
 _LARGEST = 100.0  # of CLIP's scale
 
@@ -20,9 +21,10 @@ class Matching(nn.Module):
     The logarithm of the scale is what is learned. CLIP's scale is held at 100 at most.
     """
 
-    def __init__(self, kind: Literal["sigmoid", "softmax"] = "sigmoid", chunk: int | None = CHUNK) -> None:
+    def __init__(self, kind: Literal["sigmoid", "softmax"] = "sigmoid", chunk: Chunk | None = "auto") -> None:
         super().__init__()
-        self.kind, self.chunk = kind, chunk
+        self.kind = kind
+        self.chunk: Chunk | None = chunk
         self.ln_scale = nn.Parameter(torch.tensor(math.log(10.0 if kind == "sigmoid" else 1 / 0.07)))
         self.bias = nn.Parameter(torch.tensor(-10.0)) if kind == "sigmoid" else None
 

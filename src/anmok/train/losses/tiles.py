@@ -6,9 +6,8 @@ No N x N matrix is ever kept. Both gradients have closed forms, so autograd has 
 - the softmax loss needs the normaliser of a whole row or column before any gradient, so the forward pass gathers
   these alone (two vectors) and the backward pass computes the logits once more.
 
-What is computed here has one dtype, float32 or float64; the callers bring halves up to it, so that products of bf16
-are summed in fp32. The gradient of the scale comes from the inner product of images and their own gradient, which
-costs N d where the sum over pairs costs N^2.
+What comes in has one dtype, float32 or float64; the callers bring halves up to it, so that products of bf16 are
+summed in fp32. Where ``Settings.product`` says so, squares are the work of ``fused``; everything else is here.
 
 Idea of tiling a contrastive loss: Cheng et al., "Breaking the Memory Barrier: Near Infinite Batch Size Scaling for
 Contrastive Loss" (2024, arXiv:2410.17243). This is our own, in plain torch.
@@ -16,8 +15,6 @@ Contrastive Loss" (2024, arXiv:2410.17243). This is our own, in plain torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,68 +22,37 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from anmok.train.losses import fused
+from anmok.train.losses.pairs import Chunk, Positives, Settings, Sums, squares
+
+CHUNK = 1024  # on a CPU: 4 MB of logits stay in its cache
+_CUDA, _FUSED = 4096, 8192  # on CUDA: a square must take longer than to launch it; two of 64 MB, one of 128 to 256
 _SOFT = 40.0  # beyond it softplus(x) is x, also in float64 but for 1e-17
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Positives:
-    """Which texts belong to which images.
-
-    With ``groups``, int64 (n,) of the images and (m,) of the texts, those of one number do. Without them text
-    ``first + i`` is image i's; ``first=None`` says that there are no positives among these at all.
-    """
-
-    first: int | None = 0
-    groups: tuple[Tensor, Tensor] | None = None
-
-    def within(self, rows: slice, columns: slice, device: torch.device) -> Tensor | None:
-        """bool (rows, columns), or None where no pair can be positive."""
-        if self.groups is not None:
-            images, texts = self.groups
-            return images[rows, None] == texts[None, columns]  # (rows, columns)
-        if self.first is None:
-            return None
-        low, high = rows.start + self.first, rows.stop + self.first  # their texts
-        if high <= columns.start or low >= columns.stop:
-            return None
-        wanted = torch.arange(low, high, device=device)
-        return wanted[:, None] == torch.arange(columns.start, columns.stop, device=device)  # (rows, columns)
-
-
-def squares(count: int, other: int, chunk: int) -> Iterator[tuple[slice, slice]]:
-    """Row by row, as slices of at most ``chunk``."""
-    for row in range(0, count, chunk):
-        for column in range(0, other, chunk):
-            yield slice(row, min(row + chunk, count)), slice(column, min(column + chunk, other))
-
-
-@dataclass(slots=True, eq=False)
-class Sums:
-    """What the sigmoid loss adds up over pairs; the gradients are those of the sum by logits, not yet scaled."""
-
-    loss: Tensor  # ()
-    bias: Tensor  # ()
-    images: Tensor | None  # (n, d)
-    texts: Tensor | None  # (m, d)
-
-    @classmethod
-    def zero(cls, images: Tensor, texts: Tensor, *, has_gradients: bool) -> Sums:
-        seen, read = (torch.zeros_like(one) if has_gradients else None for one in (images, texts))
-        return cls(images.new_zeros(()), images.new_zeros(()), seen, read)
+def suited(images: Tensor, texts: Tensor, chunk: Chunk, *, has_gradients: bool = True) -> Settings:
+    """How these rows (N, d), in the dtype in which they were given, are best gone over on their device."""
+    product = fused.product(images, texts)
+    if chunk == "auto":
+        chunk = _FUSED if product is not None else _CUDA if images.is_cuda else CHUNK
+    return Settings(chunk, product, has_gradients)
 
 
 def add_sigmoid(
     sums: Sums,
     pair: tuple[Tensor, Tensor],
-    scale: Tensor,
-    bias: Tensor,
+    factors: tuple[Tensor, Tensor],
     positives: Positives,
-    chunk: int,
+    settings: Settings,
 ) -> None:
-    """Adds the pairs of images (n, d) and texts (m, d) to ``sums``, in place."""
-    images, texts = pair
-    for rows, columns in squares(len(images), len(texts), chunk):
-        logits = ((images[rows] * scale) @ texts[columns].T).add_(bias)  # (rows, columns)
+    """Adds the pairs of images (n, d) and texts (m, d) to ``sums``, in place; ``factors`` are scale and bias."""
+    if settings.product is not None:
+        fused.add_sigmoid(sums, pair, factors, positives, settings)
+        return
+    (images, texts), (scale, bias) = pair, factors
+    for rows, columns in squares(len(images), len(texts), settings.chunk):
+        offset = bias.repeat(columns.stop - columns.start)  # (columns,): a vector is added within the product
+        logits = torch.addmm(offset, images[rows] * scale, texts[columns].T)  # (rows, columns)
         mine = positives.within(rows, columns, images.device)
         if mine is not None:  # a positive pair costs what a negative one of the opposite logit does
             logits = torch.where(mine, -logits, logits)
@@ -110,9 +76,9 @@ class SigmoidSum(torch.autograd.Function):
     ) -> Tensor:
         sums = Sums.zero(images, texts, has_gradients=settings.has_gradients)
         with exact(images):
-            add_sigmoid(sums, (images, texts), scale, bias, positives, settings.chunk)
+            add_sigmoid(sums, (images, texts), (scale, bias), positives, settings)
         if sums.images is not None:
-            ctx.save_for_backward(images, sums.images, sums.texts, scale, sums.bias)
+            ctx.save_for_backward(sums.images, sums.texts, scale, sums.by_scale(images), sums.bias)
         return sums.loss
 
     @staticmethod
@@ -122,11 +88,11 @@ class SigmoidSum(torch.autograd.Function):
 
 
 def sigmoid_gradients(
-    given: Tensor, images: Tensor, by_images: Tensor, by_texts: Tensor, scale: Tensor, by_bias: Tensor
+    given: Tensor, by_images: Tensor, by_texts: Tensor, scale: Tensor, by_scale: Tensor, by_bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """By images (n, d), texts (m, d), scale () and bias (), from the sums and the gradient () of their sum."""
     factor = given * scale
-    return by_images * factor, by_texts * factor, (images * by_images).sum() * given, by_bias * given
+    return by_images * factor, by_texts * factor, by_scale * given, by_bias * given
 
 
 class SoftmaxSums(torch.autograd.Function):
@@ -142,47 +108,63 @@ class SoftmaxSums(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, texts: Tensor, scale: Tensor, positives: Positives, settings: Settings
     ) -> tuple[Tensor, Tensor, Tensor]:
-        fine = torch.float64 if images.device.type != "mps" else images.dtype
-        rows = images.new_full((len(images),), -torch.inf, dtype=fine)
-        columns = images.new_full((len(texts),), -torch.inf, dtype=fine)
-        matched = torch.zeros_like(rows)
         with exact(images):
-            for row, column in squares(len(images), len(texts), settings.chunk):
-                logits = (images[row] * scale) @ texts[column].T  # (row, column)
-                mine = positives.within(row, column, images.device)
-                if mine is not None:
-                    matched[row] += torch.where(mine, logits, 0).sum(1)
-                rows[row] = torch.logaddexp(rows[row], _normaliser(logits, 1, fine))
-                columns[column] = torch.logaddexp(columns[column], _normaliser(logits, 0, fine))
+            if settings.product is not None:
+                rows, columns, matched = fused.softmax_sums((images, texts), scale, positives, settings)
+            else:
+                rows, columns, matched = _softmax_sums(images, texts, scale, positives, settings.chunk)
         ctx.save_for_backward(images, texts, scale, rows.to(images.dtype), columns.to(images.dtype))
-        ctx.positives, ctx.chunk = positives, settings.chunk
+        ctx.positives, ctx.settings = positives, settings
         return rows, columns, matched
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_row: Tensor, by_column: Tensor, by_match: Tensor) -> tuple[Tensor | None, ...]:
-        images, texts, scale, rows, columns = ctx.saved_tensors
+        images, texts, scale, *normalisers = ctx.saved_tensors
         given = by_row.to(images.dtype), by_column.to(images.dtype), by_match.to(images.dtype)
-        by_images, by_texts = torch.zeros_like(images), torch.zeros_like(texts)
+        work = fused.softmax_gradients if ctx.settings.product is not None else _softmax_gradients
         with exact(images):
-            for row, column in squares(len(images), len(texts), ctx.chunk):
-                logits = (images[row] * scale) @ texts[column].T  # (row, column)
-                slope = (logits - rows[row, None]).exp_().mul_(given[0][row, None])
-                slope += logits.sub_(columns[column]).exp_().mul_(given[1][column])
-                mine = ctx.positives.within(row, column, images.device)
-                if mine is not None:
-                    slope += torch.where(mine, given[2][row, None], 0)
-                by_images[row].addmm_(slope, texts[column])
-                by_texts[column].addmm_(slope.T, images[row])
-        return by_images * scale, by_texts * scale, (images * by_images).sum(), None, None
+            found = work((images, texts), scale, ctx.positives, ctx.settings, tuple(normalisers), given)
+        return *found, None, None
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The side of a square, and whether gradients will be asked for."""
+def _softmax_sums(
+    images: Tensor, texts: Tensor, scale: Tensor, positives: Positives, chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    fine = torch.float64 if images.device.type != "mps" else images.dtype
+    rows = images.new_full((len(images),), -torch.inf, dtype=fine)
+    columns = images.new_full((len(texts),), -torch.inf, dtype=fine)
+    matched = torch.zeros_like(rows)
+    for row, column in squares(len(images), len(texts), chunk):
+        logits = (images[row] * scale) @ texts[column].T  # (row, column)
+        mine = positives.within(row, column, images.device)
+        if mine is not None:
+            matched[row] += torch.where(mine, logits, 0).sum(1)
+        rows[row] = torch.logaddexp(rows[row], _normaliser(logits, 1, fine))
+        columns[column] = torch.logaddexp(columns[column], _normaliser(logits, 0, fine))
+    return rows, columns, matched
 
-    chunk: int
-    has_gradients: bool = True
+
+def _softmax_gradients(
+    pair: tuple[Tensor, Tensor],
+    scale: Tensor,
+    positives: Positives,
+    settings: Settings,
+    normalisers: tuple[Tensor, Tensor],
+    given: tuple[Tensor, Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    (images, texts), (rows, columns) = pair, normalisers
+    by_images, by_texts = torch.zeros_like(images), torch.zeros_like(texts)
+    for row, column in squares(len(images), len(texts), settings.chunk):
+        logits = (images[row] * scale) @ texts[column].T  # (row, column)
+        slope = (logits - rows[row, None]).exp_().mul_(given[0][row, None])
+        slope += logits.sub_(columns[column]).exp_().mul_(given[1][column])
+        mine = positives.within(row, column, images.device)
+        if mine is not None:
+            slope += torch.where(mine, given[2][row, None], 0)
+        by_images[row].addmm_(slope, texts[column])
+        by_texts[column].addmm_(slope.T, images[row])
+    return by_images * scale, by_texts * scale, (images * by_images).sum()
 
 
 def exact(tensor: Tensor) -> torch.autocast:

@@ -1,0 +1,16 @@
+"""Models beside the ladder's own that whoever climbs has loaded already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anmok.load import Model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """``student`` is distilled into; ``vlm`` is asked, or the words why it could not be loaded. Where there is none,
+    that of the plan is loaded when its turn comes."""
+
+    student: Model | None = None
+    vlm: Model | str | None = None
