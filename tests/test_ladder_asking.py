@@ -74,7 +74,7 @@ def test_names_that_say_nothing_leave_it_at_the_first_class(climbed: Climbed) ->
     held = climbed.scene.held()
     assert (found.predicted == 0).all()  # all alike, and the first of equals
     assert found.step.accuracy.value == pytest.approx(np.mean(held.labels == 0))
-    assert (found.step.rung, found.step.variant) == ("vision-language model, zero-shot", "fake-choose")
+    assert (found.step.rung, found.step.variant) == ("VLM, zero-shot", "fake-choose")
     assert (found.step.labels, found.step.shots, found.step.cold_seconds) == (0, 0, 0.0)
 
 
@@ -242,8 +242,8 @@ def test_the_climb_stands_without_it(photos: Path) -> None:
     outcome = climb(read(photos), anmok.load("fake"), PLAN, beside=Beside(vlm="no such thing here")).outcome
     assert [step.key for step in outcome.steps] == ["0a", "1"]
     told = {one.what: one.why for one in outcome.honesty.not_tried}
-    assert told["rung V0 (vision-language model, zero-shot)"] == "no such thing here"
-    assert told["rung V (vision-language model, examples shown)"] == "no such thing here"
+    assert told["rung V0 (VLM, zero-shot)"] == "no such thing here"
+    assert told["rung V (VLM, examples shown)"] == "no such thing here"
 
 
 def test_a_toy_with_real_parts_climbs(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,10 +269,10 @@ def test_a_budget_that_would_do() -> None:
 
 def test_the_page_speaks_of_it_in_both_languages(climbed: Climbed) -> None:
     page = render_page(climbed.outcome, {}, "en")
-    assert "vision-language model, examples shown" in page
+    assert "VLM, examples shown" in page
     assert "recommending rung V" in page
     korean = render_page(climbed.outcome, {}, "ko")
-    for words in ("시각 언어 모델(제로샷)", "시각 언어 모델(예시를 보여 줌)", "fake-choose, 예시 3장", "방법 V의 추천"):
+    for words in ("VLM(제로샷)", "VLM(예시 제시)", "fake-choose, 예시 3장", "방법 V의 추천"):
         assert words in korean
     for text in ("x, 1 example in context", "x, 2 to 3 examples in context", "rungs V0 and V, a vision-language model"):
         assert phrase(text, "ko").is_translated

@@ -135,11 +135,11 @@ def test_the_logits_are_those_of_the_weights_unpacked(tmp_path: Path, kind: Type
 
 
 def test_four_bits_take_the_room_of_four_bits(tmp_path: Path) -> None:
-    """Codes, two scales a group, and the twin; the words in eight bits once as a table and once as the last matrix."""
+    """Codes, two scales a group, and the twin; the words in eight bits, as a table and as the last matrix."""
     written(tmp_path / "a.gguf", Type.Q4_1)
     weights = LAYERS * sum(np.prod(s) for n, s in shapes().items() if n.startswith("blk.0") and len(s) == 2)
     words = WORDS * WIDTH
-    want = weights * (0.5 + 4 / 32 + 2) + words * (1 + 4 / 32) + words * (1 + 8 / 32)
+    want = weights * (0.5 + 4 / 32 + 2) + words * (1 + 4 / 32) + words * (1 + 2) + WORDS * 4
     assert opened(tmp_path / "a.gguf").nbytes == want
 
 

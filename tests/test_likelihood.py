@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from transformers import DynamicCache
 
 import anmok
 from anmok import Classify, Conversation, Model, choosing
@@ -178,6 +179,9 @@ class Pairs:
 
     bound = 0
     table = np.log([[0.1, 0.5, 0.2, 0.1, 0.1], [0.1, 0.1, 0.7, 0.06, 0.04], [0.05, 0.05, 0.1, 0.5, 0.3]])
+
+    def cache(self, config: Any, count: int) -> DynamicCache:
+        return DynamicCache()
 
     def embedded(self, ids: Tensor) -> Tensor:
         return functional.one_hot(ids, 5).float()  # (..., T, 5)

@@ -14,7 +14,9 @@ from torch import Tensor, multiprocessing
 from torch.nn import functional
 
 from anmok.errors import BadRequest
-from anmok.train.losses import Matching, clip_loss, clip_loss_across, siglip_loss, siglip_loss_across
+from anmok.train.losses import CHUNK, Matching, clip_loss, clip_loss_across, siglip_loss, siglip_loss_across
+from anmok.train.losses.pairs import Settings
+from anmok.train.losses.tiles import suited
 
 Loss = Callable[..., Tensor]
 GROUPS = [0, 1, 2, 0, 3, 1, 0]
@@ -80,6 +82,16 @@ def test_gradients_are_those_of_finite_differences(kind: str, is_grouped: bool) 
         return loss(kind)(*given, groups=groups(is_given=is_grouped), chunk=3)
 
     assert torch.autograd.gradcheck(chunked, inputs(kind))
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_left_to_the_device_squares_are_those_of_a_processor(kind: str) -> None:
+    given = inputs(kind, CHUNK + 6)
+    assert suited(*given[:2], "auto") == Settings(CHUNK, product=None)
+    assert suited(*given[:2], 5).chunk == 5
+    dense, auto = loss(kind)(*given, chunk=None), loss(kind)(*given)
+    assert float(auto.detach()) == pytest.approx(float(dense.detach()), rel=1e-12)
+    assert worst(torch.autograd.grad(dense, given), torch.autograd.grad(auto, given)) < 1e-12
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
@@ -186,6 +198,7 @@ def test_nothing_is_computed_for_gradients_that_no_one_wants() -> None:
         (torch.ones(3, 4), torch.ones(3, 4), torch.zeros(2).long(), 8, "must be integers"),
         (torch.ones(3, 4), torch.ones(3, 4), torch.zeros(3), 8, "must be integers"),
         (torch.ones(3, 4), torch.ones(3, 4), None, 0, "at least 1"),
+        (torch.ones(3, 4), torch.ones(3, 4), None, "many", "chunk is 'many'"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(

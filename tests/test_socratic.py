@@ -142,7 +142,7 @@ def test_a_state_has_features_tags_and_colours() -> None:
 
 
 def test_other_parts_do_where_they_can() -> None:
-    looks = tiny("mini-chat", parts={"looks": "fake"})  # no classifier: the names are labels to it
+    looks = tiny("mini-chat", parts={"looks": "fake", "talks": "smollm2-1.7b"})  # no classifier: the names are labels to it
     assert looks.run([Conversation.about(RED, question="Hm?")], Chat(3))[0].image_tokens > 200
     with pytest.raises(BadRequest, match="mini-chat: want a part that looks and classifies, such as mini"):
         tiny("mini-chat", parts={"looks": "dinov2-s14"})

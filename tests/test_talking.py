@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,19 +60,20 @@ def fresh(talker: Model, said: Conversation, ask: Chat = SHORT) -> tuple[Any, ..
 
 @contextlib.contextmanager
 def counted(talker: Model) -> Iterator[list[int]]:
-    """How many rows the net reads at each call."""
-    net: Any = talker.kind._net  # type: ignore[attr-defined]
-    read: list[int] = []
-    layer = net.model.layers if hasattr(net.model, "layers") else net.model.language_model.layers
+    """How many rows are read at each call."""
+    reading: Any = talker.kind._speaker._reading  # type: ignore[attr-defined]
+    read = reading.read
+    counts: list[int] = []
 
-    def count(module: Any, given: tuple[Any, ...]) -> None:
-        read.append(given[0].shape[1])
+    def counting(batch: Any, rows: Any, cache: Any) -> Any:
+        counts.append(rows.shape[1])
+        return read(batch, rows, cache)
 
-    handle = layer[0].register_forward_pre_hook(count)
+    reading.read = counting
     try:
-        yield read
+        yield counts
     finally:
-        handle.remove()
+        del reading.read
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -145,7 +147,7 @@ def test_pictures_of_one_colour_and_other_shapes_are_told_apart() -> None:
 
 
 def test_little_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    talker = model("llama")
+    talker = model("phi3")
     forget(talker)
     for number in range(8):
         talker.run([about(question=f"{number}" * 40)], SHORT)
@@ -300,13 +302,24 @@ def test_what_is_too_long_is_refused_in_one_line(kind: str) -> None:
     talker = model(kind)
     shown = [FIRST] if kind in LOOK else []
     with pytest.raises(
-        BadRequest, match=r"the conversation has 5,0\d\d tokens.* and the model reads 4,096; shorten"
+        BadRequest, match=r"the conversation has 4,1\d\d tokens.* and the model reads 4,096; shorten"
     ) as told:
-        talker.run([about(*shown, question="x" * 5000)], SHORT)
+        talker.run([about(*shown, question="x" * 4090)], SHORT)
     assert "\n" not in str(told.value)
     room = 4096 - talker.run([about(*shown, question="x")], Chat(1))[0].tokens_in + 1
     [reply] = talker.run([about(*shown, question="x" * (room - 3))], SHORT)
     assert (reply.finish, reply.tokens_out) == ("length", 3)
+
+
+def test_what_is_far_too_long_is_refused_at_once() -> None:
+    """What has more letters than the context has room for, at the longest token's, is not made into ids at all."""
+    talker = model("llama")
+    kind: Any = talker.kind
+    assert kind._parts.reader.longest == 1
+    began = time.perf_counter()
+    with pytest.raises(BadRequest, match="has over 50,000,000 tokens and the model reads 4,096; shorten it"):
+        talker.run([about(question="x" * 50_000_000)], SHORT)
+    assert time.perf_counter() - began < 20  # its ids would take minutes
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -160,6 +160,15 @@ def test_llava_pads_though_its_file_says_crop(tmp_path: Path) -> None:
     assert np.array_equal(kind.prepare(FIRST).pixels, wanted)
 
 
+def test_hyperclova_x_think_is_known_by_the_name_in_its_own_file(tmp_path: Path) -> None:
+    """Which transformers does not look up."""
+    kind = "hyperclovax_vision_v2"
+    files = checkpoint(kind, tmp_path)
+    content = json.loads(files["config.json"].read_text(encoding="utf-8"))
+    written_over(files, "config.json", {**content, "model_type": "vlm"})
+    assert written(loaded(files, kind), about(FIRST)).tokens == written(model(kind), about(FIRST)).tokens
+
+
 # Phi-4's adapter ---------------------------------------------------------------------------------------------
 
 

@@ -146,7 +146,12 @@ def inputs(kind: Any, made: list[Tensor], sizes: Sequence[tuple[int, int]], is_c
     if model_type.startswith("llava"):
         if is_clip:
             return {"pixel_values_videos": torch.stack(made)[None]}  # (1, F, 3, h, w)
-        return {"pixel_values": together(made), "image_sizes": torch.tensor(sizes)}
+        told = {"image_sizes": torch.tensor(sizes)}
+        if model_type != "llava_onevision":
+            return {"pixel_values": together(made), **told}
+        # Ours end with the padded tile, which transformers prepares where there are several pictures.
+        shown = [one[:-1] for one in made] if len(made) == 1 else [one[-1:] for one in made]
+        return {"pixel_values": together(shown), "batch_num_images": torch.tensor([len(made)]), **told}
     if model_type == "gemma4":
         return gemma4(made, kind._eyes._rules.patch)
     if model_type == "phi4_multimodal":

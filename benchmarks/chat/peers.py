@@ -43,7 +43,7 @@ RUNTIMES = (
         "",
         (GGUF,),
         ("openvino-genai",),
-        "reads the GGUF file itself, and rounds the offsets of Q4_1; a SmolVLM needs an export by optimum-intel",
+        "reads the GGUF file itself, as if offsets of Q4_1 were rounded; a SmolVLM needs an export by optimum-intel",
     ),
     Runtime(
         "llama.cpp",

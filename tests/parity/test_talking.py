@@ -15,6 +15,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from anmok import Conversation, Model
 from anmok.inputs import Frames
 from anmok.nets.families import FAMILIES, VICUNA
+from anmok.nets.number_words import in_words
 from toy_talkers import (
     FIRST,
     LOOK,
@@ -135,3 +136,46 @@ def test_an_answer_that_grows_long_is_read_anew(kind: str, bound: int, tmp_path:
     ours, theirs = written(talker, said, 20), read_anew(net, talker, said, 20)
     assert ours.tokens == theirs.tokens
     assert np.abs(ours.logits - theirs.logits).max() <= 1e-4 * np.abs(theirs.logits).max()
+
+
+def test_smolvlm_is_told_of_a_clip_as_its_processor_tells() -> None:
+    """Whose chat template, as published with the weights, knows pictures only."""
+    from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
+    from transformers.video_utils import VideoMetadata
+
+    talker = model("smolvlm")
+    kind: Any = talker.kind
+    processor = SmolVLMProcessor.__new__(SmolVLMProcessor)  # without its part for videos, which wants torchvision
+    processor.image_seq_len, processor.image_token = 4, "<image>"
+    processor.fake_image_token, processor.global_image_token = "<fake_token_around_image>", "<global-img>"
+    seconds = (0.0, 1.0, 62.0)
+    metadata = VideoMetadata(total_num_frames=63, fps=1.0, duration=62.0, frames_indices=[0, 1, 62])
+    given = {"pixel_values": np.zeros((1, 3, 3, 16, 16)), "video_metadata": [metadata]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", in_words, raising=False)
+        theirs = processor.replace_video_token(given, 0)
+    said = about(Frames((FIRST, SECOND, FIRST), seconds), question="What?")
+    ids = kind._parts.reader.ids([f"<|im_start|>user\n {theirs}"])
+    assert list(script(talker, said).ids[: len(ids)]) == ids
+
+
+def test_numbers_are_said_as_they_are_in_english() -> None:
+    told = {0: "zero", 9: "nine", 12: "twelve", 20: "twenty", 21: "twenty-one", 64: "sixty-four", 99: "ninety-nine"}
+    assert {number: in_words(number) for number in told} == told
+    assert len({in_words(number) for number in range(100)}) == 100
+    assert in_words(100) == "100"
+
+
+def test_internvl_is_told_of_a_clip_as_its_processor_tells() -> None:
+    from transformers import InternVLProcessor
+
+    talker = model("internvl")
+    processor = InternVLProcessor.__new__(InternVLProcessor)
+    processor.image_seq_length, processor.image_token = 4, "<IMG_CONTEXT>"
+    processor.start_image_token, processor.end_image_token = "<img>", "</img>"
+    theirs = processor.replace_video_token({"pixel_values_videos": [np.zeros((2, 3, 16, 16))]}, 0)
+    said = about(Frames((FIRST, SECOND), (0.0, 1.0)), question="What?")
+    kind: Any = talker.kind
+    assert list(script(talker, said).ids) == kind._parts.reader.ids(
+        [f"<|im_start|>user\n{theirs}What?<|im_end|>\n<|im_start|>assistant"]
+    )

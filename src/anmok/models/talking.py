@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -19,15 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anmok import choosing, utterance
-from anmok.errors import BadWeights
+from anmok.errors import BadRequest, BadWeights
 from anmok.geometry import Frame, View
 from anmok.inputs import Conversation, Encoded, Frames
-from anmok.nets import gguf_files, toys
+from anmok.nets import gguf_files, lean_gguf, toys
 from anmok.nets.answers import Answer
 from anmok.nets.checkpoints import Checkpoint, tensors
 from anmok.nets.eyes import Size
 from anmok.nets.families import Family, Watching, family_of
 from anmok.nets.likelihood import Likelihood
+from anmok.nets.number_words import in_words
+from anmok.nets.readings import Alone, Packed, reading_of
 from anmok.nets.speaking import Script, Seen, Speaker
 from anmok.results import Piece, Reply, Scores
 from anmok.tasks import Chat, Classify, Setup
@@ -67,7 +70,8 @@ class Talks:
         self._eyes: Any = parts.family.eyes(net, parts.facts) if parts.family.eyes is not None else None
         text = net.config.get_text_config()
         self._context = int(getattr(text, "max_position_embeddings", None) or _FEWEST)
-        reading = parts.family.reading(net, self._eyes)
+        reading = reading_of(net, parts.family.reading, self._eyes)
+        self._is_alone = isinstance(reading, Alone)
         self._speaker = Speaker(reading, text, setup.device)
         self._likelihood = Likelihood(reading, text, setup.device, parts.ends)
         self._marks = frozenset(found for mark in parts.family.marks if (found := parts.reader.id_of(mark)) is not None)
@@ -88,6 +92,8 @@ class Talks:
 
     @property
     def nbytes(self) -> int:
+        if isinstance(self._net, Packed):
+            return self._net.lean.nbytes
         return sum(tensor.numel() * tensor.element_size() for tensor in self._net.state_dict().values())
 
     def tokens_of(self, text: str) -> int:
@@ -95,8 +101,8 @@ class Talks:
         return len(self._parts.reader.ids([Span(text, is_said=True)]))
 
     def chat(self, states: Sequence[Conversation], ask: Chat) -> list[Reply]:
-        if len(states) == 1:
-            return [utterance.whole(self.talk(states[0], ask))]
+        if len(states) == 1 or self._is_alone:
+            return [utterance.whole(self.talk(state, ask)) for state in states]
         scripts = [self._script(state) for state in states]
         writing = [self._answer(script, ask) for script in scripts]
         run = self._speaker.begin(scripts)
@@ -147,14 +153,16 @@ class Talks:
         """As the net reads it.
 
         Raises:
-            BadRequest: the template refuses it.
+            BadRequest: the template refuses it, or it is longer than all that the model reads.
             BadWeights: tokenizer or template do not fit the net: other image tokens than were foretold.
         """
-        shown = [self._shown(one) for one in state.shown]
+        is_alone = len(state.pictures) < 2
+        shown = [self._shown(one, is_alone) for one in state.shown]
         spans = self._parts.template.spans(state, [text for text, _ in shown])
         opening = self._parts.opening
         if opening and (not spans or spans[0].is_said or not spans[0].text.startswith(opening)):
             spans = [Span(opening), *spans]
+        self._check(sum(len(span.text) for span in spans if span.is_said))
         ids = self._parts.reader.ids(spans)
         script = Script(tuple(ids), tuple(seen for _, rows in shown for seen in rows), self._marks)
         wanted = sum(len(one.rows) for one in script.seen)
@@ -162,7 +170,15 @@ class Talks:
             raise BadWeights(f"{self._setup.name}: {found} image tokens in the prompt, and {wanted} rows for them")
         return script
 
-    def _shown(self, one: object) -> tuple[str, tuple[Seen, ...]]:
+    def _check(self, letters: int) -> None:
+        """Refuses what is far too long before it becomes ids, which takes seconds."""
+        longest = self._parts.reader.longest if letters > self._context else None
+        if longest and (least := letters // longest) > self._context:
+            raise BadRequest(
+                f"the conversation has over {least:,} tokens and the model reads {self._context:,}; shorten it"
+            )
+
+    def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
         raise AssertionError("checked before: it only reads")
 
 
@@ -203,8 +219,9 @@ class Looks(Talks):
         plain: Array = rows.float().cpu().numpy()
         return plain
 
-    def _shown(self, one: object) -> tuple[str, tuple[Seen, ...]]:
-        return self._picture(self._eyes, cast(Encoded, one))
+    def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
+        eyes = self._eyes if is_alone else getattr(self._eyes, "among", self._eyes)  # some have another way for several
+        return self._picture(eyes, cast(Encoded, one))
 
     def _picture(self, eyes: Any, state: Encoded) -> tuple[str, tuple[Seen, ...]]:
         size: Size = state.place.size_hw
@@ -234,15 +251,18 @@ class LooksAndWatches(Looks):
     def prepare_frame(self, image: NDArray[np.uint8]) -> View:
         return View(self._frames.prepare(image), Frame((1.0, 1.0), (0.0, 0.0), image.shape[:2]))
 
-    def _shown(self, one: object) -> tuple[str, tuple[Seen, ...]]:
+    def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
         if not isinstance(one, Frames):
-            return super()._shown(one)
+            return super()._shown(one, is_alone)
         found = [self._picture(self._frames, cast(Encoded, picture)) for picture in one.pictures]
         if hasattr(self._frames, "film"):
             return self._film([seen for _, (seen,) in found])
         texts = [self._before(number, seconds) for number, seconds in enumerate(one.seconds, 1)]
-        slots = [f"{text}{slot}{self._watching.after}" for text, (slot, _) in zip(texts, found, strict=True)]
-        return "".join(slots), tuple(seen for _, rows in found for seen in rows)
+        slots = [f"{text}{slot}" for text, (slot, _) in zip(texts, found, strict=True)]
+        time = str(timedelta(seconds=int(one.seconds[-1])))
+        opening = self._watching.opening.format(words=in_words(len(slots)), time=time)
+        whole = f"{opening}{self._watching.between.join(slots)}{self._watching.closing}"
+        return whole, tuple(seen for _, rows in found for seen in rows)
 
     def _film(self, frames: Sequence[Seen]) -> tuple[str, tuple[Seen, ...]]:
         """Of a family that makes one thing of all frames."""
@@ -285,12 +305,14 @@ def _read(setup: Setup) -> Parts:
 
 
 def _unpacked(setup: Setup, path: Path) -> Parts:
-    """Out of one file that has everything."""
-    found = gguf_files.opened(path, getattr(torch, setup.dtype), setup.name)
-    family = family_of(found.net.config.model_type, setup.name)
+    """Out of one file that has everything. On a processor its bits are kept as they are; elsewhere they are widened."""
+    is_kept = setup.device == "cpu" and setup.dtype == "float32"
+    found = gguf_files.opened(path, None if is_kept else getattr(torch, setup.dtype), setup.name)
+    net = found.net or Packed(lean_gguf.opened(path), found.config)
+    family = family_of(found.config.model_type, setup.name)
     reader = Reader(found.tokenizer, setup.name)
     template = Template(found.template, family.content, family.slots, found.special, setup.name)
     ends = found.ends | {number for mark in family.ends if (number := reader.id_of(mark)) is not None}
     if not ends:
         raise BadWeights(f"{setup.name}: no token ends its answers: {path.name} lacks tokenizer.ggml.eos_token_id")
-    return Parts(family, found.net, reader, template, ends, {})
+    return Parts(family, net, reader, template, ends, {})

@@ -38,8 +38,8 @@ class Original:
     """A layout that is not transformers'.
 
     ``config`` is given ``config.json`` and the number of the family's image token in the tokenizer; ``facts`` makes of
-    ``config.json`` what a ``preprocessor_config.json`` would say. ``added`` are tokens that stand behind the
-    vocabulary.
+    ``config.json`` what a ``preprocessor_config.json`` would say, or nothing where that stands. ``added`` are tokens
+    that stand behind the vocabulary.
     """
 
     family: Family
@@ -94,7 +94,7 @@ class Checkpoint:
             return ours.filled(content, state, dtype, self.name), facts
         if original is not None:
             with _named(self.name):
-                content, facts = original.config(content, image_id), original.facts(content)
+                content, facts = original.config(content, image_id), original.facts(content) or facts
                 state = original.state(state, self.content)
         if self.family.adapter:
             weights, own = parted(state, _ADAPTER)
@@ -168,6 +168,10 @@ def _llava(template: str, content: Literal["parts", "text"]) -> Original:
     return Original(family, _llava_config, _llava_state, _llava_facts, ("<image>", "<pad>"))
 
 
+def _renamed(content: Content, image_id: int | None) -> Content:
+    return {**content, "model_type": "hyperclovax_vision_v2"}
+
+
 ORIGINALS: Final[Mapping[str, Original]] = {
     "internvl_chat": Original(
         dataclasses.replace(FAMILIES["internvl"], template=_INTERN, content="text", is_template_fixed=True),
@@ -177,6 +181,8 @@ ORIGINALS: Final[Mapping[str, Original]] = {
     ),
     "llava_llama": _llava(VICUNA, "parts"),
     "llava_mistral": _llava(_MISTRAL, "text"),
+    # HyperCLOVA X SEED Think 32B: transformers' layout under a name that transformers itself does not look up.
+    "vlm": Original(FAMILIES["hyperclovax_vision_v2"], _renamed, lambda state, _: state, lambda _: {}),
 }
 
 

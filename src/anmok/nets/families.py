@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from anmok.errors import BadWeights
 from anmok.nets import readings
-from anmok.nets.eyes import Eyes, anyres, gemma, idefics, internvl, phi4, qwen, square
+from anmok.nets.eyes import Eyes, anyres, gemma, idefics, internvl, onevision, phi4, qwen, square
 from anmok.nets.speaking import Reading
 
 Made = Callable[[Any, Mapping[str, Any]], Any]  # of the net and the facts of preprocessor_config.json
@@ -24,13 +24,16 @@ Made = Callable[[Any, Mapping[str, Any]], Any]  # of the net and the facts of pr
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """How a family is shown clips. ``before`` stands before each frame, with its number or its time; ``eyes`` None
-    shows frames as pictures are shown."""
+    """How a family is shown clips. ``before`` stands before each frame, with its number or its time, ``between`` any
+    two; ``opening`` and ``closing`` around all, the first with how many there are and the time of the last. ``eyes``
+    None shows frames as pictures are shown."""
 
     most_frames: int
     fps: float | None = None
     before: str = ""
-    after: str = ""
+    between: str = ""
+    opening: str = ""
+    closing: str = ""
     eyes: Made | None = None
 
 
@@ -109,6 +112,10 @@ def _anyres(net: Any, facts: Mapping[str, Any]) -> Eyes:
     return anyres.AnyRes(net, anyres.AnyResRules.of(facts, net.config))
 
 
+def _onevision(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return onevision.OneVision(net, anyres.AnyResRules.of(facts, net.config))
+
+
 def _frames(net: Any, facts: Mapping[str, Any]) -> Any:
     return anyres.Frames(net, anyres.frame_rules(facts))
 
@@ -159,7 +166,17 @@ VICUNA: Final = (
     "{{ ' ' if m['role'] == 'user' else '</s>' }}{% endif %}{% endfor %}ASSISTANT:"
 )
 
-_INTERN: Final = Watching(32, None, before="Frame{number}: ", after="\n", eyes=_intern_frames)
+_INTERN: Final = Watching(32, None, before="Frame{number}: ", between="\n", eyes=_intern_frames)
+# What SmolVLM2 was trained with (transformers, ``SmolVLMProcessor``). The blank at its beginning stands where the
+# template of the weights puts none before a picture.
+_SMOL: Final = Watching(
+    64,
+    1.0,
+    before="\nFrame from {clock}:",
+    opening=" You are provided the following series of {words} frames from a {time} [H:MM:SS] video.\n",
+    closing="\n\n",
+    eyes=_idefics_frames,
+)
 
 
 def _reads(net: str, *ends: str) -> Family:
@@ -210,7 +227,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "llava_onevision": Family(
         "LlavaOnevisionForConditionalGeneration",
         _whole,
-        _anyres,
+        _onevision,
         marks=("<image>", "<video>"),
         ends=("<|im_end|>",),
         most_pictures=8,
@@ -231,7 +248,8 @@ FAMILIES: Final[dict[str, Family]] = {
         marks=("<image>",),
         ends=("<end_of_utterance>",),
         most_pictures=8,
-        watching=Watching(64, 1.0, before="\nFrame from {clock}:", eyes=_idefics_frames),
+        video="<image>",  # the published template knows no clips
+        watching=_SMOL,
     ),
     "internvl": Family(
         "InternVLForConditionalGeneration",

@@ -45,17 +45,19 @@ _KIND: Final = "llama"
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """``tokenizer`` is the text of a tokenizer.json, ``template`` the chat template, ``special`` the texts that a
-    template may ask for by name, ``ends`` the tokens that end an answer, as the file names them."""
+    template may ask for by name, ``ends`` the tokens that end an answer, as the file names them. ``net`` is None where
+    the weights were not asked for."""
 
-    net: LlamaForCausalLM
+    config: LlamaConfig
+    net: LlamaForCausalLM | None
     tokenizer: str
     template: str
     special: Mapping[str, str]
     ends: frozenset[int]
 
 
-def opened(path: Path, dtype: torch.dtype, name: str) -> Opened:
-    """All of a file. ``name`` is the card's, for messages.
+def opened(path: Path, dtype: torch.dtype | None, name: str) -> Opened:
+    """All of a file; without its weights where no ``dtype`` for them is given. ``name`` is the card's, for messages.
 
     Raises:
         MissingDependency: gguf is not installed.
@@ -78,14 +80,13 @@ def opened(path: Path, dtype: torch.dtype, name: str) -> Opened:
         raise BadWeights(f"{name}: no chat template in {path.name}, so it was not made to chat")
     try:
         config = _config(facts, tensors)
-        state = _state(config, tensors, dtype)
+        state = {} if dtype is None else _state(config, tensors, dtype)
     except KeyError as error:
         raise BadWeights(f"{name}: {path.name} lacks {error}; get the file again") from None
-    net = filled(LlamaForCausalLM, config, state, dtype, name)
+    net = None if dtype is None else filled(LlamaForCausalLM, config, state, dtype, name)
     ends = [facts.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
-    return Opened(
-        net, tokenizer_json(facts, name), template, _special(facts), frozenset(one for one in ends if one is not None)
-    )
+    known = frozenset(one for one in ends if one is not None)
+    return Opened(config, net, tokenizer_json(facts, name), template, _special(facts), known)
 
 
 def _check(facts: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> None:
@@ -100,7 +101,9 @@ def _check(facts: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> N
 
 def _config(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> LlamaConfig:
     heads, width = facts["llama.attention.head_count"], facts["llama.embedding_length"]
-    marks: dict[str, Any] = {f"{short}_token_id": facts.get(f"tokenizer.ggml.{key}_token_id") for short, key in _MARKS.items()}
+    marks: dict[str, Any] = {
+        f"{short}_token_id": facts.get(f"tokenizer.ggml.{key}_token_id") for short, key in _MARKS.items()
+    }
     return LlamaConfig(
         vocab_size=int(tensors["token_embd.weight"].shape[1]),
         hidden_size=width,

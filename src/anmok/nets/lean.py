@@ -1,15 +1,16 @@
 """Language models of the Llama kind, read with as few steps as torch allows: the fast way to chat on a processor.
 
 The same sums as transformers' ``LlamaForCausalLM``, one conversation at a time. What goes together is one matrix
-(queries, keys and values; gate and up), the memory is one array that grows by doubling, a rotation is one complex
-product, and none of the time goes into modules. In float32 the logits are those of transformers; with fewer bits
-(``lean_weights``) they are near, and a token takes a third of the time and less.
+(queries, keys and values; gate and up), the memory is one array that at least doubles when it grows, a rotation is
+one complex product, and none of the time goes into modules. In float32 the logits are those of transformers; with
+fewer bits (``lean_weights``) they are near, and a token takes a third of the time and less.
 
 Architecture: H. Touvron et al., "LLaMA" (2023, arXiv:2302.13971); grouped heads: J. Ainslie et al., "GQA" (EMNLP 2023).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,6 +81,12 @@ class Memory:
             raise BadRequest(f"memory: cannot forget {-count} of {self.length} tokens; give 0 or a negative count")
         self.length += count
 
+    def beside(self) -> Memory:
+        """Another one that holds the same, from where both go on by themselves."""
+        other = copy.copy(self)
+        other._rows = self._rows.clone()
+        return other
+
     def room(self, count: int) -> Tensor:
         """The array (L, 2 * kv heads, room, head), grown to hold ``count`` tokens more.
 
@@ -91,7 +98,7 @@ class Memory:
             raise TooMuch(f"the conversation has {wanted} tokens and the model reads {self._most}; shorten it")
         if wanted > there:
             layers, both, _, head = self._rows.shape
-            larger = self._rows.new_empty(layers, both, min(self._most, max(wanted, 2 * there)), head)
+            larger = self._rows.new_empty(layers, both, min(self._most, max(2 * there, wanted + wanted // 2)), head)
             larger[:, :, : self.length] = self._rows[:, :, : self.length]
             self._rows = larger
         return self._rows

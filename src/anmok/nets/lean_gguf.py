@@ -130,8 +130,6 @@ def _matrix(parts: Sequence[Any]) -> Matrix:
 
 
 def _last(words: Any) -> Matrix:
-    if words.tensor_type.name == "Q8_0" and is_four((int(words.shape[1]), int(words.shape[0]))):
-        return Pair(*_eight(words), is_for_many=False)
     return last_matrix(_plain(words), "bfloat16" if words.tensor_type.name in _FLOATS else "int8")
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from anmok.nets.eyes import gemma, phi4, qwen
 from anmok.nets.eyes.reading import Language
-from anmok.nets.speaking import Batch, Script
+from anmok.nets.lean import Lean, Memory, unfit
+from anmok.nets.speaking import Batch, Reading, Script
+
+_ALIKE: Final = ("llama", "mistral", "qwen2")  # language parts that the lean reader has the sums of
+_MOST: Final = 2**31  # bytes of a lean copy beside the net
 
 
 class Whole:
     """A net that takes rows as they are: those that only read, LLaVA's kin, InternVL."""
 
     bound = 0
+
+    def cache(self, config: Any, count: int) -> Any:
+        return DynamicCache(config=config)
 
     def __init__(self, net: nn.Module) -> None:
         self._net: Any = net
@@ -57,6 +66,70 @@ class Gemma(Whole):
         return gemma.arguments(self._net, batch.ids, batch.ids.shape[1] - fresh)
 
 
+class Packed(nn.Module):
+    """A lean net that was packed, with the configuration of the whole one, which it stands for."""
+
+    def __init__(self, lean: Lean, config: Any) -> None:
+        super().__init__()
+        self.lean, self.config = lean, config
+
+
+class Alone:
+    """A lean net, for one conversation at a time."""
+
+    bound = 0
+
+    def __init__(self, lean: Lean) -> None:
+        self._lean = lean
+
+    def cache(self, config: Any, count: int) -> Any:
+        return self._lean.memory()
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        return self._lean.embedded(ids.flatten()).reshape(*ids.shape, -1)  # (..., T, W)
+
+    def read(self, batch: Batch, rows: Tensor, cache: Any) -> Tensor:
+        return self._lean.read(rows[0], cache)[None]  # (1, V)
+
+
+class Beside:
+    """Conversations that are alone by a lean copy of the net, with the same numbers in half the time;
+    batches by the net itself. The copy is made for the first that is alone."""
+
+    def __init__(self, net: nn.Module, inner: Reading) -> None:
+        self._net, self._inner = net, inner
+        self.bound = inner.bound
+
+    @cached_property
+    def _lean(self) -> Lean:
+        return Lean.of(self._net)
+
+    def cache(self, config: Any, count: int) -> Any:
+        return self._lean.memory() if count == 1 else self._inner.cache(config, count)
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        return self._inner.embedded(ids)
+
+    def read(self, batch: Batch, rows: Tensor, cache: Any) -> Tensor:
+        if isinstance(cache, Memory):
+            return self._lean.read(rows[0], cache)[None]  # (1, V)
+        return self._inner.read(batch, rows, cache)
+
+
+def reading_of(net: Any, made: Callable[[nn.Module, Any], Reading], eyes: Any) -> Reading:
+    """How a net is read: as its family is, but faster for one conversation where the net allows it: float32, on the
+    processor, of Llama's kind, and so small that a copy beside it does no harm."""
+    if isinstance(net, Packed):
+        return Alone(net.lean)
+    reading = made(net, eyes)
+    text, some = net.config.get_text_config(), next(iter(net.parameters()))
+    is_exact = some.device.type == "cpu" and some.dtype == torch.float32
+    if not is_exact or text.model_type not in _ALIKE or unfit(net):
+        return reading
+    layers = sum(one.numel() for name, one in net.named_parameters() if ".layers." in name)
+    return Beside(net, reading) if 4 * layers <= _MOST else reading
+
+
 class Part:
     """The language part of a net that, as a whole, wants pixels: SmolVLM, Idefics3, EXAONE, HyperCLOVA X."""
 
@@ -64,6 +137,9 @@ class Part:
 
     def __init__(self, net: nn.Module) -> None:
         self._language = Language.of(net)
+
+    def cache(self, config: Any, count: int) -> Any:
+        return DynamicCache(config=config)
 
     def embedded(self, ids: Tensor) -> Tensor:
         return self._language.embedded(ids)

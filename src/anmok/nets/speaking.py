@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from transformers import DynamicCache
 
 from anmok.nets.eyes import Size
+from anmok.nets.lean import Memory
 
 _KEPT: Final = 4  # conversations
 _MOST_KEPT: Final = 2**30  # bytes of all of them
@@ -99,6 +99,10 @@ class Reading(Protocol):
 
     bound: int
 
+    def cache(self, config: Any, count: int) -> Any:
+        """An empty memory for so many scripts."""
+        ...
+
     def embedded(self, ids: Tensor) -> Tensor:
         """int64 (..., T) to rows (..., T, W)."""
         ...
@@ -117,7 +121,7 @@ class Run:
         self._answered: list[int] = []  # of the first script
         self._cache, known = recalled
         if self._cache is None:
-            self._cache = DynamicCache(config=config)
+            self._cache = reading.cache(config, len(batch.scripts))
         with torch.inference_mode():
             self.logits = _plain(reading.read(batch, self._rows()[:, known:], self._cache))
 
@@ -131,7 +135,7 @@ class Run:
         self._answered.append(tokens[0])
         with torch.inference_mode():
             if self._reading.bound and bool((batch.lengths == self._reading.bound + 1).any()):
-                rows, self._cache = self._rows(), DynamicCache(config=self._config)
+                rows, self._cache = self._rows(), self._reading.cache(self._config, len(batch.scripts))
             else:
                 rows = self._reading.embedded(fresh)
             self.logits = _plain(self._reading.read(batch, rows, self._cache))
@@ -139,10 +143,15 @@ class Run:
     def only(self, rows: Sequence[int]) -> None:
         """Goes on with these rows of the batch alone."""
         picked = torch.tensor(rows, device=self._batch.ids.device)
-        self._cache.batch_select_indices(picked)
         batch = self._batch
         batch.scripts = tuple(batch.scripts[row] for row in rows)
         batch.ids, batch.is_there = batch.ids[picked], batch.is_there[picked]  # (B', S)
+        if not isinstance(self._cache, Memory):
+            self._cache.batch_select_indices(picked)
+        elif len(rows) > 1:  # it has room for one conversation, so all is read again for several
+            self._cache = self._reading.cache(self._config, len(rows))
+            with torch.inference_mode():
+                self._reading.read(batch, self._rows(), self._cache)
 
     def apart(self, rows: Sequence[int]) -> Run:
         """Another run that goes on with these rows, each as often as it is named; this one stays where it is."""
@@ -188,7 +197,7 @@ class Speaker:
     def remember(self, run: Run) -> None:
         """Keeps what a single conversation was read to. The run is over with it."""
         keys, cache = run.kept
-        if any(_has_forgotten(layer) for layer in cache.layers):
+        if any(_has_forgotten(layer) for layer in getattr(cache, "layers", ())):
             return
         self._memory = [*self._memory[-(_KEPT - 1) :], (keys, cache)]
         while len(self._memory) > 1 and sum(_nbytes(one) for _, one in self._memory) > _MOST_KEPT:
@@ -253,6 +262,8 @@ def _plain(logits: Tensor) -> NDArray[np.float32]:
 def _beside(cache: Any) -> Any:
     """Another cache of the same tokens, from where both go on by themselves. It costs nothing: layers put tensors
     together anew, and write into none."""
+    if isinstance(cache, Memory):
+        return cache.beside()
     other = copy.copy(cache)
     other.layers = [copy.copy(layer) for layer in cache.layers]
     return other
@@ -264,5 +275,7 @@ def _has_forgotten(layer: Any) -> bool:
 
 
 def _nbytes(cache: Any) -> int:
+    if isinstance(cache, Memory):
+        return cache.nbytes
     tensors = [tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
     return sum(one.numel() * one.element_size() for one in tensors)

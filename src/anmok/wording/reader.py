@@ -9,6 +9,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,15 @@ class Reader:
     def size(self) -> int:
         """Entries of the vocabulary, added ones included."""
         return int(self._backend.get_vocab_size())
+
+    @cached_property
+    def longest(self) -> int | None:
+        """How many letters one token stands for at most; ``None`` where all that is unknown may become a single one.
+        So nobody has to wait for the ids of a text that is far too long."""
+        model = json.loads(self.content)["model"]
+        if not (self._is_of_bytes or model.get("byte_fallback")):
+            return None
+        return max(len(token) for token in self._backend.get_vocab() if token not in self._marks)
 
     def id_of(self, token: str) -> int | None:
         """The id of one token as it is written; ``None`` where it is none."""

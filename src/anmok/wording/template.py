@@ -68,6 +68,8 @@ class Template:
             raise BadWeights(f"{name}: its chat template cannot be read ({_short(error)})") from None
         self._content = content
         self._slots = dict(slots)
+        # Where both are written alike the template may know pictures only.
+        self._clip = "image" if slots.get("video") == slots.get("image") else "video"
         self._special = dict(special)
         self._name = name
         self._trims = {role: self._trims_of(role) for role in ("system", "user", "assistant")}
@@ -101,7 +103,7 @@ class Template:
                 parts.append({"type": "text", "text": f"{_OPEN}{len(texts)}{_CLOSE}"})
                 texts.append(Span(text, is_said=True))
             else:
-                parts.append({"type": "video" if isinstance(part, Clip | Frames) else "image"})
+                parts.append({"type": self._clip if isinstance(part, Clip | Frames) else "image"})
         if not parts:  # an answer that was stopped before its first word
             parts.append({"type": "text", "text": ""})
         content: Any = parts

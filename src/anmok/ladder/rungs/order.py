@@ -19,7 +19,7 @@ CLOSER: Final = ("T",)  # from features of tiles, which take several looks at a 
 TUNED: Final = ("5", "3e", "3f", "4", "6", "4a", "4b", "7", "S")  # change a tower; the cheapest first
 ASKED: Final = ("V0", "V")  # of a model that talks; only where one is named
 RUNGS: Final = {
-    "V0": Rung("vision-language model, zero-shot"),
+    "V0": Rung("VLM, zero-shot"),
     "1": Rung("training-free"),
     "2": Rung("linear head"),
     "3": Rung("tuned projection"),
@@ -38,7 +38,7 @@ RUNGS: Final = {
     "T": Rung("tiles"),
     "7": Rung("eye adapted first, then last blocks", 8),
     "S": Rung("distilled student"),
-    "V": Rung("vision-language model, examples shown"),
+    "V": Rung("VLM, examples shown"),
 }
 _PLACES: Final = (*FIXED, *RUNGS)
 

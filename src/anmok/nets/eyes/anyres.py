@@ -96,6 +96,11 @@ class AnyRes:
         self._side = rules.tile // tower.patch_size  # patches along a tile
         self._a_tile = patch_tokens(net.config, rules.tile)
 
+    @property
+    def of_a_tile(self) -> int:
+        """Rows of one."""
+        return self._a_tile
+
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One picture uint8 (H, W, 3) to its tiles float32 (T, 3, tile, tile), the whole picture first, then row by
         row."""

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from anmok.train.losses.pairs import Positives, Settings, Sums, squares
 
+LARGEST = 16384  # side of a square: kernels count in 32 bits
 _ACROSS = 8  # chunks of columns at once where no slopes are kept
 
 

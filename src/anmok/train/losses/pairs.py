@@ -43,7 +43,7 @@ class Positives:
             return images.long().contiguous(), texts.long().contiguous()
         texts = torch.arange(other, device=device, dtype=torch.int32)
         if self.first is None:
-            return torch.full_like(texts[:1], -1).repeat(count), texts
+            return torch.full((count,), -1, device=device, dtype=torch.int32), texts
         return torch.arange(self.first, self.first + count, device=device, dtype=torch.int32), texts
 
 

@@ -33,9 +33,11 @@ _SOFT = 40.0  # beyond it softplus(x) is x, also in float64 but for 1e-17
 def suited(images: Tensor, texts: Tensor, chunk: Chunk, *, has_gradients: bool = True) -> Settings:
     """How these rows (N, d), in the dtype in which they were given, are best gone over on their device."""
     product = fused.product(images, texts)
-    if chunk == "auto":
-        chunk = _FUSED if product is not None else _CUDA if images.is_cuda else CHUNK
-    return Settings(chunk, product, has_gradients)
+    own = _FUSED if product is not None else _CUDA if images.is_cuda else CHUNK
+    side = own if chunk == "auto" else chunk
+    if product is not None:
+        side = min(side, fused.LARGEST)
+    return Settings(side, product, has_gradients)
 
 
 def add_sigmoid(
