@@ -65,7 +65,7 @@ def main() -> None:
     for _ in range(told.rounds):
         for is_reusing in (True, False):
             runs[is_reusing].append(asked(model, state, is_reusing))
-    texts = {tuple(reply.text for reply in run) for both in runs.values() for run in both}
+    texts = [[reply.text for reply in run] for both in runs.values() for run in both]
     first = {
         is_reusing: [median(run[i].seconds_to_first for run in some) for i in range(len(QUESTIONS))]
         for is_reusing, some in runs.items()
@@ -73,7 +73,10 @@ def main() -> None:
     content = {
         "model": told.model,
         "threads": told.threads,
-        "same answers": len(texts) == 1,
+        "answers": texts[0],
+        "runs with the same answers": sum(some == texts[0] for some in texts),
+        "runs": len(texts),
+        "others": [[i, some[i]] for some in texts for i in range(len(some)) if some[i] != texts[0][i]],
         "tokens": [reply.tokens_in for reply in runs[True][0]],
         "seconds to first, reusing": [round(one, 3) for one in first[True]],
         "seconds to first, reading all": [round(one, 3) for one in first[False]],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from anmok.catalogue import Card, card, cards
-from anmok.catalogue.sources import HubSource, NoSource
+from anmok.catalogue.sources import HubSource, NoSource, RemoteSource
 from anmok.load import load
 from anmok.tasks import Classify
 from anmok.weights import is_fetched
@@ -33,7 +33,9 @@ DATA = Path(os.environ.get("ANMOK_TEST_DATA", Path(__file__).parents[2] / "share
 def files_here(one: Card) -> bool:
     """All that the card needs is on this machine; a card without weights has nothing to be here."""
     wanted = [one, *(card(part) for part in one.parts.values())]
-    return any(not isinstance(w.source, NoSource) for w in wanted) and all(is_fetched(w.source) for w in wanted)
+    return any(not isinstance(w.source, NoSource | RemoteSource) for w in wanted) and all(
+        is_fetched(w.source) for w in wanted
+    )
 
 
 def test_a_claim_has_its_file_and_a_file_its_claim() -> None:

@@ -44,6 +44,9 @@ def chat_command(
     device: Device = "auto",
     as_json: AsJson = False,
     accept_licence: AcceptLicence = None,
+    runtime: Annotated[
+        str, typer.Option(help="fastest, or torch: with all digits, as Python and the server.")
+    ] = "fastest",
 ) -> None:
     """Ask a model that talks: about photos, clips, or nothing but words. The answer is printed as it comes.
 
@@ -66,7 +69,7 @@ def chat_command(
     ask = Chat(max_tokens, temperature, top_p, seed, tuple(stop or ()), _read(schema))
     shown = [Clip(Path(file), fps, start, end) if _is_clip(file) else Path(file) for file in files]
     said = Conversation.about(*shown, question=question, system=system)
-    reply = _said(opened(model, device, accept_licence), said, ask, is_shown=not as_json)
+    reply = _said(opened(model, device, accept_licence, runtime), said, ask, is_shown=not as_json)
     if as_json:
         print_json(reply.to_dict())
     pictures = f" ({reply.image_tokens} for pictures)" if reply.image_tokens else ""

@@ -69,8 +69,8 @@ def words(text: str | None, option: str = "--labels") -> tuple[str, ...] | None:
     return names
 
 
-def opened(name: str, device: str, accept_licence: list[str] | None) -> Model:
-    return load(name, device=device, accept_licences=accept_licence or ())
+def opened(name: str, device: str, accept_licence: list[str] | None, runtime: str = "torch") -> Model:
+    return load(name, device=device, runtime=runtime, accept_licences=accept_licence or ())
 
 
 def expanded(images: Sequence[Path], output: Path | None = None) -> list[Path]:

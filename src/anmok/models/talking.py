@@ -70,10 +70,11 @@ class Talks:
         self._eyes: Any = parts.family.eyes(net, parts.facts) if parts.family.eyes is not None else None
         text = net.config.get_text_config()
         self._context = int(getattr(text, "max_position_embeddings", None) or _FEWEST)
-        reading = reading_of(net, parts.family.reading, self._eyes)
+        reading = reading_of(net, parts.family.reading, self._eyes, is_fastest=setup.runtime == "fastest")
         self._is_alone = isinstance(reading, Alone)
         self._speaker = Speaker(reading, text, setup.device)
-        self._likelihood = Likelihood(reading, text, setup.device, parts.ends)
+        weighing = reading if isinstance(net, Packed) else parts.family.reading(net, self._eyes)
+        self._likelihood = Likelihood(weighing, text, setup.device, parts.ends)
         self._marks = frozenset(found for mark in parts.family.marks if (found := parts.reader.id_of(mark)) is not None)
 
     @classmethod
@@ -305,8 +306,8 @@ def _read(setup: Setup) -> Parts:
 
 
 def _unpacked(setup: Setup, path: Path) -> Parts:
-    """Out of one file that has everything. On a processor its bits are kept as they are; elsewhere they are widened."""
-    is_kept = setup.device == "cpu" and setup.dtype == "float32"
+    """Out of one file that has everything. Its weights are widened; or, the fastest on a processor, their bits kept."""
+    is_kept = setup.device == "cpu" and setup.runtime == "fastest"
     found = gguf_files.opened(path, None if is_kept else getattr(torch, setup.dtype), setup.name)
     net = found.net or Packed(lean_gguf.opened(path), found.config)
     family = family_of(found.config.model_type, setup.name)

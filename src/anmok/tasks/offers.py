@@ -56,6 +56,7 @@ class Setup:
     revision: str = ""
     device: str = "cpu"
     dtype: str = "float32"
+    runtime: Literal["torch", "fastest"] = "torch"
     files: Mapping[str, Path] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
 

@@ -23,7 +23,7 @@ _NAMED: Final = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "
 def shares(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 (H, W, 3) to float32 (11,), in the order of `COLOURS`: shares of the picture, which sum to one."""
     rows, columns = (np.linspace(0, side - 1, min(side, _ACROSS)).round().astype(int) for side in image.shape[:2])
-    pixels = image[np.ix_(rows, columns)].reshape(-1, 3).astype(np.float32) / 255  # (N, 3)
+    pixels = np.asarray(image[np.ix_(rows, columns)].reshape(-1, 3) / 255, np.float32)  # (N, 3)
     counts = np.bincount(_named(pixels), minlength=len(COLOURS))  # (11,)
     return np.asarray(counts / counts.sum(), np.float32)
 
