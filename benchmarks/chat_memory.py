@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     told = parser.parse_args()
     torch.set_num_threads(told.threads)
-    model = anmok.load(told.model, device="cpu")
+    model = anmok.load(told.model, device="cpu", runtime="fastest")
     [state] = model.encode([told.photo])
     model.run([anmok.Conversation.about(state, question="Hm?")], anmok.Chat(2))  # to warm up
     runs: dict[bool, list[list[anmok.Reply]]] = {True: [], False: []}

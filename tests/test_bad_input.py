@@ -296,7 +296,7 @@ CHOICES = [
         ("no model is called 'siglip2-b16-265'", "did you mean siglip2-b16-256"),
     ),
     bad("ladder photos --model minni", UnknownModel, ("no model is called 'minni'", "did you mean mini")),
-    bad("models --task fly", BadRequest, ("no model is for the task 'fly'", "there are classify, depth, detect")),
+    bad("models --task fly", BadRequest, ("no model is for the task 'fly'", "there are chat, classify, depth, detect")),
     bad("info zzzzzz", UnknownModel, ("no model is called 'zzzzzz'", "`anmok models` lists them")),
     bad("pull minni", UnknownModel, ("no model is called 'minni'", "did you mean mini")),
     bad("ladder --demo solr", BadRequest, ("no demo is called 'solr'", "want solar, textile, digits")),

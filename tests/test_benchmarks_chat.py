@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # benchmarks/ is not installed
+
 from benchmarks.chat import shapes
 from benchmarks.chat.asking import Answer
 from benchmarks.chat.comparing import Results, _prompt, _shared

@@ -52,7 +52,7 @@ def test_sentences_that_say_what_is_seen_beat_random_words(photos: Path) -> None
     assert plain is not None
     assert plain.key == "0b"
     assert not any(one.is_suspicious for one in (found, controls["random words, as long as 0b"]))
-    [line] = ledger_path(climbed.scene.data_hash).read_text(encoding="utf-8").splitlines()
+    *_, line = ledger_path(climbed.scene.data_hash).read_text(encoding="utf-8").splitlines()
     content = json.loads(line)
     assert (content["writer"], content["calls"], content["tokens"]) == ("somebody", 3, 210)
     assert climbed.best.descriptions == tuple(SENTENCES.values())

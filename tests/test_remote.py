@@ -516,7 +516,9 @@ def test_what_no_program_can_call_says_so(name: str) -> None:
 
 def test_the_listing_says_who_sends() -> None:
     listed = fine("models", "--task", "chat")
-    assert all("sends" in line for line in listed.out.splitlines() if "-chat " in line)
+    remote = [line for line in listed.out.splitlines() if "remote:" in line]
+    assert len(remote) == 3
+    assert all("sends" in line for line in remote)
     assert "words and pictures leave this machine" in listed.err
     told = " ".join(fine("info", "gemini-chat").out.split())
     assert "no: sends words and pictures to Google's Gemini API" in told
