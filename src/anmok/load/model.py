@@ -230,7 +230,7 @@ class Model:
         """
         kind, _ = self._opened()
         if not isinstance(kind, Projects):
-            raise Unsupported(f"{self.card.name} has no text tower: it embeds pictures only")
+            raise Unsupported(f"{self.card.name} has no text tower; its tasks are {', '.join(self.card.tasks)}")
         return kind
 
     @property
