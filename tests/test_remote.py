@@ -46,8 +46,6 @@ from remote_vendor import (
 )
 from serving import png, running, scene
 
-pytest.importorskip("httpx2")
-
 RED = np.full((30, 40, 3), (255, 0, 0), np.uint8)
 SAID = Conversation.about(RED, question="뭐예요?", system="Be short.").then("A box.", "Sure? 🌈")
 ALL_DOORS = pytest.mark.parametrize("door", DOORS)

@@ -32,8 +32,6 @@ from remote_vendor import (
     vendor,
 )
 
-pytest.importorskip("httpx2")
-
 SAID = Conversation.about(question="What is it?")
 JSON = "application/json"
 ALL_DOORS = pytest.mark.parametrize("door", DOORS)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import jsonschema_rs
 import numpy as np
 import pytest
 
@@ -18,8 +19,6 @@ from anmok.tasks import Chat
 from anmok.utterance import Length, Utterance
 from anmok.wording import Guide, Held, Reader, Span
 from toy_tokenizers import BACKENDS, MARKS
-
-pytest.importorskip("llguidance")
 
 READER = Reader(BACKENDS["bytes"].to_str(), "toy")
 ENDS = [READER.id_of(mark) or 0 for mark in ("</s>", "<|im_end|>")]
@@ -92,7 +91,6 @@ def text_of(ids: Sequence[int]) -> str:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_whatever_is_drawn_follows_the_schema(name: str) -> None:
-    jsonschema_rs = pytest.importorskip("jsonschema_rs")
     validator = jsonschema_rs.validator_for(SCHEMAS[name])
     answers = [text_of(drawn(GUIDE.start(json.dumps(SCHEMAS[name])), seed)) for seed in range(12)]
     for answer in answers:
@@ -102,7 +100,6 @@ def test_whatever_is_drawn_follows_the_schema(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["fallback", "legacy"])
 def test_tokenizers_that_spell_in_bytes_are_held_as_well(kind: str) -> None:
-    jsonschema_rs = pytest.importorskip("jsonschema_rs")
     reader = Reader(BACKENDS[kind].to_str(), "toy")
     end = reader.id_of("</s>") or 0
     guide = Guide(reader, [end], reader.size)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from anmok.errors import BadWeights
 from anmok.nets import honeybee, stc
 from anmok.nets.honeybee import CAbstractor
-from anmok.nets.projectors import fill, mlp, projector
+from anmok.nets.pretrained import fill
+from anmok.nets.projectors import mlp, projector
 from anmok.nets.regstage import RegStage
 from golden.record_repvit import drawn
 

@@ -16,7 +16,8 @@ from anmok.nets import beats
 from anmok.nets.beats import Beats, Config, buckets, kept
 from anmok.nets.filterbank import filterbank, windows
 from anmok.nets.hearing import TOKENS, Ears, Hearing, parted
-from anmok.nets.projectors import fill, projector
+from anmok.nets.pretrained import fill
+from anmok.nets.projectors import projector
 from golden.record_repvit import drawn
 
 SMALL = Config(width=48, inner=64, depth=3, heads=4, patch=32, kernel=16, groups=4, buckets=32, farthest=40)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from anmok.nets.beats import PATCH, Beats, Config, kept
 from anmok.nets.filterbank import BANDS, RATE, filterbank, windows
-from anmok.nets.projectors import fill, projector
+from anmok.nets.pretrained import fill
+from anmok.nets.projectors import projector
 
 BEATS: Final = Config()
 AUDIO_TOKEN: Final = "<audio>"

@@ -17,6 +17,7 @@ from torch import Tensor
 from anmok.errors import BadWeights
 from anmok.nets.moondream import Config, Moondream
 from anmok.nets.moondream_tiles import Cutting
+from anmok.nets.pretrained import fill
 
 C = TypeVar("C")
 
@@ -94,19 +95,7 @@ def filled(config: Config, state: Mapping[str, Tensor], dtype: torch.dtype, name
     """
     with torch.device("meta"):  # no memory for numbers that are replaced at once
         net = Moondream(config)
-    given, wanted = renamed(state), net.state_dict()
-    faults = {
-        "missing": sorted(wanted.keys() - given.keys()),
-        "left over": sorted(given.keys() - wanted.keys()),
-        "of another shape": sorted(
-            key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape
-        ),
-    }
-    said = [f"{len(keys)} {what} ({', '.join(keys[:_SHOWN])})" for what, keys in faults.items() if keys]
-    if said:
-        raise BadWeights(f"{name}: the weights do not fit the net: {'; '.join(said)}")
-    net.load_state_dict({key: tensor.to(dtype) for key, tensor in given.items()}, assign=True)
-    return net.eval()
+    return fill(net, renamed(state), dtype, name)
 
 
 def _renamed(name: str) -> str:

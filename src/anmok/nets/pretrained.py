@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -66,11 +66,42 @@ def filled(kind: type[N], config: Any, state: Mapping[str, Tensor], dtype: torch
         "of another shape": sorted(key for key, *_ in report["mismatched_keys"]),
         "broken": sorted(report["error_msgs"]),
     }
+    _check(faults, name)
+    filled_net: N = net.eval()
+    return filled_net
+
+
+def fill(net: N, state: Mapping[str, Tensor], dtype: torch.dtype, name: str) -> N:
+    """A net of ours, which may lie on no device yet, with published tensors: every one of them, or not at all.
+
+    Args:
+        net: made ready for inference, in place. Its buffers are among its tensors.
+        state: by the net's own names. Tensors of the wanted dtype are taken over, not copied.
+        dtype: of the net's weights.
+        name: of the card, for messages.
+
+    Raises:
+        BadWeights: a tensor is missing, left over, or of another shape.
+    """
+    wanted = net.state_dict()
+    faults = {
+        "missing": sorted(wanted.keys() - state.keys()),
+        "left over": sorted(state.keys() - wanted.keys()),
+        "of another shape": sorted(
+            key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape
+        ),
+    }
+    _check(faults, name)
+    net.load_state_dict({key: tensor.to(dtype) for key, tensor in state.items()}, assign=True)
+    return net.eval()
+
+
+def _check(faults: Mapping[str, Sequence[str]], name: str) -> None:
+    """Raises:
+    BadWeights: there are some."""
     said = [f"{len(keys)} {what} ({', '.join(keys[:_SHOWN])})" for what, keys in faults.items() if keys]
     if said:
         raise BadWeights(f"{name}: the weights do not fit the net: {'; '.join(said)}")
-    filled_net: N = net.eval()
-    return filled_net
 
 
 @contextlib.contextmanager

@@ -8,10 +8,8 @@ github.com/haotian-liu/LLaVA) and of LLaVA-NeXT (github.com/LLaVA-VL/LLaVA-NeXT)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from anmok.errors import BadWeights
@@ -94,30 +92,3 @@ def as_map(rows: Tensor) -> Tensor:
 def as_rows(grid: Tensor) -> Tensor:
     """A map (B, C, h, w) as tokens (B, h w, C), row by row."""
     return grid.flatten(2).transpose(1, 2)  # (B, h w, C)
-
-
-def fill(net: N, state: Mapping[str, Tensor], dtype: torch.dtype, name: str) -> N:
-    """A net of ours, which may lie on no device yet, with published tensors: every one of them, or not at all.
-
-    Args:
-        net: made ready for inference, in place. Its buffers are among its tensors.
-        state: by the net's own names. Tensors of the wanted dtype are taken over, not copied.
-        dtype: of the net's weights.
-        name: of the card, for messages.
-
-    Raises:
-        BadWeights: a tensor is missing, left over, or of another shape.
-    """
-    wanted = net.state_dict()
-    faults = {
-        "missing": sorted(wanted.keys() - state.keys()),
-        "left over": sorted(state.keys() - wanted.keys()),
-        "of another shape": sorted(
-            key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape
-        ),
-    }
-    said = [f"{len(keys)} {what} ({', '.join(keys[:_SHOWN])})" for what, keys in faults.items() if keys]
-    if said:
-        raise BadWeights(f"{name}: the weights do not fit the net: {'; '.join(said)}")
-    net.load_state_dict({key: tensor.to(dtype) for key, tensor in state.items()}, assign=True)
-    return net.eval()

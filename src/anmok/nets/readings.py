@@ -93,7 +93,7 @@ class Alone:
 
 
 class Beside:
-    """Conversations that are alone by a lean copy of the net, with the same numbers in half the time;
+    """Conversations that are alone by a lean copy of the net, with the same sums and fewer steps;
     batches by the net itself. The copy is made for the first that is alone."""
 
     def __init__(self, net: nn.Module, inner: Reading) -> None:

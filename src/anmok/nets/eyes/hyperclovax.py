@@ -28,8 +28,7 @@ from anmok.nets.cut_tower import Tower, cut_config, cut_state, patches, tower_cl
 from anmok.nets.eyes import Size
 from anmok.nets.eyes.anyres import best_canvas
 from anmok.nets.eyes.levels import HALF, Canvas, Levels, tiles_of
-from anmok.nets.pretrained import filled
-from anmok.nets.projectors import fill
+from anmok.nets.pretrained import fill, filled
 
 IMAGE_TOKEN: Final = "<|dummy3|>"
 VIDEO_TOKEN: Final = "<|_unuse_missing_100270|>"

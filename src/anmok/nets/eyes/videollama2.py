@@ -26,8 +26,7 @@ from anmok.nets.cut_tower import Tower, TowerConfig, cut_config, cut_state, patc
 from anmok.nets.eyes import Size
 from anmok.nets.eyes.levels import CLIP_MEAN, CLIP_STD, HALF, Levels
 from anmok.nets.eyes.square import SquareRules, squared
-from anmok.nets.pretrained import filled
-from anmok.nets.projectors import fill
+from anmok.nets.pretrained import fill, filled
 
 IMAGE_TOKEN: Final = "<image>"
 VIDEO_TOKEN: Final = "<video>"
