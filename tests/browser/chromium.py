@@ -10,9 +10,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 WIDTHS = {"phone": 390, "desk": 1440}
+PATIENCE = 60_000  # milliseconds to wait for what has to come: a busy machine is slow, not wrong
+expect.set_options(timeout=PATIENCE)
 _SERIOUS = ("serious", "critical")
 _OWN = ("data", "blob", "about")
 # Gradio's view of points in space tries WebGPU first; a browser without a GPU has none, and WebGL takes over.
@@ -80,13 +82,14 @@ def opened(
         viewport={"width": width, "height": height}, locale=locale, color_scheme=scheme, reduced_motion="reduce"
     )
     context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     seen = Seen()
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("console", lambda said: seen.hear(_spoken(said)) if said.type == "error" else None)
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.goto(address)
-    page.wait_for_selector("#anmok-tabs", timeout=30_000)
+    page.wait_for_selector("#anmok-tabs")
     try:
         yield page, seen
     finally:
