@@ -97,9 +97,22 @@ def opened(
 
 
 def faults(page: Page) -> list[tuple[str, list[str]]]:
-    """What axe-core finds that is serious or worse: the rule, and where."""
+    """What axe-core finds that is serious or worse, and finds again: the rule, and where.
+
+    A text has its contrast when it has faded in, and what an event changes may fade in while axe-core looks.
+    """
+    found: list[tuple[str, list[str]]] = []
+    for _ in range(_LOOKS):
+        page.wait_for_function(_OPAQUE, polling=_OFTEN)
+        found = _seen_by_axe(page)
+        if not found:
+            break
+        page.wait_for_timeout(500)
+    return found
+
+
+def _seen_by_axe(page: Page) -> list[tuple[str, list[str]]]:
     options: dict[str, Any] = {"resultTypes": ["violations"]}
-    page.wait_for_function(_OPAQUE, polling=_OFTEN)  # a text has its contrast when it has faded in
     found = Axe().run(page, options=options).response["violations"]
     return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found if one["impact"] in _SERIOUS]
 
@@ -110,6 +123,7 @@ def reload(page: Page, seen: Seen) -> None:
     seen.complaints[:] = [text for text in seen.complaints if not any(words in text for words in _BROKEN_OFF)]
 
 
+_LOOKS = 3
 _OFTEN = 50  # milliseconds; by frames alone, a window behind another would wait for ever
 # What gradio waits for is faint until it is there.
 _OPAQUE = """() => !document.querySelector('main .pending')

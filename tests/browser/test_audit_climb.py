@@ -152,3 +152,35 @@ def test_what_cannot_be_used_is_said_in_one_line(browser: Browser, page: Shown, 
             "told.csv"
         )
         assert str(tmp_path) not in visitor.locator("body").inner_text()
+
+
+@pytest.mark.parametrize(("language", "width", "scheme"), STORIES[:2])
+def test_somebody_says_what_errors_cost_and_is_told_what_does_not_go_together(
+    browser: Browser, page: Shown, language: str, width: str, scheme: str
+) -> None:
+    words = Words(language)
+    address = f"{page.address}{language}/"
+    with opened(browser, address, width=WIDTHS[width], locale=LOCALES[language], scheme=scheme) as (visitor, seen):  # type: ignore[arg-type]
+        choose_tab(visitor, "#anmok-tabs", "climb", TABS[language][1])
+        choose(visitor, "climb-folder", "parts")
+        expect(visitor.locator("table").first).to_contain_text("52")
+        visitor.get_by_role("button", name=words("climb.further")).click()
+        overkill, shares = (
+            visitor.locator("#climb-overkill input"),
+            visitor.locator("#climb-prevalence textarea, #climb-prevalence input"),
+        )
+        expect(overkill).to_be_visible()
+        overkill.fill("5")
+        visitor.locator("#climb-go").click()
+        said = visitor.locator(".toast-body").filter(has_text=words("climb.no_class", "good", "blue, red"))
+        expect(said.first).to_be_visible()
+        overkill.fill("0")
+        shares.fill("red=10%, blue=90%")
+        visitor.locator("#climb-go").click()
+        frame = visitor.frame_locator("#climb-report iframe")
+        expect(visitor.locator("#climb-report iframe")).to_be_attached(timeout=SLOW)
+        expect(frame.get_by_text("10.0 %" if language == "en" else "10.0%").first).to_be_attached()
+        visitor.get_by_role("button", name=words("climb.copy")).click()
+        expect(visitor.locator("body")).to_contain_text("--prevalence")
+        assert overflow(visitor) <= 0
+        assert seen.outside == []
