@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.chat.peers import Runtime
+from benchmarks.chat.prompts import Prompt
 from benchmarks.serve.environments import home
 from benchmarks.serve.peers import ROOT
 
@@ -36,26 +38,37 @@ class Worker:
     log: Path
     answers: list[Answer] = field(default_factory=list)
 
-    def ask(self, ids: Sequence[int], new: int) -> Answer:
+    def ask(self, prompt: Prompt, new: int) -> Answer:
         """Raises:
-        Silent: the process ended.
+        Silent: the process ended, or it read another number of tokens than the prompt has.
         """
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps({"ids": list(ids), "new": new}) + "\n")
+            self.process.stdin.write(json.dumps({**prompt.to_json(), "new": new}) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             raise Silent(_last(self.log)) from None
         told = json.loads(_line(self, "{"))
+        if told["read"] != len(prompt.ids):
+            raise Silent(f"it read {told['read']} tokens where the others read {len(prompt.ids)}")
         return Answer(told["first"], (new - 1) / told["rest"], told["rest_cpu"] / (new - 1), told["pieces"])
 
     def end(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        assert self.process.stdout is not None
+        with suppress(BrokenPipeError):  # it is over already
+            self.process.stdin.close()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+def busy(threads: int) -> dict[str, str]:
+    """What in a process's environment holds it to so many threads."""
+    return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def started(runtime: Runtime, model: str, threads: int) -> Worker:
@@ -66,12 +79,24 @@ def started(runtime: Runtime, model: str, threads: int) -> Worker:
     """
     log = home() / f"chat-{runtime.name.replace(' ', '-')}.log"
     command = [str(runtime.python), "-m", f"benchmarks.chat.workers.{runtime.worker}_worker", model, str(threads)]
-    counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log.open("w", encoding="utf-8")}
-    environment = {**os.environ, **counts, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen([*command, runtime.how], text=True, encoding="utf-8", cwd=ROOT, env=environment, **pipes)
+    environment = {**os.environ, **busy(threads), "HF_HUB_OFFLINE": "1"}
+    with log.open("w", encoding="utf-8") as said:
+        process = subprocess.Popen(
+            [*command, runtime.how],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            encoding="utf-8",
+            cwd=ROOT,
+            env=environment,
+        )
     worker = Worker(runtime, process, log)
-    _line(worker, "ready")
+    try:
+        _line(worker, "ready")
+    except Silent:
+        worker.end()
+        raise
     return worker
 
 

@@ -43,15 +43,25 @@ RUNTIMES = (
         "",
         (GGUF,),
         ("openvino-genai",),
-        "reads the GGUF file itself, as if offsets of Q4_1 were rounded; a SmolVLM needs an export by optimum-intel",
+        "reads the GGUF file itself, as if offsets of Q4_1 were rounded",
+    ),
+    Runtime(
+        "openvino-genai as LLaVA",
+        "openvino",
+        "",
+        (VLM,),
+        ("openvino-genai",),
+        "it knows no Idefics3: the same nets in a folder of LLaVA's, the language model in eight bits (Q8_0 as it "
+        "reads them), the tower converted from torch; its time holds resizing 512 pixels to 512",
     ),
     Runtime(
         "llama.cpp",
         "llamacpp",
         "",
-        (GGUF,),
+        (GGUF, VLM),
         ("xllamacpp", "numpy"),
-        "wheel of xllamacpp, compiled for AVX2; SmolVLM needs a conversion by its scripts, which no wheel has",
+        "wheel of xllamacpp, compiled for AVX2; of SmolVLM language model and tower in eight bits (Q8_0), the picture "
+        "as a BMP file",
     ),
 )
 

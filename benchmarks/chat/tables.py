@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from benchmarks.chat.comparing import Results
 
 _HEAD = "| runtime | prompt | tokens/s | first token ms | CPU ms/token | same text |"
+_COMMANDS = "| `--runtime` | tokens in | tokens out | start to first letter s | start to last letter s |"
 _LEVEL = 0.95  # of a peer's rate, or over its time, within which two are level
 _BUSY = 1.5  # load beyond the threads that we use ourselves, from which on other work is seen in the numbers
 
@@ -21,6 +22,9 @@ def printed(out: Results) -> str:
     lines = [f"{out.machine}; {out.threads} threads, answers of {out.new} tokens, medians (quartiles).", ""]
     for model in out.answers:
         lines += [f"**{model}**", "", _HEAD, "|---" * (_HEAD.count("|") - 1) + "|", *_table(out, model), ""]
+    if out.commands:
+        lines += ["**anmok chat as a whole command**", "", _COMMANDS, "|---" * (_COMMANDS.count("|") - 1) + "|"]
+        lines += [*_whole(out), ""]
     lines += [f"- {name}: {out.versions[name]}{'; ' if note else ''}{note}" for name, note in out.notes.items()]
     lines += [f"- {name}: did not run: {why}" for name, why in out.missing.items()]
     lines += ["", *(f"- {claim}" for model in out.answers for claim in claims(out, model))]
@@ -60,6 +64,12 @@ def _table(out: Results, model: str) -> Iterator[str]:
         same = "" if share is None else f"{share:.0%}"
         for length, answers in by_length.items():
             yield _row(name, length, answers, same)
+
+
+def _whole(out: Results) -> Iterator[str]:
+    for runtime, runs in out.commands.items():
+        first, last = [one.first for one in runs], [one.last for one in runs]
+        yield f"| {runtime} | {runs[0].tokens_in} | {runs[0].tokens_out} | {_spread(first, 2)} | {_spread(last, 2)} |"
 
 
 def _row(name: str, length: int, answers: Sequence[Answer], same: str) -> str:

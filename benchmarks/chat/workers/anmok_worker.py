@@ -10,7 +10,7 @@ import torch
 from anmok.nets.lean import Lean
 from anmok.nets.lean_gguf import opened
 from benchmarks.chat import shapes
-from benchmarks.chat.workers.loop import Told, run
+from benchmarks.chat.workers import loop
 
 
 def main() -> None:
@@ -31,16 +31,18 @@ def main() -> None:
         )
         seen = None
 
-    def answer(question: dict[str, object], told: Told) -> None:
+    def answer(question: dict[str, object], told: loop.Told) -> int:
         memory, rows = lean.memory(), torch.tensor(question["ids"])
+        read = len(rows)
         if seen is not None:
             rows = seen.put(lean.embedded(rows), rows)  # (T, W)
         for _ in range(int(str(question["new"]))):
             token = int(lean.read(rows, memory).argmax())
             told(token)
             rows = torch.tensor([token])
+        return read
 
-    run(answer)
+    loop.run(answer)
 
 
 if __name__ == "__main__":

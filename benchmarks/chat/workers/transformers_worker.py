@@ -10,11 +10,11 @@ from transformers import AutoModelForCausalLM
 from transformers.generation.streamers import BaseStreamer
 
 from benchmarks.chat import shapes
-from benchmarks.chat.workers.loop import Told, run
+from benchmarks.chat.workers import loop
 
 
 class _Each(BaseStreamer):
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: loop.Told) -> None:
         self._told, self._is_prompt = told, True
 
     def put(self, value: torch.Tensor) -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         net = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True, dtype=kind)
     net.eval()
 
-    def answer(question: dict[str, object], told: Told) -> None:
+    def answer(question: dict[str, object], told: loop.Told) -> int:
         ids, new = torch.tensor([question["ids"]]), int(str(question["new"]))
         tiles = int((ids == shapes.IMAGE).sum()) // shapes.ROWS if model == shapes.VLM else 0
         seen = (
@@ -48,8 +48,9 @@ def main() -> None:
         )
         how = {"do_sample": False, "max_new_tokens": new, "min_new_tokens": new, "streamer": _Each(told)}
         net.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **seen, **how)
+        return ids.shape[1]
 
-    run(answer)
+    loop.run(answer)
 
 
 if __name__ == "__main__":
