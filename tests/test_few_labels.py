@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.optimize import check_grad
+from scipy.optimize import check_grad, minimize
 
 from anmok.ladder.rungs import clap, clip_adapter, tip
 from anmok.ladder.rungs.support import FEW, Support
@@ -171,3 +172,92 @@ def test_clap_leaves_a_class_without_images_at_its_name_and_fits_the_others() ->
     assert turned[2] < min(turned[0], turned[1])
     np.testing.assert_allclose(np.linalg.norm(head.weight, axis=1), 10.0, rtol=1e-5)
     assert share_right(clap.clap(support, zero_shot), support) > share_right(zero_shot, support) + 0.2
+
+
+def known(seed: int = 0) -> tuple[Support, Head]:
+    """Names that are always right, and features beside them that are noise: images can only do harm."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(CLASSES), 12)
+    features = rng.normal(0, 6.0, (len(labels), WIDTH)).astype(np.float32)
+    features[:, :CLASSES] = 4.0 * np.eye(CLASSES)[labels] + rng.normal(0, 0.8, (len(labels), CLASSES))
+    names_alone = np.eye(CLASSES, dtype=np.float32)
+    zero_shot = Head(
+        names_alone,
+        np.zeros(CLASSES, np.float32),
+        projection=np.eye(WIDTH, CLASSES, dtype=np.float32),
+        is_normalised=True,
+    )
+    return Support(features, labels, np.arange(len(labels)), CLASSES), zero_shot
+
+
+def in_folds(support: Support, zero_shot: Head, chosen: tip.Chosen) -> int:
+    """Hits in the folds inside the support, worked out the long way."""
+    total = 0
+    for train, held in support.inner_folds(0):
+        made = tip.answerer(support.part(train), zero_shot, chosen, 0)
+        total += int((made.logits(support.features[held]).argmax(1) == support.labels[held]).sum())
+    return total
+
+
+@pytest.mark.parametrize("choose", [tip.choose, tip.choose_learned])
+def test_where_images_do_harm_the_names_answer_alone(choose: Callable[..., tip.Chosen]) -> None:
+    support, zero_shot = known()
+    shouting = tip.Setting(30.0, 1.0, is_projected=False)
+    chosen = choose(support, zero_shot, 0, shouting)
+    assert in_folds(support, zero_shot, tip.Chosen(shouting, 1)) < 30
+    assert in_folds(support, zero_shot, tip.Chosen(tip.SILENT, 1)) == 36
+    assert in_folds(support, zero_shot, chosen) == 36
+
+
+def test_silence_ships_the_names_and_says_so() -> None:
+    support, zero_shot = known()
+    silent = tip.Chosen(tip.SILENT, 25)
+    assert tip.answerer(support, zero_shot, silent, 0) is zero_shot
+    assert str(silent) == "alpha = 0: in the folds the images brought nothing"
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("choose", [tip.choose, tip.choose_learned])
+def test_no_choice_is_below_the_names_or_the_usual_in_the_folds(choose: Callable[..., tip.Chosen], seed: int) -> None:
+    support, zero_shot = blobs(8, seed), names(seed)
+    found = in_folds(support, zero_shot, choose(support, zero_shot, 0))
+    assert found >= in_folds(support, zero_shot, tip.Chosen(tip.SILENT, 1))
+    assert found >= in_folds(support, zero_shot, tip.Chosen(tip.MEASURED, 1))
+
+
+def test_learned_keys_are_never_chosen_below_keys_that_stay() -> None:
+    support, zero_shot = blobs(8, 3), names(3)
+    still, learned = tip.choose(support, zero_shot, 0), tip.choose_learned(support, zero_shot, 0)
+    assert in_folds(support, zero_shot, learned) >= in_folds(support, zero_shot, still)
+    assert learned.compared > still.compared
+
+
+def uneven(seed: int) -> Support:
+    """Two classes that lie over one another, nine images of one for each of the other."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], [900, 100])
+    features = rng.normal(0, 1.0, (1000, WIDTH)).astype(np.float32)
+    features[:, 0] += 0.5 * labels
+    return Support(features, labels, np.arange(1000), 2)
+
+
+def test_keys_learn_how_common_the_classes_are() -> None:
+    """More images than keys: learned from as many of each class, they would call half of all the rare one."""
+    support, fresh = uneven(0), uneven(1)
+    silent = Head(np.zeros((2, WIDTH), np.float32), np.zeros(2, np.float32), is_normalised=True)
+    learned = tip.with_learned_keys(support, silent, tip.MEASURED, 0)
+    assert len(learned.keys) == 2 * tip.MOST
+    assert share_right(learned, fresh) > 0.8
+    alike = tip.with_learned_keys(support.thinned(tip.MOST, 0), silent, tip.MEASURED, 0)
+    assert share_right(alike, fresh) < 0.7
+
+
+def test_learning_in_the_span_of_few_images_is_the_same() -> None:
+    support, zero_shot = blobs(2), names()  # six images and six keys of width 20
+    narrow = tip.with_learned_keys(support, zero_shot, tip.MEASURED, 0)
+    start = tip.cached(support, zero_shot, tip.MEASURED, 0)
+    rows = support.features / np.linalg.norm(support.features, axis=1, keepdims=True)
+    problem = tip.Problem(start, rows, zero_shot.logits(support.features), support.labels, 0.01 / 2)
+    found = minimize(problem, problem.start, jac=True, method="L-BFGS-B", options={"maxiter": 40, "ftol": 1e-9})
+    np.testing.assert_allclose(narrow.keys.ravel(), found.x, atol=2e-3)
+    assert np.abs(narrow.keys - start.keys).max() > 0.05

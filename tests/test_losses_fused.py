@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anmok.train.losses import clip_loss, fused, siglip_loss
+from anmok.train.losses import clip_loss, fused, siglip_loss, walks
 from anmok.train.losses.pairs import Positives, Settings, Sums
 from anmok.train.losses.tiles import add_sigmoid, suited
 
@@ -36,7 +36,7 @@ def _kernels() -> Iterator[None]:
         if DEVICE == "cpu":
             patch.setenv("TRITON_INTERPRET", "1")
             patch.setattr(fused, "product", lambda images, texts: images.dtype)
-            patch.setattr(fused, "_add_product", lambda into, a, b, by: into.add_(a.float() @ b.float(), alpha=by))
+            patch.setattr(walks, "_add_product", lambda into, a, b, by: into.add_(a.float() @ b.float(), alpha=by))
         yield
     torch.set_float32_matmul_precision(before)
 

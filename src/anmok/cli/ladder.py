@@ -72,6 +72,7 @@ def ladder_command(
     describe: Annotated[str, typer.Option(help="Who describes the classes: http://host/v1#model, or smollm2.")] = "",
     describe_count: Annotated[int, typer.Option(help="Sentences for each class.")] = 10,
     describe_key: Annotated[str, typer.Option(help="The environment variable that holds the API key.")] = "",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Fine-tune anew, whatever earlier runs have kept.")] = False,
     groups: Annotated[str, typer.Option(help="auto, duplicates or none: what no split may divide.")] = "auto",
     seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
     threshold: Annotated[float, typer.Option(help="With --classes: no answer below this score.")] = 0.0,
@@ -87,9 +88,8 @@ def ladder_command(
     Example: anmok ladder photos/ --out report
     """
     from anmok.cli.ladder_wishes import Pictures, Words, with_wishes, write_descriptions
-    from anmok.ladder import Plan
     from anmok.ladder.dataset import read_sentences
-    from anmok.ladder.plan import DEFAULT_BUDGET
+    from anmok.ladder.plan import DEFAULT_BUDGET, Plan, rungs_for
     from anmok.ladder.report import render, report_json
 
     _check_places(photos, output, lang)
@@ -103,12 +103,13 @@ def ladder_command(
         margin=margin,
         groups=groups,
         seed=seed,
-        rungs=_rungs(bool(budget), bool(student), bool(vlm)),
+        rungs=rungs_for(has_budget=bool(budget), has_student=bool(student), has_vlm=bool(vlm)),
         budget=_seconds(budget) if budget else DEFAULT_BUDGET,
         descriptions=() if descriptions is None else read_sentences(descriptions, dataset.classes),
         stakes=Typed(costs, prevalence, max_overkill, good).stakes(dataset.classes),
         student=student,
         vlm=vlm,
+        is_fresh=fresh,
     )
     pictures = Pictures(synthetic, synthesise, good, synthesise_count)
     plan = with_wishes(plan, dataset, pictures, Words(describe, describe_count, describe_key))
@@ -196,15 +197,6 @@ def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...], best: Path
     commands = _command(), shlex.join(["anmok", "classify", "new.jpg", "--head", _near(best)])
     with stages() as progress:
         return climb(dataset, model, plan, commands=commands, progress=progress, beside=beside)
-
-
-def _rungs(has_budget: bool, has_student: bool, has_vlm: bool) -> tuple[str, ...]:
-    """What may be climbed: all of it where there is a budget; what needs a model by name where it is named."""
-    from anmok.ladder.plan import BRIEF, EVERY
-    from anmok.ladder.rungs.order import ASKED
-
-    rungs = EVERY if has_budget else (*BRIEF, *(("S",) if has_student else ()))
-    return (*rungs, *(ASKED if has_vlm else ()))
 
 
 def _vlm(name: str, accepted: tuple[str, ...]) -> Model | str | None:

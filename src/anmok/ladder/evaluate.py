@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,24 @@ def cross_fitted(key: str, material: Material, fold: Labels, held: Held, price: 
     cost = _Cost(seconds, labels + _made(key, material), everything.head.nbytes / 1e6)
     step = _step(_Label(key, RUNGS[key].name, everything.variant, None, labels), predicted, held, cost, price)
     return Evaluated(step, predicted, predicted == held.labels, logits, everything.head, everything.chosen_from)
+
+
+def averaged(shots: int, found: Sequence[Evaluated], held: Held) -> Evaluated:
+    """One rung at ``shots`` labels a class, from a run on each of several draws."""
+    first = found[0]
+    predicted = np.concatenate([one.predicted for one in found])  # (S, m)
+    step, correct = first.step, predicted == held.labels
+    step = replace(
+        step,
+        shots=shots,
+        draws=len(predicted),
+        accuracy=accuracy(correct, held.groups),
+        balanced_accuracy=float(np.mean([balanced_accuracy(held.labels, row) for row in predicted])),
+        macro_f1=float(np.mean([macro_f1(held.labels, row) for row in predicted])),
+        seconds=float(np.mean([one.step.seconds for one in found])),
+        cold_seconds=float(np.mean([one.step.cold_seconds for one in found])),
+    )
+    return replace(first, step=step, predicted=predicted, correct=correct)
 
 
 def tuned_step(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,15 @@ from anmok.ladder.beside import Beside
 from anmok.ladder.evaluate import Evaluated, Held, Price, cross_fitted, fixed, learned
 from anmok.ladder.features import look
 from anmok.ladder.outcome import Step
-from anmok.ladder.plan import Plan
+from anmok.ladder.plan import DEFAULT_BUDGET, Plan
 from anmok.ladder.prepare import Scene
 from anmok.ladder.rungs.fitting import Material, available
 from anmok.ladder.rungs.order import ASKED, CLOSER, TUNED
+from anmok.ladder.tally import Tally
 from anmok.ladder.tiling import Closer
 from anmok.ladder.tuning.adapted import KEY as ADAPTED
 from anmok.ladder.tuning.adapted import climb_adapted
+from anmok.ladder.tuning.few import climb_few
 from anmok.ladder.tuning.ground import Ground
 from anmok.ladder.tuning.rung import climb_one
 from anmok.ladder.tuning.skipped import Skipped
@@ -88,32 +90,58 @@ def measure(
         _tell(watch, final[rung.key])
     curve: list[Evaluated] = []
     supports = {} if scene.is_development else _supports(material, plan)
-    total, done = len(keys) * (len(supports) + 1), 0
-    for key in keys:
-        if watch is not None and final and watch.is_enough():
-            break
-        for shots, draws in supports.items():
-            curve.append(learned(key, shots, material, list(draws), held, price))
-            done = _report(progress, done, total)
-        if scene.is_development:
-            fold = folds(material.labels, material.groups, outer_folds(material), plan.seed)
-            final[key] = cross_fitted(key, material, fold, held, price)
-        else:
-            final[key] = learned(key, None, material, [np.arange(len(material.labels))], held, price)
-        _tell(watch, final[key])
-        done = _report(progress, done, total)
-    if material.made is not None and "R" in plan.rungs and not (watch is not None and final and watch.is_enough()):
-        final["R"] = _with_made(scene, material, held, price)
-        _tell(watch, final["R"])
+    tally = Tally.of(progress, plan, len(keys), len(supports))
     beside = beside or Beside()
     ground = Ground(model, scene, material, held, price, plan, progress, beside.student)
+    _on_features(ground, keys, supports, final, curve, watch, tally)
     end = time.perf_counter() + plan.budget
-    closer = _tiled(ground, supports, final, curve, watch)
-    skipped = _asked(ground, beside, final, watch, end - time.perf_counter())
-    skipped += _tuned(ground, final, watch, end - time.perf_counter())
+    closer = _tiled(ground, supports, final, curve, watch, tally)
+    skipped = _asked(ground, beside, final, watch, end - time.perf_counter(), tally)
+    skipped += _tuned(ground, final, watch, end - time.perf_counter(), tally)
+    if plan.budget > DEFAULT_BUDGET and not (watch is not None and final and watch.is_enough()):
+        curve += climb_few(ground, supports, final, end - time.perf_counter())
+    remove(ground.checkpoints)
+    tally.compares()
     if isinstance(closer, Closer):
         return Measured(material, final, tuple(curve), skipped, closer)
     return Measured(material, final, tuple(curve), skipped if closer is None else (closer, *skipped))
+
+
+def _on_features(
+    ground: Ground,
+    keys: Sequence[str],
+    supports: Mapping[int, Labels],
+    final: dict[str, Evaluated],
+    curve: list[Evaluated],
+    watch: Watch | None,
+    tally: Tally,
+) -> None:
+    """The rungs on kept features, at few labels and with all; adds to ``final`` and ``curve``."""
+    material, held, price = ground.material, ground.held, ground.price
+    for key in keys:
+        if watch is not None and final and watch.is_enough():
+            return
+        for shots, draws in supports.items():
+            tally.begins(key)
+            curve.append(learned(key, shots, material, list(draws), held, price))
+            tally.ends()
+        tally.begins(key)
+        if ground.scene.is_development:
+            fold = folds(material.labels, material.groups, outer_folds(material), material.seed)
+            final[key] = cross_fitted(key, material, fold, held, price)
+        else:
+            final[key] = learned(key, None, material, [np.arange(len(material.labels))], held, price)
+        tally.ends()
+        _tell(watch, final[key])
+    if (
+        material.made is not None
+        and "R" in ground.plan.rungs
+        and not (watch is not None and final and watch.is_enough())
+    ):
+        tally.begins("R")
+        final["R"] = _with_made(ground.scene, material, held, price)
+        tally.ends()
+        _tell(watch, final["R"])
 
 
 def _tiled(
@@ -122,11 +150,14 @@ def _tiled(
     final: dict[str, Evaluated],
     curve: list[Evaluated],
     watch: Watch | None,
+    tally: Tally,
 ) -> Closer | Skipped | None:
     """The rung that looks at tiles, where the photos are large enough; adds to ``final`` and ``curve``."""
     if tiling.KEY not in ground.plan.rungs or (watch is not None and final and watch.is_enough()):
         return None
+    tally.begins(tiling.KEY)
     closer = tiling.look_closer(ground, ground.plan.budget)
+    tally.ends()
     if isinstance(closer, Skipped):
         return closer
     curve += [closer.answered(shots, list(draws)) for shots, draws in supports.items()]
@@ -146,7 +177,9 @@ def _with_made(scene: Scene, material: Material, held: Held, price: Price) -> Ev
     return learned("R", None, material, [np.arange(len(material.labels))], held, price)
 
 
-def _tuned(ground: Ground, final: dict[str, Evaluated], watch: Watch | None, left: float) -> tuple[Skipped, ...]:
+def _tuned(
+    ground: Ground, final: dict[str, Evaluated], watch: Watch | None, left: float, tally: Tally
+) -> tuple[Skipped, ...]:
     """The rungs that tune the tower, as many as ``left`` seconds have room for; adds to ``final``. None but the last
     may take more than half of what is left, so that the others have their turn."""
     skipped = []
@@ -155,22 +188,23 @@ def _tuned(ground: Ground, final: dict[str, Evaluated], watch: Watch | None, lef
         if watch is not None and final and watch.is_enough():
             break
         start, room = time.perf_counter(), left if key == keys[-1] else left / 2
+        tally.begins(key)
         if key == STUDENT:
             found = climb_student(ground, final, room, price_of)
         else:
             found = climb_adapted(ground, room) if key == ADAPTED else climb_one(key, ground, room)
+        tally.ends()
         left -= time.perf_counter() - start
         if isinstance(found, Skipped):
             skipped.append(found)
         else:
             final[key] = found
             _tell(watch, found)
-    remove(ground.checkpoints)
     return tuple(skipped)
 
 
 def _asked(
-    ground: Ground, beside: Beside, final: dict[str, Evaluated], watch: Watch | None, left: float
+    ground: Ground, beside: Beside, final: dict[str, Evaluated], watch: Watch | None, left: float, tally: Tally
 ) -> tuple[Skipped, ...]:
     """The rungs that ask a vision-language model; adds to ``final``."""
     keys = [key for key in ASKED if key in ground.plan.rungs]
@@ -182,7 +216,9 @@ def _asked(
     skipped = []
     for key in keys:
         start = time.perf_counter()
+        tally.begins(key)
         found = climb_asked(key, ground, model, left * SHARE, outer_folds(ground.material))
+        tally.ends()
         left -= time.perf_counter() - start
         if isinstance(found, Skipped):
             skipped.append(found)
@@ -239,9 +275,3 @@ def _supports(material: Material, plan: Plan) -> dict[int, Labels]:
         return {}
     found = support_draws(material.labels, shots, plan.draws, seed=plan.seed, groups=material.groups)
     return {n: rows.astype(np.int64) for n, rows in found.items()}
-
-
-def _report(progress: Progress | None, done: int, total: int) -> int:
-    if progress is not None:
-        progress("rungs", done + 1, total)
-    return done + 1

@@ -47,7 +47,8 @@ class Comparison:
     high: float
     p_adjusted: float
     disagreement: float
-    images_needed: int | None  # test images that would settle it
+    images_needed: int | None  # test images that would settle it; None where no number can be named
+    is_out_of_reach: bool = False  # more than 100,000 would: not to be settled by labelling more
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ class Recommendation:
     reason: str
     lead: Interval | None = None  # over the majority control, on the same images
     images_needed: int | None = None  # that would show the recommended rung good enough; None where nothing would
+    is_out_of_reach: bool = False  # more than 100,000 would: not to be settled by labelling more
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ class Saving:
     low: float
     high: float
     images_needed: int | None
+    is_out_of_reach: bool = False  # more than 100,000 would settle it
 
 
 @dataclass(frozen=True, slots=True)

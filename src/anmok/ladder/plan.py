@@ -16,6 +16,12 @@ EVERY = (*FIXED, *(key for key in RUNGS if key not in ASKED))
 DEFAULT_BUDGET = 120.0  # seconds
 
 
+def rungs_for(*, has_budget: bool, has_student: bool, has_vlm: bool) -> tuple[str, ...]:
+    """What may be climbed: all of it where there is a budget; what needs a model by name where it is named."""
+    rungs = EVERY if has_budget else (*BRIEF, *(("S",) if has_student else ()))
+    return (*rungs, *(ASKED if has_vlm else ()))
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Equal plans on equal data and split are one opening of the test set; any change is another.
@@ -26,6 +32,7 @@ class Plan:
     passes over the pictures. ``written``: what a language model wrote on the classes. ``synthetic``: made pictures to
     learn from. ``stakes``: what errors cost. ``student``: the card that is distilled into; empty: the usual
     one, where its weights are here. ``vlm``: the card of the vision-language model that rungs V0 and V ask.
+    ``is_fresh``: tuned rungs are learned anew, also where an earlier run kept what it learned.
     """
 
     model: str
@@ -43,6 +50,7 @@ class Plan:
     stakes: Stakes | None = None
     student: str = ""
     vlm: str = ""
+    is_fresh: bool = False
 
     def __post_init__(self) -> None:
         if not self.shots or min(self.shots) < 1 or list(self.shots) != sorted(set(self.shots)):
@@ -67,6 +75,7 @@ class Plan:
     def digest(self, data_hash: str, split_hash: str) -> str:
         """The key of an opening. Where a folder of made pictures lies is no part of it."""
         content = asdict(self)
+        del content["is_fresh"]  # what is measured is the same
         if self.synthetic is not None:
             del content["synthetic"]["folder"]
         if self.stakes is None:

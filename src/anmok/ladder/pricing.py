@@ -16,6 +16,7 @@ from anmok.ladder.aside import Asides
 from anmok.ladder.deciding import Decided, decided
 from anmok.ladder.evaluate import Held
 from anmok.ladder.outcome_trust import LeftOut, Priced, PricedRung, Saving
+from anmok.ladder.settling import settling
 from anmok.ladder.stakes import Resolved
 
 Rows = NDArray[np.float64]
@@ -156,4 +157,5 @@ def _saving(verdict: Verdict, unit: float) -> Saving:
     contrast = verdict.contrast
     low, high = contrast.interval.low * unit, contrast.interval.high * unit
     word = verdict.word.value.upper()
-    return Saving(contrast.name_b, contrast.name_a, word, contrast.gain * unit, low, high, verdict.images_needed)
+    needed = settling(verdict.images_needed)
+    return Saving(contrast.name_b, contrast.name_a, word, contrast.gain * unit, low, high, *needed)

@@ -17,6 +17,7 @@ from anmok.ladder.plan import Plan
 from anmok.ladder.prepare import Scene
 from anmok.ladder.pricing import Ranking
 from anmok.ladder.rungs.order import place
+from anmok.ladder.settling import settling
 
 Labels = NDArray[np.int64]
 
@@ -61,7 +62,8 @@ def recommendation(measured: Measured, scene: Scene, plan: Plan, by: Ranking | N
             next_gain=_next_gain(few, chosen),
             reason=found.reason,
             lead=lead.interval,
-            images_needed=found.images_needed,
+            images_needed=settling(found.images_needed).images,
+            is_out_of_reach=settling(found.images_needed).is_out_of_reach,
         ),
         compared_,
     )
@@ -85,7 +87,8 @@ def _by_worth(
             shots_enough=None,
             next_gain=None,
             reason=found.reason,
-            images_needed=found.images_needed,
+            images_needed=settling(found.images_needed).images,
+            is_out_of_reach=settling(found.images_needed).is_out_of_reach,
         ),
         comparisons,
         found.verdicts,
@@ -139,7 +142,8 @@ def compared(verdict: Verdict) -> Comparison:
         high=contrast.interval.high,
         p_adjusted=contrast.p_adjusted,
         disagreement=contrast.disagreement,
-        images_needed=verdict.images_needed,
+        images_needed=settling(verdict.images_needed).images,
+        is_out_of_reach=settling(verdict.images_needed).is_out_of_reach,
     )
 
 

@@ -87,6 +87,7 @@ class Advice:
     is_useful: bool  # its AUROC is shown to lie above one half
     good_enough: int | None  # good references from which A1 is not worse than with all of them
     images_needed: int | None
+    is_out_of_reach: bool  # more than 100,000 would settle it: not to be settled by labelling more
     reason: str
     remembered: str  # the rung that stands in the folder ``best``; empty where none was written
 

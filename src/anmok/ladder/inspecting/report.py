@@ -27,6 +27,7 @@ from anmok.ladder.inspecting.words import auroc, auroc_span, facts, sentences, s
 from anmok.ladder.report.figures import Figures, Lang
 from anmok.ladder.report.page import data_uri, environment
 from anmok.ladder.report.phrases import texts as shared_texts
+from anmok.ladder.settling import MOST
 from anmok.load.inspector import spread
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def render_inspection(outcome: InspectOutcome, pictures: Mapping[int, bytes], la
         "chosen": "" if outcome.advice is None else outcome.advice.key,
         "comparisons": {one.key: one for one in outcome.comparisons},
         "margin": f"{outcome.margin:g}",
+        "most": MOST,
         "refitted": Figures(lang).count(outcome.data.counts[outcome.data.classes.index(outcome.good)]),
         "marked": marked,
         "thumbnail": {index: data_uri(index, picture) for index, picture in pictures.items()},

@@ -16,6 +16,7 @@ from anmok.ladder.inspecting.parts import Parts
 from anmok.ladder.inspecting.plan import InspectPlan
 from anmok.ladder.outcome import Comparison
 from anmok.ladder.prepare import Scene
+from anmok.ladder.settling import settling
 from anmok.ladder.verdicts import compared
 
 Bools = NDArray[np.bool_]
@@ -43,6 +44,7 @@ def advice(measured: Measured, scene: Scene, is_defect: Bools, plan: InspectPlan
     kept = "A1"  # where no memory was tried
     if costs:
         kept = found.name if found.name in costs else recommend_from(costs, tried, plan.margin).name
+    needed = settling(_more_than(found.images_needed, len(truth)))
     return Advised(
         Advice(
             key=found.name,
@@ -50,7 +52,8 @@ def advice(measured: Measured, scene: Scene, is_defect: Bools, plan: InspectPlan
             is_decided=found.is_decided,
             is_useful=chosen.step.auroc.interval.low > 0.5,
             good_enough=_good_enough(measured, truth, groups, plan),
-            images_needed=_more_than(found.images_needed, len(truth)),
+            images_needed=needed.images,
+            is_out_of_reach=needed.is_out_of_reach,
             reason=found.reason,
             remembered=kept,
         ),

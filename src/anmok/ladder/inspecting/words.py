@@ -10,6 +10,7 @@ from anmok.evidence.intervals import Interval
 from anmok.ladder.inspecting.outcome import InspectOutcome, InspectStep
 from anmok.ladder.report.figures import Figures, Lang
 from anmok.ladder.report.phrases import Table
+from anmok.ladder.settling import MOST
 
 
 @cache
@@ -70,6 +71,8 @@ def sentences(outcome: InspectOutcome, lang: Lang) -> tuple[str, ...]:
         said.append(words["few"].format(count=outcome.advice.good_enough, margin=f"{outcome.margin:g}"))
     if not outcome.advice.is_decided and outcome.advice.images_needed is not None:
         said.append(words["needed"].format(count=figures.count(outcome.advice.images_needed)))
+    if not outcome.advice.is_decided and outcome.advice.is_out_of_reach:
+        said.append(words["out_of_reach"].format(most=figures.count(MOST)))
     return tuple(said)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _SHORT = {"-m": "--model"}
-_FLAGS = ("--json",)  # options that take no value
+_FLAGS = ("--json", "--fresh")  # options that take no value
 _OWN = "photos/"  # stands for the reader's folder where the command names none
 
 

@@ -36,6 +36,7 @@ class Facts:
     """``standing``: which of four verdicts this is. ``strength``: how loudly it may be said.
 
     ``images_needed``: test images that would settle what is open; None where nothing is, or nobody can say.
+    ``is_out_of_reach``: more would than anybody labels, and no number is told.
     ``rival``: the rung against which they would settle it; None where they are for all the others at once.
     ``unbeaten``: a cheaper rung than the recommended one that may be as good, for all that these images say.
     """
@@ -46,6 +47,7 @@ class Facts:
     standing: Standing
     strength: Strength
     images_needed: int | None
+    is_out_of_reach: bool
     rival: Step | None
     unbeaten: Comparison | None
     majority: Control | None
@@ -133,7 +135,7 @@ def facts(outcome: Outcome) -> Facts:
     advice = outcome.recommendation
     chosen, best = outcome.step(advice.key), outcome.step(advice.best)
     standing = _standing(outcome)
-    needed, rival = _settling(outcome) if standing == "open" else (None, None)
+    needed, is_out, rival = _settling(outcome) if standing == "open" else (None, False, None)
     majority = next((control for control in outcome.controls if control.name == MAJORITY), None)
     tested = [row for row in outcome.per_class if row.tested]
     counts = outcome.data.counts
@@ -144,6 +146,7 @@ def facts(outcome: Outcome) -> Facts:
         standing=standing,
         strength=_strength(outcome, chosen, standing),
         images_needed=needed,
+        is_out_of_reach=is_out,
         rival=rival,
         unbeaten=_unbeaten(outcome, standing),
         majority=majority,
@@ -201,14 +204,14 @@ def _unbeaten(outcome: Outcome, standing: Standing) -> Comparison | None:
     return found if standing == "decided" and found is not None and found.word == CANNOT_TELL else None
 
 
-def _settling(outcome: Outcome) -> tuple[int | None, Step | None]:
+def _settling(outcome: Outcome) -> tuple[int | None, bool, Step | None]:
     """Of the contrast with the highest rung where that was planned; else those that would show the recommended rung
     good enough against all the others."""
     advice = outcome.recommendation
     if outcome.priced is not None:  # the comparisons are of accuracies, which decided nothing here
-        return advice.images_needed, None
+        return advice.images_needed, advice.is_out_of_reach, None
     pair = {advice.key, advice.best}
     for found in outcome.comparisons:
         if found.word == CANNOT_TELL and {found.key, found.against} == pair:
-            return found.images_needed, outcome.step(advice.best)
-    return advice.images_needed, None
+            return found.images_needed, found.is_out_of_reach, outcome.step(advice.best)
+    return advice.images_needed, advice.is_out_of_reach, None

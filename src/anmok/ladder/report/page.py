@@ -37,6 +37,7 @@ from anmok.ladder.report.sentences import answers, doubling, next_steps, pricing
 from anmok.ladder.report.svg import MARKERS, Drawing
 from anmok.ladder.report.trust_charts import trust_charts
 from anmok.ladder.report.trust_words import Answering
+from anmok.ladder.settling import MOST
 
 SHOWN_CLASSES = 25
 SHOWN_CONFUSIONS, EXAMPLES = 12, 6
@@ -95,10 +96,11 @@ def render_page(
         "labelled": lambda index: "" if index is None else outcome.data.classes[index],
         "grouped": lambda control: known.keeps_groups and control.name.startswith(METADATA),
         "leaking": _leaking(outcome),
-        "draws": max((step.draws for step in outcome.curve), default=1),
+        **_draws(outcome),
         "unlisted": known.mistakes - sum(one.count for one in outcome.confusions[:SHOWN_CONFUSIONS]),
         "called": lambda key: rung_called(outcome, key, lang),
         "thumbnail": {index: data_uri(index, picture) for index, picture in thumbnails.items()},
+        "most": MOST,
         "shots": sorted({step.shots for step in outcome.curve if step.shots}),
         "limits": {
             "confusions": SHOWN_CONFUSIONS,
@@ -111,6 +113,14 @@ def render_page(
         **_trusted(outcome, lang),
     }
     return environment(lang).get_template("page.html.j2").render(context)
+
+
+def _draws(outcome: Outcome) -> dict[str, Any]:
+    """Over how many draws a point of the curves is averaged; tuned rungs have fewer."""
+    draws = max((step.draws for step in outcome.curve), default=1)
+    few = [step for step in outcome.curve if step.draws < draws]
+    keys = tuple(dict.fromkeys(step.key for step in few))
+    return {"draws": draws, "fewer": keys, "fewer_draws": max((step.draws for step in few), default=draws)}
 
 
 def _trusted(outcome: Outcome, lang: Lang) -> dict[str, Any]:

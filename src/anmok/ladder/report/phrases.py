@@ -15,6 +15,7 @@ from importlib.resources import files
 from anmok.evidence import audit_text_en, audit_text_ko
 from anmok.ladder.outcome import Outcome, Step
 from anmok.ladder.report.figures import Lang
+from anmok.ladder.rungs.order import RUNGS
 
 Table = dict[str, dict[str, str]]
 
@@ -64,6 +65,13 @@ def rung_name(step: Step, lang: Lang) -> str:
     if lang == "en":
         return step.rung
     return _read("phrases_ko.toml")["rungs"].get(step.key) or spoken(step.rung, lang)
+
+
+def rung_word(key: str, lang: Lang) -> str:
+    """As `rung_name`, of a rung that has not answered yet; the key itself where it is none of the learned ones."""
+    if key not in RUNGS:
+        return key
+    return RUNGS[key].name if lang == "en" else str(_read("phrases_ko.toml")["rungs"].get(key, RUNGS[key].name))
 
 
 def rung_called(outcome: Outcome, key_or_name: str, lang: Lang) -> str:

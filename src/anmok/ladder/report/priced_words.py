@@ -11,6 +11,7 @@ from anmok.ladder.outcome import Outcome
 from anmok.ladder.outcome_trust import Priced, PricedRung, Saving
 from anmok.ladder.report.figures import Figures, Lang
 from anmok.ladder.report.phrases import rung_called, texts
+from anmok.ladder.settling import MOST
 
 Standing = Literal["decided", "open", "useless", "development"]
 
@@ -121,6 +122,8 @@ class Pricing:
         )
         if claim.is_shown or claim.needed_defects is None or claim.needed_photos is None or not claim.missed:
             return said
+        if claim.needed_photos > MOST:
+            return f"{said} {words['claim_out_of_reach'].format(most=self._count(MOST))}"
         needed = {"needed": self._count(claim.needed_defects), "needed_photos": self._count(claim.needed_photos)}
         return f"{said} {words['claim_needed'].format(**needed)}"
 

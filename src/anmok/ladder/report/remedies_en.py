@@ -130,6 +130,10 @@ class EnglishRemedies:
         if known.standing == "open" and known.images_needed is not None:
             needed = _count(known.images_needed)
             return (Action(f"To settle it, label until the test set holds about {needed} images."),)
+        if known.standing == "open" and known.is_out_of_reach:
+            return (
+                Action("More labels will not settle it: take the cheaper rung, or ask for less by a larger --margin."),
+            )
         return ()
 
     def _grouped(self, words: str) -> Action:

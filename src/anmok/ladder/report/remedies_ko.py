@@ -130,6 +130,10 @@ class KoreanRemedies:
         if known.standing == "open" and known.images_needed is not None:
             needed = _count(known.images_needed)
             return (Action(f"판가름하려면 테스트 이미지가 약 {needed}장이 되도록 라벨을 더 붙이십시오."),)
+        if known.standing == "open" and known.is_out_of_reach:
+            return (
+                Action("라벨을 더 붙여도 판가름 나지 않습니다. 더 저렴한 방법을 쓰거나 --margin을 크게 잡으십시오."),
+            )
         return ()
 
     def _grouped(self, words: str) -> Action:

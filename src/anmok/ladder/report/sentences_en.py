@@ -8,6 +8,7 @@ from anmok.ladder.outcome import Step
 from anmok.ladder.report.facts import CANNOT_TELL, Facts, contrast, gain
 from anmok.ladder.report.figures import Figures, difference
 from anmok.ladder.report.phrases import rung_called
+from anmok.ladder.settling import MOST
 
 _FIGURES = Figures("en")
 _count = _FIGURES.count
@@ -232,12 +233,16 @@ class English:
         if known.unbeaten is not None:
             needed = known.unbeaten.images_needed
             settle = "" if needed is None else f"; about {_count(needed)} test images would settle it"
+            if known.unbeaten.is_out_of_reach:
+                settle = f"; {_out_of_reach()}"
             found.append(f"Whether it beats the cheaper rung {known.unbeaten.against} we {CANNOT_TELL}{settle}.")
         return found
 
     def _settling(self) -> str:
         known = self.facts
         needed, now = known.images_needed, known.chosen.accuracy.n
+        if known.is_out_of_reach:
+            return _out_of_reach()
         if needed is None:
             return "we cannot name a number of images that would settle it"
         size = f"a test set of about {_plural(needed, 'image')}{f' (now {_count(now)})' * (needed > now)}"
@@ -251,6 +256,10 @@ class English:
 
     def _margin(self) -> str:
         return _width(self.facts.outcome.margin)
+
+
+def _out_of_reach() -> str:
+    return f"it would take more than {_count(MOST)} test images, so it is not to be settled by labelling more"
 
 
 def _plural(number: int, noun: str) -> str:

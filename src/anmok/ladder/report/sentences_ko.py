@@ -9,6 +9,7 @@ from anmok.ladder.report.facts import Facts, contrast, gain
 from anmok.ladder.report.figures import Figures, difference
 from anmok.ladder.report.josa import with_particle
 from anmok.ladder.report.phrases import rung_called, rung_name
+from anmok.ladder.settling import MOST
 
 _FIGURES = Figures("ko")
 _count = _FIGURES.count
@@ -233,6 +234,8 @@ class Korean:
         if known.unbeaten is not None:
             needed = known.unbeaten.images_needed
             settle = "" if needed is None else f"이며, 테스트 이미지가 약 {_count(needed)}장 있어야 판가름 납니다"
+            if known.unbeaten.is_out_of_reach:
+                settle = f"이며, {_out_of_reach()}"
             found.append(f"더 저렴한 {self._unbeaten(known.unbeaten)}보다 나은지는 판단 불가{settle or '입니다'}.")
         return found
 
@@ -242,6 +245,8 @@ class Korean:
     def _settling(self) -> str:
         known = self.facts
         needed, now = known.images_needed, known.chosen.accuracy.n
+        if known.is_out_of_reach:
+            return _out_of_reach()
         if needed is None:
             return "몇 장이 더 있어야 판가름 날지도 말할 수 없습니다"
         size = f"테스트 이미지가 약 {_count(needed)}장{f'(지금은 {_count(now)}장)' * (needed > now)}"
@@ -254,6 +259,10 @@ class Korean:
 
     def _margin(self) -> str:
         return _width(self.facts.outcome.margin)
+
+
+def _out_of_reach() -> str:
+    return f"테스트 이미지가 {_count(MOST)}장 넘게 필요하므로 라벨을 더 붙여서 가릴 일이 아닙니다"
 
 
 def _rung(step: Step) -> str:

@@ -16,6 +16,7 @@ from anmok.ladder.report.figures import ABSENT, Figures, Lang
 from anmok.ladder.report.phrases import rung_name, texts
 from anmok.ladder.report.sentences import leak, pricing, verdict, weak_spot
 from anmok.ladder.report.trust_words import Answering
+from anmok.ladder.settling import MOST
 
 _WIDTH = 80
 _STYLES = {"BETTER": "green", "WORSE": "red", "SAME": "default", CANNOT_TELL: "yellow"}
@@ -40,11 +41,16 @@ def render(outcome: Outcome, console: Console, lang: Lang = "en") -> None:
         return
     asked = (outcome.recommendation.key, outcome.recommendation.best)
     for comparison in outcome.comparisons:
-        is_open = claim(outcome, comparison) == CANNOT_TELL and comparison.images_needed is not None
-        if is_open and comparison.key in asked:
-            needed = Figures(lang).count(comparison.images_needed or 0)
-            line = words["settle"].format(key=comparison.key, against=comparison.against, count=needed)
-            console.print(_plain(line, "dim"), width=width)
+        if claim(outcome, comparison) != CANNOT_TELL or comparison.key not in asked:
+            continue
+        figures, pair = Figures(lang), {"key": comparison.key, "against": comparison.against}
+        if comparison.is_out_of_reach:
+            line = words["out_of_reach"].format(**pair, most=figures.count(MOST))
+        elif comparison.images_needed is not None:
+            line = words["settle"].format(**pair, count=figures.count(comparison.images_needed))
+        else:
+            continue
+        console.print(_plain(line, "dim"), width=width)
 
 
 def _told(outcome: Outcome, console: Console, width: int, lang: Lang) -> None:

@@ -106,9 +106,9 @@ def _beside_names(rung: str, material: Material, support: Labels) -> Fitted:
     if rung == "3d":
         return Fitted(clap.clap(seen, zero_shot), "held by the names", 1)
     fixed = tip.MEASURED if material.towers.is_makeshift else tip.PUBLISHED
-    chosen = tip.choose(seen, zero_shot, material.seed, fixed)
-    made = tip.cached if rung == "3b" else tip.with_learned_keys
-    return Fitted(made(seen, zero_shot, chosen.setting, material.seed), str(chosen.setting), chosen.compared)
+    choose = tip.choose if rung == "3b" else tip.choose_learned
+    chosen = choose(seen, zero_shot, material.seed, fixed)
+    return Fitted(tip.answerer(seen, zero_shot, chosen, material.seed), str(chosen), chosen.compared)
 
 
 def plain_linear(material: Material, support: Labels) -> Fitted:

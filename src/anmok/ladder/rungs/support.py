@@ -56,6 +56,12 @@ class Support:
         kept = [order[self.labels[order] == k][:most] for k in range(self.classes)]
         return self.part(np.sort(np.concatenate(kept)))
 
+    def drawn(self, most: int, seed: int) -> Support:
+        """At most ``most`` images in all, drawn at random: the classes stay as common as they are."""
+        if len(self.labels) <= most:
+            return self
+        return self.part(np.sort(np.random.default_rng(seed).permutation(len(self.labels))[:most]))
+
     def inner_folds(self, seed: int) -> Iterator[tuple[Labels, Labels]]:
         """(train, held) rows, groups kept whole; none where there is too little to choose by."""
         if self.rarest < FEW or len(np.unique(self.groups)) < 2 * INNER_FOLDS:

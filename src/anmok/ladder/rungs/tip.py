@@ -3,16 +3,20 @@
 Source: Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification" (ECCV 2022,
 arXiv:2207.09519), repository gaopengcuhk/Tip-Adapter. The published scripts look for alpha and beta on hundreds of
 validation images or on the test images; here they come from folds inside the support, or are fixed where it is too
-small for that. Ours differs in four more things. Votes are divided by the size of the class, so that a common class
+small for that. Silence, alpha = 0, is among the choices: where the images bring nothing in the folds, the names answer
+alone. Ours differs in four more things. Votes are divided by the size of the class, so that a common class
 is not louder. Nearness may be taken among the features before the projection, which for ``mini`` is better by ten
-points at 16 shots, for its projection is a makeshift. The keys are learned by L-BFGS, with a penalty on leaving
-the images they start from, instead of 20 epochs of AdamW. More than ``MOST`` images of a class do not all become keys.
+points at 16 shots, for its projection is a makeshift. More than ``MOST`` images of a class do not all become keys; all
+of them judge the choice and teach the keys all the same, or else the classes would look as common as one another. And
+the keys are learned by L-BFGS, with a penalty on leaving the images they start from, instead of 20 epochs of AdamW.
+The penalty is chosen with keys that were learned in the folds: what suits keys that stand still says little of keys
+that move.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +30,9 @@ Array = NDArray[np.float32]
 Double = NDArray[np.float64]
 
 MOST = 64  # keys of one class: they travel with the adapter and are compared with every picture
-_ITERATIONS = 100
-_PENALTY = 0.01  # over the shots, on the squared distance that the keys move
+PENALTIES = (0.01, 1.0, 10.0)  # over the shots, on the squared distance that the keys move; the first is the usual
+_ITERATIONS = 40  # the same in the folds: where a run ends is a part of what is chosen
+_TAUGHT, _TAUGHT_IN_FOLDS = 2000, 400  # pictures that teach keys, where nothing more is compared and in the folds
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +44,38 @@ class Setting:
     is_projected: bool
 
     def __str__(self) -> str:
+        if self.alpha == 0:
+            return "alpha = 0: in the folds the images brought nothing"
         space = "shared space" if self.is_projected else "features"
         return f"alpha = {self.alpha:g}, beta = {self.beta:g}, {space}"
 
 
 MEASURED = Setting(10.0, 1.0, is_projected=False)  # on `mini`; wide optimum, the best or near it on two sets
 PUBLISHED = Setting(1.0, 1.0, is_projected=True)  # for CLIP
-GRID = tuple(
-    Setting(alpha, beta, space)
-    for space in (False, True)
-    for alpha in (1.0, 3.0, 10.0, 30.0)
-    for beta in (1.0, 3.0, 10.0)
+SILENT = Setting(0.0, 1.0, is_projected=False)  # the names alone
+GRID = (
+    *(
+        Setting(alpha, beta, space)
+        for space in (False, True)
+        for alpha in (1.0, 3.0, 10.0, 30.0)
+        for beta in (1.0, 3.0, 10.0)
+    ),
+    SILENT,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
+    """``compared``: candidates compared on the support's own labels; 1 where nothing was chosen. ``penalty``: of keys
+    that move; None where they stay."""
+
     setting: Setting
-    compared: int  # settings compared on the support's own labels; 1 where nothing was chosen
+    compared: int
+    penalty: float | None = None
+
+    def __str__(self) -> str:
+        moved = "" if self.penalty is None else f", penalty {self.penalty:g}"
+        return f"{self.setting}{moved}"
 
 
 def choose(support: Support, zero_shot: Head, seed: int, fixed: Setting = MEASURED) -> Chosen:
@@ -64,23 +83,46 @@ def choose(support: Support, zero_shot: Head, seed: int, fixed: Setting = MEASUR
 
     ``zero_shot`` answers for the classes without labels; with zero weights the cache votes alone.
     """
-    support = support.thinned(MOST, seed)
     inner = list(support.inner_folds(seed))
     if not inner:
         return Chosen(fixed, 1)
     settings = (fixed, *(one for one in GRID if one != fixed))
     hits = np.zeros(len(settings))
-    logits = zero_shot.logits(support.features)  # (n, K)
-    for is_projected in (False, True):
-        nearness = _rows(support, zero_shot, is_projected) @ _keys(support, zero_shot, is_projected).T  # (n, n)
-        for train, held in inner:
-            votes = _votes(support.part(train))  # (t, K)
-            block = nearness[np.ix_(held, train)]  # (h, t)
+    for train, held in inner:
+        kept, judging = support.part(train).thinned(MOST, seed), support.part(held)
+        votes, logits = _votes(kept), zero_shot.logits(judging.features)  # (t, K), (h, K)
+        for is_projected in (False, True):
+            keys = _keys(kept, zero_shot, is_projected)  # (t, D or F)
+            nearness = _rows(judging, zero_shot, is_projected) @ keys.T  # (h, t)
             for i, one in enumerate(settings):
                 if one.is_projected == is_projected:
-                    answers = logits[held] + one.alpha * np.exp(one.beta * (block - 1.0)) @ votes  # (h, K)
-                    hits[i] += (answers.argmax(1) == support.labels[held]).sum()
+                    answers = logits + one.alpha * np.exp(one.beta * (nearness - 1.0)) @ votes  # (h, K)
+                    hits[i] += (answers.argmax(1) == judging.labels).sum()
     return Chosen(settings[int(np.argmax(hits))], len(settings))
+
+
+def choose_learned(support: Support, zero_shot: Head, seed: int, fixed: Setting = MEASURED) -> Chosen:
+    """As ``choose``, for keys that move: which penalty holds them, from ``fixed`` and from what ``choose`` found.
+
+    What it found without moving is a candidate too, so that learning keys is no worse than that in the folds.
+    """
+    inner = list(support.inner_folds(seed))
+    if not inner:
+        return Chosen(fixed, 1, PENALTIES[0])
+    still = choose(support, zero_shot, seed, fixed)
+    starts = dict.fromkeys(one for one in (fixed, still.setting) if one.alpha > 0)
+    moved = [Chosen(one, 1, penalty) for one in starts for penalty in PENALTIES[one != fixed :]]
+    hits = np.zeros(1 + len(moved))
+    for train, held in inner:
+        judging = support.part(held)
+        for i, one in enumerate((still, *moved)):
+            teaching = support.part(train)
+            if one.penalty is not None:
+                teaching = teaching.drawn(_TAUGHT_IN_FOLDS, seed)
+            answers = _made(teaching, zero_shot, one, seed).logits(judging.features)  # (h, K)
+            hits[i] += (answers.argmax(1) == judging.labels).sum()
+    best = (still, *moved)[int(np.argmax(hits))]
+    return replace(best, compared=still.compared + len(moved))
 
 
 def cached(support: Support, zero_shot: Head, setting: Setting, seed: int) -> Cache:
@@ -90,17 +132,30 @@ def cached(support: Support, zero_shot: Head, setting: Setting, seed: int) -> Ca
     return Cache(zero_shot, keys, _votes(support), setting.alpha, setting.beta, setting.is_projected)
 
 
-def with_learned_keys(support: Support, zero_shot: Head, setting: Setting, seed: int) -> Cache:
-    """Tip-Adapter-F: minimises the mean cross-entropy on all views + penalty / shots ||keys - keys0||^2."""
-    support = support.thinned(MOST, seed)
+def with_learned_keys(
+    support: Support, zero_shot: Head, setting: Setting, seed: int, penalty: float = PENALTIES[0]
+) -> Cache:
+    """Tip-Adapter-F: minimises the mean cross-entropy on all views + penalty / shots ||keys - keys0||^2.
+
+    2,000 pictures teach or, where there are more keys, as many as those; drawn at random, so that a common class stays
+    common.
+    """
     start = cached(support, zero_shot, setting, seed)
-    features, labels = support.views()
+    taught = support.drawn(max(_TAUGHT, len(start.keys)), seed)
+    features, labels = taught.views()
     rows = unit(zero_shot.rows(features) if setting.is_projected else features)  # (v n, D or F)
-    problem = Problem(start, rows, zero_shot.logits(features), labels, _PENALTY / support.shots)
+    is_whole = len(taught.labels) == len(support.labels)  # every key is then a sum of rows
+    rows, keys, basis = _spanned(rows, start.keys, rows if is_whole else np.concatenate([rows, start.keys]))
+    problem = Problem(replace(start, keys=keys), rows, zero_shot.logits(features), labels, penalty / support.shots)
     options = {"maxiter": _ITERATIONS, "ftol": 1e-9}
     found = minimize(problem, problem.start, jac=True, method="L-BFGS-B", options=options)
-    keys = found.x.reshape(start.keys.shape).astype(np.float32)
-    return Cache(zero_shot, keys, start.values, setting.alpha, setting.beta, setting.is_projected)
+    moved = found.x.reshape(keys.shape)  # (m, r)
+    return replace(start, keys=(moved if basis is None else moved @ basis.T).astype(np.float32))
+
+
+def answerer(support: Support, zero_shot: Head, chosen: Chosen, seed: int) -> Head | Cache:
+    """What was chosen, on all of the support; the names alone where that is silence."""
+    return zero_shot if chosen.setting.alpha == 0 else _made(support, zero_shot, chosen, seed)
 
 
 class Problem:
@@ -125,6 +180,21 @@ class Problem:
         at_loud = (error @ self._values.T) * loud  # (n, m)
         gradient = self._beta * (at_loud.T @ self._rows)  # (m, D)
         return float(loss), gradient.ravel() + 2.0 * self._penalty * moved
+
+
+def _made(support: Support, zero_shot: Head, chosen: Chosen, seed: int) -> Cache:
+    if chosen.penalty is None:
+        return cached(support, zero_shot, chosen.setting, seed)
+    return with_learned_keys(support, zero_shot, chosen.setting, seed, chosen.penalty)
+
+
+def _spanned(rows: Array, keys: Array, whole: Array) -> tuple[Array, Array, Array | None]:
+    """Rows (n, r), keys (m, r) and an orthonormal basis (D, r) of ``whole``, in which both lie, where that is narrower
+    than they are. No step leads out of it, so the answer is the same and each step is cheaper."""
+    if len(whole) >= rows.shape[1]:
+        return rows, keys, None
+    basis = np.linalg.qr(whole.T.astype(np.float64))[0].astype(np.float32)  # (D, r)
+    return rows @ basis, keys @ basis, basis
 
 
 def _rows(support: Support, head: Head, is_projected: bool) -> Array:

@@ -61,6 +61,8 @@ def climb_student(
         return Skipped(KEY, str(error))
     if isinstance(opened, str):
         return Skipped(KEY, opened)
+    if not isinstance(opened.kind, Tunes):
+        return Skipped(KEY, f"{opened.card.name} has no weights that can be tuned")
     small = _small_ground(ground, opened, priced)
     early = choice(small, ground.teaching, seconds)  # to ask the teacher takes minutes itself
     if isinstance(early, str):
@@ -105,8 +107,7 @@ def _opened(name: str, teacher: str) -> Model | str:
         return f"{wanted} is the model of this ladder already; name another by --student"
     if not name and not is_fetched(card(DEFAULT).source):
         return f"the student's weights are not here: anmok pull {DEFAULT}"
-    student = load(wanted)
-    return student if isinstance(student.kind, Tunes) else f"{wanted} has no weights that can be tuned"
+    return load(wanted)
 
 
 def _small_ground(ground: Ground, student: Model, priced: Priced) -> Ground:

@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anmok.train.losses.pairs import Positives, Settings, Sums, squares
+from anmok.train.losses import walks
+from anmok.train.losses.pairs import Positives, Settings, Sums
+from anmok.train.losses.walks import Part, Square
 
 LARGEST = 16384  # side of a square: kernels count in 32 bits
 _ACROSS = 8  # chunks of columns at once where no slopes are kept
@@ -79,12 +81,14 @@ def add_sigmoid(
     work = _Work.of(sigmoid_square, pair, torch.stack(factors), positives, settings)
     slopes = work.slopes() if sums.images is not None else None
     found = torch.zeros(3, dtype=torch.float64, device=work.images.device)
-    for rows, columns in squares(len(pair[0]), len(pair[1]), settings.chunk):
-        parts = torch.zeros(3, work.tiles(rows, columns), device=work.images.device)
-        work.run((rows, columns), slopes, parts)
-        found += parts.sum(1, dtype=torch.float64)
-        if slopes is not None and sums.images is not None and sums.texts is not None:
-            work.add_gradients(slopes, (rows, columns), (sums.images, sums.texts), 1 / UNIT)
+
+    def slope(square: Square) -> Tensor | None:
+        parts = torch.zeros(3, work.tiles(*square), device=work.images.device)
+        work.run(square, slopes, parts)
+        found.add_(parts.sum(1, dtype=torch.float64))
+        return None if slopes is None else _within(slopes, square)
+
+    walks.add_gradients(sums.totals, work.pair, settings.chunk, slope, 1 / UNIT)
     sums.loss += found[0]
     sums.bias += found[1]
     sums.scale = found[2] if sums.scale is None else sums.scale + found[2]
@@ -98,18 +102,16 @@ def softmax_sums(
 
     images, texts = pair
     work = _Work.of(softmax_parts, pair, scale[None], positives, settings)
-    rows = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
-    columns = torch.full((len(texts),), -torch.inf, dtype=torch.float64, device=images.device)
-    matched = torch.zeros_like(rows)
-    for row, column in squares(len(images), len(texts), settings.chunk, _ACROSS * settings.chunk):
-        height, width = row.stop - row.start, column.stop - column.start
+
+    def part(square: Square) -> Part:
+        height, width = (one.stop - one.start for one in square)
         by_row = images.new_empty(3, _blocks(width, work.tile.columns), height)
         by_column = images.new_empty(2, _blocks(height, work.tile.rows), width)
-        work.run((row, column), (by_row, by_column))
-        rows[row] = torch.logaddexp(rows[row], _joined(by_row))
-        columns[column] = torch.logaddexp(columns[column], _joined(by_column))
-        matched[row] += by_row[2].sum(0, dtype=torch.float64)
-    return rows, columns, matched
+        work.run(square, (by_row, by_column))
+        return _joined(by_row), _joined(by_column), by_row[2].sum(0, dtype=torch.float64)
+
+    sides = settings.chunk, _ACROSS * settings.chunk
+    return walks.normalisers(images, (len(images), len(texts)), sides, part)
 
 
 def softmax_gradients(
@@ -128,12 +130,16 @@ def softmax_gradients(
     peak = torch.cat(given).abs().max().clamp_min(torch.finfo(torch.float32).tiny)  # slopes of up to 3 fit into fp16
     by_row, by_column, by_match = (one / peak for one in given)
     by_scale = torch.zeros((), dtype=torch.float64, device=scale.device)
-    for row, column in squares(len(pair[0]), len(pair[1]), settings.chunk):
+
+    def slope(square: Square) -> Tensor:
+        row, column = square
         parts = scale.new_empty(work.tiles(row, column))
         vectors = normalisers[0][row], normalisers[1][column], by_row[row], by_column[column], by_match[row]
-        work.run((row, column), vectors, (slopes, parts))
-        by_scale += parts.sum(dtype=torch.float64)
-        work.add_gradients(slopes, (row, column), (totals[0], totals[1]), 1 / UNIT)
+        work.run(square, vectors, (slopes, parts))
+        by_scale.add_(parts.sum(dtype=torch.float64))
+        return _within(slopes, square)
+
+    walks.add_gradients((totals[0], totals[1]), work.pair, settings.chunk, slope, 1 / UNIT)
     factor = scale * peak
     return totals[0].mul_(factor), totals[1].mul_(factor), (by_scale * peak).to(scale.dtype)
 
@@ -160,6 +166,10 @@ class _Work:
         images, texts = (_operand(one, settings.product, tile.step) for one in pair)
         numbers = positives.numbers(len(images), len(texts), images.device)
         return cls(kernel, images, texts, factors.float(), numbers, tile, tile.stages(images), settings.chunk)
+
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        return self.images, self.texts
 
     def slopes(self) -> Tensor:
         """Room for those of one square. A row begins where cuBLAS likes it to."""
@@ -190,15 +200,11 @@ class _Work:
                 maxnreg=tile.registers,
             )
 
-    def add_gradients(
-        self, slopes: Tensor, square: tuple[slice, slice], totals: tuple[Tensor, Tensor], unit: float
-    ) -> None:
-        """Adds a square's part to those by images (n, d) and texts (m, d)."""
-        rows, columns = square
-        width = totals[0].shape[1]
-        slope = slopes[: rows.stop - rows.start, : columns.stop - columns.start]  # (rows, columns)
-        _add_product(totals[0][rows], slope, self.texts[columns, :width], unit)
-        _add_product(totals[1][columns], slope.T, self.images[rows, :width], unit)
+
+def _within(slopes: Tensor, square: Square) -> Tensor:
+    """Of the room for a square's slopes what this one fills, (rows, columns)."""
+    rows, columns = square
+    return slopes[: rows.stop - rows.start, : columns.stop - columns.start]
 
 
 def _blocks(count: int, size: int) -> int:
@@ -219,11 +225,3 @@ def _joined(parts: Tensor) -> Tensor:
     top = parts[0].amax(0)  # (n,)
     rest = (parts[0] - top).exp_().mul_(parts[1]).sum(0, dtype=torch.float64)  # (n,): 1, exact, and more
     return top.double() + rest.log()
-
-
-def _add_product(into: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
-    """``into`` (a, c) fp32 += factor * left (a, b) @ right (b, c)."""
-    if left.dtype == into.dtype:
-        into.addmm_(left, right, alpha=factor)
-    else:
-        torch.addmm(into, left, right, out_dtype=into.dtype, alpha=factor, out=into)

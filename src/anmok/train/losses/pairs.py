@@ -1,8 +1,7 @@
-"""All pairs of n images and m texts: which belong together, in what order they come, what is added up over them."""
+"""All pairs of n images and m texts: which belong together, and what is added up over them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,14 +46,6 @@ class Positives:
         return torch.arange(self.first, self.first + count, device=device, dtype=torch.int32), texts
 
 
-def squares(count: int, other: int, chunk: int, across: int | None = None) -> Iterator[tuple[slice, slice]]:
-    """Row by row, as slices of at most ``chunk`` rows and as many columns, or ``across`` of these."""
-    width = across or chunk
-    for row in range(0, count, chunk):
-        for column in range(0, other, width):
-            yield slice(row, min(row + chunk, count)), slice(column, min(column + width, other))
-
-
 @dataclass(slots=True, eq=False)
 class Sums:
     """What the sigmoid loss adds up over pairs; the gradients are those of the sum by logits, not yet scaled."""
@@ -69,6 +60,11 @@ class Sums:
     def zero(cls, images: Tensor, texts: Tensor, *, has_gradients: bool) -> Sums:
         seen, read = (torch.zeros_like(one) if has_gradients else None for one in (images, texts))
         return cls(images.new_zeros(()), images.new_zeros(()), seen, read)
+
+    @property
+    def totals(self) -> tuple[Tensor, Tensor] | None:
+        """Where the gradients by images (n, d) and texts (m, d) are added up; None where nobody asked for them."""
+        return None if self.images is None or self.texts is None else (self.images, self.texts)
 
     def by_scale(self, images: Tensor) -> Tensor:
         """The gradient by the scale, (): the images (n, d) with their own gradient, which costs N d, not N^2."""

@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from anmok.train.losses import fused
-from anmok.train.losses.pairs import Chunk, Positives, Settings, Sums, squares
+from anmok.train.losses import fused, walks
+from anmok.train.losses.pairs import Chunk, Positives, Settings, Sums
+from anmok.train.losses.walks import Part, Square
 
 CHUNK = 1024  # on a CPU: 4 MB of logits stay in its cache
 _CUDA, _FUSED = 4096, 8192  # on CUDA: a square must take longer than to launch it; two of 64 MB, one of 128 to 256
@@ -52,21 +53,24 @@ def add_sigmoid(
         fused.add_sigmoid(sums, pair, factors, positives, settings)
         return
     (images, texts), (scale, bias) = pair, factors
-    for rows, columns in squares(len(images), len(texts), settings.chunk):
+
+    def slope(square: Square) -> Tensor | None:
+        rows, columns = square
         offset = bias.repeat(columns.stop - columns.start)  # (columns,): a vector is added within the product
         logits = torch.addmm(offset, images[rows] * scale, texts[columns].T)  # (rows, columns)
         mine = positives.within(rows, columns, images.device)
         if mine is not None:  # a positive pair costs what a negative one of the opposite logit does
             logits = torch.where(mine, -logits, logits)
         sums.loss += functional.softplus(logits, threshold=_SOFT).sum()
-        if sums.images is None or sums.texts is None:
-            continue
-        slope = logits.sigmoid_()
+        if sums.totals is None:
+            return None
+        made = logits.sigmoid_()
         if mine is not None:
-            slope = torch.where(mine, -slope, slope)
-        sums.bias += slope.sum()
-        sums.images[rows].addmm_(slope, texts[columns])
-        sums.texts[columns].addmm_(slope.T, images[rows])
+            made = torch.where(mine, -made, made)
+        sums.bias += made.sum()
+        return made
+
+    walks.add_gradients(sums.totals, pair, settings.chunk, slope)
 
 
 class SigmoidSum(torch.autograd.Function):
@@ -111,10 +115,8 @@ class SoftmaxSums(torch.autograd.Function):
         ctx: Any, images: Tensor, texts: Tensor, scale: Tensor, positives: Positives, settings: Settings
     ) -> tuple[Tensor, Tensor, Tensor]:
         with exact(images):
-            if settings.product is not None:
-                rows, columns, matched = fused.softmax_sums((images, texts), scale, positives, settings)
-            else:
-                rows, columns, matched = _softmax_sums(images, texts, scale, positives, settings.chunk)
+            work = fused.softmax_sums if settings.product is not None else _softmax_sums
+            rows, columns, matched = work((images, texts), scale, positives, settings)
         ctx.save_for_backward(images, texts, scale, rows.to(images.dtype), columns.to(images.dtype))
         ctx.positives, ctx.settings = positives, settings
         return rows, columns, matched
@@ -131,20 +133,18 @@ class SoftmaxSums(torch.autograd.Function):
 
 
 def _softmax_sums(
-    images: Tensor, texts: Tensor, scale: Tensor, positives: Positives, chunk: int
+    pair: tuple[Tensor, Tensor], scale: Tensor, positives: Positives, settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    fine = torch.float64 if images.device.type != "mps" else images.dtype
-    rows = images.new_full((len(images),), -torch.inf, dtype=fine)
-    columns = images.new_full((len(texts),), -torch.inf, dtype=fine)
-    matched = torch.zeros_like(rows)
-    for row, column in squares(len(images), len(texts), chunk):
+    images, texts = pair
+
+    def part(square: Square) -> Part:
+        row, column = square
         logits = (images[row] * scale) @ texts[column].T  # (row, column)
         mine = positives.within(row, column, images.device)
-        if mine is not None:
-            matched[row] += torch.where(mine, logits, 0).sum(1)
-        rows[row] = torch.logaddexp(rows[row], _normaliser(logits, 1, fine))
-        columns[column] = torch.logaddexp(columns[column], _normaliser(logits, 0, fine))
-    return rows, columns, matched
+        matched = None if mine is None else torch.where(mine, logits, 0).sum(1)
+        return _normaliser(logits, 1), _normaliser(logits, 0), matched
+
+    return walks.normalisers(images, (len(images), len(texts)), (settings.chunk, settings.chunk), part)
 
 
 def _softmax_gradients(
@@ -156,17 +156,20 @@ def _softmax_gradients(
     given: tuple[Tensor, Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     (images, texts), (rows, columns) = pair, normalisers
-    by_images, by_texts = torch.zeros_like(images), torch.zeros_like(texts)
-    for row, column in squares(len(images), len(texts), settings.chunk):
+    totals = torch.zeros_like(images), torch.zeros_like(texts)
+
+    def slope(square: Square) -> Tensor:
+        row, column = square
         logits = (images[row] * scale) @ texts[column].T  # (row, column)
-        slope = (logits - rows[row, None]).exp_().mul_(given[0][row, None])
-        slope += logits.sub_(columns[column]).exp_().mul_(given[1][column])
+        made = (logits - rows[row, None]).exp_().mul_(given[0][row, None])
+        made += logits.sub_(columns[column]).exp_().mul_(given[1][column])
         mine = positives.within(row, column, images.device)
         if mine is not None:
-            slope += torch.where(mine, given[2][row, None], 0)
-        by_images[row].addmm_(slope, texts[column])
-        by_texts[column].addmm_(slope.T, images[row])
-    return by_images * scale, by_texts * scale, (images * by_images).sum()
+            made += torch.where(mine, given[2][row, None], 0)
+        return made
+
+    walks.add_gradients(totals, pair, settings.chunk, slope)
+    return totals[0] * scale, totals[1] * scale, (images * totals[0]).sum()
 
 
 def exact(tensor: Tensor) -> torch.autocast:
@@ -174,8 +177,9 @@ def exact(tensor: Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-def _normaliser(logits: Tensor, dimension: int, fine: torch.dtype) -> Tensor:
+def _normaliser(logits: Tensor, dimension: int) -> Tensor:
     """The log of the sum of exponentials, over one of two dimensions of (r, c): the largest one apart from the rest."""
+    fine = walks.fine(logits)
     top = logits.amax(dimension, keepdim=True)
     rest = (logits - top).exp_().sum(dimension)  # at least 1
     return top.squeeze(dimension).to(fine) + rest.to(fine).log()

@@ -15,8 +15,20 @@ from anmok.errors import AnmokError, BadRequest
 from anmok.ladder import Plan
 from anmok.ui.choosing import FolderList
 from anmok.ui.climbing import commands, showing
-from anmok.ui.climbing.ascending import BEST, BUDGETS, PHOTOS, REPORT, Counted, counted, models, work
+from anmok.ui.climbing.ascending import (
+    BEST,
+    BUDGETS,
+    PHOTOS,
+    REPORT,
+    Companions,
+    Counted,
+    counted,
+    models,
+    talkers,
+    work,
+)
 from anmok.ui.climbing.commands import Wanted
+from anmok.ui.climbing.further import Further, Wishes, fields, planned
 from anmok.ui.climbing.jobs import Job, Jobs, jobs_of, key_of_folder, key_of_zip
 from anmok.ui.copying import code_tab
 from anmok.ui.handing import hands_of
@@ -27,6 +39,7 @@ from anmok.ui.sources import Source, folder_of, fresh, opened, unpacked
 from anmok.ui.texts import Spoken
 from anmok.ui.unpacking import remove
 
+_USUAL: Final = 7  # fields before the further ones
 _SECONDS: Final = 1.0  # between two looks at a climb
 _KEPT_AS: Final = "anmok-climb"  # in the browser: the climb that this visitor follows
 # On a phone the climb is told of below what is seen.
@@ -46,10 +59,12 @@ class _Asked:
     budget: Any
     margin: Any
     seed: Any
+    further: Further
 
     @property
     def all(self) -> list[Any]:
-        return [self.folder, self.zipped, self.labels, self.model, self.budget, self.margin, self.seed]
+        usual = [self.folder, self.zipped, self.labels, self.model, self.budget, self.margin, self.seed]
+        return [*usual, *self.further.all]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,7 @@ def tab(page: Page) -> None:
         return
     words = page.words
     folders = FolderList(page, words("climb.whole"), upload=words("climb.upload"))
-    with gr.Tab(words("climb.title"), id="climb") as shown_tab, gr.Row():
+    with gr.Tab(words("climb.title"), id="climb") as shown_tab, page.columns("climb.begin"):
         with gr.Column(scale=4, min_width=300):
             asked, classes = _form(page, folders, names)
             go = gr.Button(words("climb.go"), variant="primary", elem_id="climb-go")
@@ -103,7 +118,7 @@ def _form(page: Page, folders: FolderList, names: tuple[str, ...]) -> tuple[_Ask
     with gr.Accordion(words("climb.more"), open=False):
         margin = gr.Number(1.0, label=words("climb.margin"), info=words("climb.margin_hint"), minimum=0.1, maximum=49)
         seed = gr.Number(0, label=words("climb.seed"), info=words("climb.seed_hint"), precision=0, minimum=0)
-    return _Asked(folder, zipped, elsewhere, labels, model, budget, margin, seed), classes
+    return _Asked(folder, zipped, elsewhere, labels, model, budget, margin, seed, fields(page)), classes
 
 
 def _results(page: Page) -> tuple[_Shown, Any, Any]:
@@ -113,7 +128,7 @@ def _results(page: Page) -> tuple[_Shown, Any, Any]:
         [], value=None, label=words("climb.following"), visible=False, elem_id="climb-following"
     )
     following.preprocess = _as_it_is
-    state = gr.HTML(f'<p class="anmok-said">{words("climb.begin")}</p>', elem_id="climb-state")
+    state = gr.HTML(elem_id="climb-state")
     stop = gr.Button(words("climb.stop"), variant="stop", visible=False, size="sm", elem_id="climb-stop")
     with gr.Row():
         named = ("climb.take.page", "climb.take.json", "climb.take.table", "climb.take.best")
@@ -191,7 +206,8 @@ class _Events:
 
     def start(self, request: gr.Request, *values: Any) -> list[Any]:
         """values: as ``_Asked.all`` has them."""
-        folder, zipped, labels, model, budget, margin, seed = values
+        folder, zipped, labels, model, budget, margin, seed = values[:_USUAL]
+        wishes = Wishes.of(values[_USUAL:])
         page, host = self._page, self._page.host
         page.usable(request, model)
         if not zipped and not folder:
@@ -199,22 +215,34 @@ class _Events:
         if model not in models(host) or budget not in BUDGETS:
             raise BadRequest("a climb takes one of the models and one of the budgets that are offered")
         card = host.models[model]
-        plan = Plan(card.name, margin=float(margin) / 100, seed=int(seed), rungs=BUDGETS[budget])
+        usual = Plan(card.name, margin=float(margin) / 100, seed=int(seed))
+        companions = self._companions(wishes, model, request)
         place = fresh("climbs")
         with contextlib.ExitStack() as stack:
             stack.callback(remove, place)
             source = unpacked(host, Path(zipped), place / PHOTOS) if zipped else folder_of(host, folder)
             table = _kept_beside(labels, place)
             called = "" if table is None else table.name
+            classes = self._counted(source, table).classes  # what cannot be climbed on is said at once
+            cards = host.models.get(companions.student), host.models.get(companions.vlm)
+            plan = planned(page.words, usual, budget, wishes, cards, classes)
             wanted = Wanted(source.called, called, model, card, plan, page.words.language)
-            self._counted(source, table)  # what cannot be climbed on is said at once
             stack.pop_all()
         is_private = zipped or is_kept(str(folder))
         key = key_of_zip() if is_private else key_of_folder(str(folder), table)
         named = f"{source.called} + {called}" if called else source.called
-        job = self._jobs.start(key, named, model, place, work(host, source, table, wanted, plan))
+        job = self._jobs.start(key, named, model, place, work(host, source, table, wanted, plan, companions))
         codes = [commands.shell(wanted) or f"# {page.words('climb.no_shell')}", commands.python(wanted)]
         return self._values(job, request, codes)
+
+    def _companions(self, wishes: Wishes, model: str, request: gr.Request) -> Companions:
+        """Raises `UnknownModel` for one that the visitor may not use, `BadRequest` for one that cannot do it."""
+        if wishes.student == model:
+            raise Spoken(self._page.words("climb.own_student"))
+        for name, offered in ((wishes.student, models), (wishes.vlm, talkers)):
+            if name and self._page.usable(request, name) not in offered(self._page.host):
+                raise BadRequest(f"{name} is none of the further models that are offered")
+        return Companions(wishes.student, wishes.vlm)
 
     def arrive(self, kept: str | None, request: gr.Request) -> list[Any]:
         """The tab is opened: the climb that this browser follows, or else one that is under way."""

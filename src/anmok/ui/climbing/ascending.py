@@ -11,9 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from anmok.errors import Busy
+from anmok.errors import Busy, Refused
 from anmok.files import cannot_write
 from anmok.ladder import Dataset, Plan, climb
+from anmok.ladder.beside import Beside
 from anmok.ladder.climb import Climbed
 from anmok.ladder.dataset import read
 from anmok.ladder.measure import Watch
@@ -31,12 +32,13 @@ BEST: Final = "best"
 REPORT: Final = "index.html"  # of each language, in a folder of its name
 PHOTOS: Final = "photos"  # what was unpacked, for as long as it is needed
 
+EVERYTHING: Final = "all"
 # What a visitor is willing to wait for: the rungs up to one of them.
 BUDGETS: Final = {
     "zero_shot": ("0a", "0b", "0c", "0d"),
     "few": ("0a", "0b", "0c", "0d", "1"),
     "linear": ("0a", "0b", "0c", "0d", "1", "2"),
-    "all": BRIEF,  # what the command line does by itself
+    EVERYTHING: BRIEF,  # what the command line does by itself
 }
 
 
@@ -64,16 +66,45 @@ def models(host: Host) -> tuple[str, ...]:
     return tuple(name for name, card in cards.items() if host.targets.get(name, card) == card)
 
 
-def work(host: Host, source: Source, labels: Path | None, wanted: Wanted, plan: Plan) -> Work:
+def talkers(host: Host) -> tuple[str, ...]:
+    """The served names of models that can be asked about a picture and say how likely a label is."""
+    cards = {name: host.models[name] for name in host.doing("chat") if "classify" in host.models[name].tasks}
+    return tuple(name for name, card in cards.items() if host.targets.get(name, card.name) == card.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """The served names of further models; empty for none."""
+
+    student: str = ""
+    vlm: str = ""
+
+
+def work(
+    host: Host,
+    source: Source,
+    labels: Path | None,
+    wanted: Wanted,
+    plan: Plan,
+    companions: Companions = Companions(),
+) -> Work:
     """The climb as a job carries it out."""
 
     def ascend(job: Job) -> None:
         try:
-            with lent(host, wanted.served) as model:
+            with contextlib.ExitStack() as stack:
+                model = stack.enter_context(lent(host, wanted.served))
                 dataset = _read(source, labels)
-                watch = Watch(job.arrived, job.is_enough)
-                commands = reproduce(wanted), follow_up(wanted)
-                climbed = climb(dataset, model, plan, commands=commands, progress=job.progressed, watch=watch)
+                beside = _beside(host, companions, stack)
+                climbed = climb(
+                    dataset,
+                    model,
+                    plan,
+                    commands=(reproduce(wanted), follow_up(wanted)),
+                    progress=job.progressed,
+                    watch=Watch(job.arrived, job.is_enough),
+                    beside=beside,
+                )
                 _write(job, climbed)
         finally:
             remove(job.folder / PHOTOS)
@@ -102,6 +133,17 @@ def lent(host: Host, name: str) -> Iterator[Model]:
     # Its licence was accepted when the server began to serve it.
     with load(card.name, accept_licences=(card.licence.id,)) as copy:
         yield copy
+
+
+def _beside(host: Host, companions: Companions, stack: contextlib.ExitStack) -> Beside:
+    """The further models, for as long as the climb takes; one that talks and has no room is not asked."""
+    student = stack.enter_context(lent(host, companions.student)) if companions.student else None
+    if not companions.vlm:
+        return Beside(student)
+    try:
+        return Beside(student, stack.enter_context(lent(host, companions.vlm)))
+    except Refused as error:
+        return Beside(student, str(error))
 
 
 def _read(source: Source, labels: Path | None) -> Dataset:

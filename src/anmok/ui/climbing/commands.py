@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from anmok.catalogue import Card
+from anmok.catalogue import Card, card
 from anmok.ladder import Plan
+from anmok.ladder.plan import rungs_for
+from anmok.ladder.stakes import Stakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ def follow_up(wanted: Wanted) -> str:
 def shell(wanted: Wanted) -> str:
     """Empty where the plan leaves rungs out, which the command line cannot."""
     plan, usual = wanted.plan, Plan(wanted.plan.model)
-    if plan.rungs != usual.rungs:
+    has_budget = plan.budget != usual.budget
+    if plan.rungs != rungs_for(has_budget=has_budget, has_student=bool(plan.student), has_vlm=bool(plan.vlm)):
         return ""
     words = ["anmok", "ladder", wanted.photos]
     words += ["--labels", wanted.labels] if wanted.labels else []
@@ -42,14 +45,27 @@ def shell(wanted: Wanted) -> str:
     words += ["--margin", f"{plan.margin:g}"] if plan.margin != usual.margin else []
     words += ["--groups", plan.groups] if plan.groups != usual.groups else []
     words += ["--seed", str(plan.seed)] if plan.seed else []
+    words += ["--budget", f"{plan.budget:g}s"] if has_budget else []
+    words += ["--student", plan.student] if plan.student else []
+    words += ["--vlm", plan.vlm] if plan.vlm else []
+    words += [] if plan.stakes is None else _at_stake(plan.stakes)
     words += ["--lang", wanted.language] if wanted.language != "en" else []
-    return shlex.join([*words, "--out", "report", *_terms(wanted.card)])
+    return shlex.join([*words, "--out", "report", *_all_terms(wanted)])
+
+
+def _at_stake(stakes: Stakes) -> list[str]:
+    words = [] if stakes.max_overkill is None else ["--max-overkill", f"{stakes.max_overkill:.10g}"]
+    words += ["--prevalence", ",".join(f"{name}={share:.10g}" for name, share in stakes.prevalence)] * bool(
+        stakes.prevalence
+    )
+    return [*words, *(["--good", stakes.good] if stakes.good else [])]
 
 
 def python(wanted: Wanted) -> str:
     """A script that writes the same report."""
     plan, usual = wanted.plan, Plan(wanted.plan.model)
-    given = {name: getattr(plan, name) for name in ("margin", "seed", "groups", "rungs")}
+    names = ("margin", "seed", "groups", "rungs", "budget", "student", "vlm", "stakes")
+    given = {name: getattr(plan, name) for name in names}
     told = "".join(f", {name}={value!r}" for name, value in given.items() if value != getattr(usual, name))
     terms = f", accept_licences={(wanted.card.licence.id,)!r}" if _terms(wanted.card) else ""
     labels = f", labels=Path({wanted.labels!r})" if wanted.labels else ""
@@ -61,6 +77,7 @@ def python(wanted: Wanted) -> str:
             "from anmok.ladder import Plan, climb, dataset",
             "from anmok.ladder.report import write_report",
             "from anmok.ladder.show import predictions, thumbnails",
+            *(["from anmok.ladder.stakes import Stakes"] if plan.stakes is not None else []),
             "",
             f"photos = dataset.read(Path({wanted.photos!r}){labels})",
             f"plan = Plan({plan.model!r}{told})",
@@ -74,5 +91,12 @@ def python(wanted: Wanted) -> str:
     )
 
 
-def _terms(card: Card) -> list[str]:
-    return [] if card.licence.is_accepted_by_default else ["--accept-licence", card.licence.id]
+def _all_terms(wanted: Wanted) -> list[str]:
+    """Of the model and of those that the plan names beside it, each once."""
+    cards = [wanted.card, *(card(name) for name in (wanted.plan.student, wanted.plan.vlm) if name)]
+    licences = dict.fromkeys(one.licence.id for one in cards if not one.licence.is_accepted_by_default)
+    return [word for licence in licences for word in ("--accept-licence", licence)]
+
+
+def _terms(one: Card) -> list[str]:
+    return [] if one.licence.is_accepted_by_default else ["--accept-licence", one.licence.id]

@@ -14,8 +14,10 @@ from anmok.ladder.report.bars import axis, interval_bar
 from anmok.ladder.report.curves import Look, learning_curves
 from anmok.ladder.report.facts import facts
 from anmok.ladder.report.figures import Figures
-from anmok.ladder.report.phrases import rung_name, spoken, texts
+from anmok.ladder.report.phrases import rung_name, rung_word, spoken, texts
 from anmok.ladder.report.svg import MARKERS
+from anmok.ladder.rungs.order import RUNGS
+from anmok.ladder.tally import RUNG
 from anmok.ui.climbing.ascending import REPORT, Counted
 from anmok.ui.climbing.jobs import Job
 from anmok.ui.texts import Words
@@ -90,11 +92,24 @@ def _live(text: str) -> str:
 
 
 def _running(words: Words, job: Job) -> str:
-    key = f"climb.stage.{job.stage or 'beginning'}"
-    text = words(key, f"{job.done:,}", f"{job.total:,}") if words.has(key) else html.escape(job.stage)
-    bar = f' value="{job.done}" max="{job.total}"' if job.total else ""
+    text = html.escape(_stage(words, job))
+    bar = f' value="{job.done}" max="{job.total}"' if job.total > 1 else ""
     stopping = f"<p>{words('climb.state.stopping')}</p>" if job.is_enough() else ""
-    return f'<p role="status">{text}</p><progress{bar} aria-label="{html.escape(text)}"></progress>{stopping}'
+    return f'<p role="status">{text}</p><progress{bar} aria-label="{text}"></progress>{stopping}'
+
+
+def _stage(words: Words, job: Job) -> str:
+    """What is going on: of a rung its name, since only it can say how much of it is left."""
+    lang, stage = lang_of(words), job.stage or "beginning"
+    done, total = f"{job.done:,}", f"{job.total:,}"
+    if stage.startswith(RUNG):
+        key = stage.removeprefix(RUNG)
+        return words("climb.stage.rung", f"{key} {rung_word(key, lang)}", done, total)
+    trained = next((key for key, rung in RUNGS.items() if rung.name == stage), None)
+    if trained is not None:
+        return words("climb.stage.steps", f"{trained} {rung_word(trained, lang)}", done, total)
+    key = f"climb.stage.{stage.replace(' ', '_')}"
+    return words(key, done, total) if words.has(key) else stage
 
 
 def _verdict(words: Words, job: Job) -> str:
