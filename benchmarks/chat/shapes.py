@@ -62,12 +62,16 @@ def mask(tiles: int) -> Tensor:
 class Sight:
     """Puts a picture's rows into a prompt. The tower is computed anew each time, as for a first question."""
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: Any, *, is_exact: bool) -> None:
+        from anmok.nets.lean import lay_out_senses
         from anmok.nets.lean_weights import lay_out
 
         self._net = net
-        lay_out(net.model.vision_model)
-        lay_out(net.model.connector)
+        if is_exact:
+            lay_out(net.model.vision_model)
+            lay_out(net.model.connector)
+        else:
+            lay_out_senses(net)
 
     @torch.inference_mode()
     def put(self, rows: Tensor, ids: Tensor) -> Tensor:

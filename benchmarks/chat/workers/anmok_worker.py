@@ -18,7 +18,7 @@ def main() -> None:
     torch.set_num_threads(int(threads))
     if model == shapes.VLM:
         net = shapes.smolvlm()
-        lean, seen = Lean.of(net, kind), shapes.Sight(net)
+        lean, seen = Lean.of(net, kind), shapes.Sight(net, is_exact=kind == "float32")
     else:
         from transformers import AutoModelForCausalLM
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anmok.errors import BadRequest, TooMuch, Unsupported
-from anmok.nets.lean_weights import Kind, Matrix, Plain, Table, last_matrix, matrix
+from anmok.nets.lean_weights import Gate, Kind, Matrix, Plain, Table, last_matrix, lay_out, matrix, multiplies_bfloat16
 
 _FIRST_ROOM: Final = 256  # tokens that a fresh memory holds
 _AT_ONCE: Final = 1024  # tokens of a prompt that are read together
@@ -50,7 +50,7 @@ class Layer:
     qkv: Matrix
     out: Matrix
     second_norm: Tensor
-    gate_up: Matrix
+    gate_up: Gate
     down: Matrix
     qkv_bias: Tensor | None = None
 
@@ -157,17 +157,19 @@ class Lean:
             raise BadRequest(f"rows: want at least one of {self.sizes.width} numbers, got {tuple(rows.shape)}")
         memory.room(len(x))
         for part in torch.split(x, _AT_ONCE):
-            last = (self._through if len(part) > 1 else self._step)(part, memory)[-1:]  # (1, W)
+            last = (self._through if len(part) > 1 else self._step)(part, memory)  # (1, W)
         return self._head(self._normed(last, self._norm, self._head.dtype))[0].float()  # (V,)
 
     def _through(self, x: Tensor, memory: Memory) -> Tensor:
-        """(T, W) to (T, W), past all layers, and into the memory."""
+        """(T, W), past all layers and into the memory, to what becomes of the last row (1, W)."""
         count, past = len(x), memory.length
         rows, turns = memory.room(count), self._turns(past, count)
         x = x.clone()
         for layer, kept, norms in zip(self._layers, rows, self._norms, strict=True):
             queries, fresh = self._turned(layer, self._normed(x, norms[0], layer.qkv.dtype), turns)
             kept[:, past : past + count] = fresh.transpose(0, 1)  # (2 * kv heads, T, head)
+            if layer is self._layers[-1]:  # whose other rows nobody asks for
+                x, queries = x[-1:], queries[-1:]
             attend = _exact if layer.out.dtype == torch.float32 else _in_blocks
             made = attend(queries, kept[:, : past + count])  # (T, heads * head)
             self._finished(layer, x, made, norms[1])
@@ -209,8 +211,8 @@ class Lean:
     def _finished(self, layer: Layer, x: Tensor, made: Tensor, second: Tensor) -> None:
         """Adds to ``x`` (T, W) what attention made (T, heads * head), and then what the MLP makes of it."""
         x += layer.out(made.to(layer.out.dtype))
-        gate, up = layer.gate_up(self._normed(x, second, layer.gate_up.dtype)).chunk(2, 1)  # (T, inner)
-        x += layer.down(functional.silu(gate).mul_(up).to(layer.down.dtype))
+        passed = layer.gate_up.gated(self._normed(x, second, layer.gate_up.dtype))  # (T, inner)
+        x += layer.down(passed.to(layer.down.dtype))
 
     def _normed(self, x: Tensor, gain: Tensor, dtype: torch.dtype) -> Tensor:
         """RMS norm of (T, W); ``gain`` has the square root of W in it."""
@@ -247,14 +249,16 @@ def _in_blocks(queries: Tensor, kept: Tensor) -> Tensor:
     keys, values = kept.to(torch.bfloat16).chunk(2)  # (kv heads, S, head)
     groups = (queries * head**-0.5).to(torch.bfloat16).view(count, kv_heads, -1, head).permute(1, 2, 0, 3)
     made = torch.empty(count, kv_heads, heads // kv_heads, head, dtype=torch.bfloat16)
+    unseen = torch.full((min(count, _BLOCK),) * 2, -torch.inf, dtype=torch.bfloat16).triu_(1)  # among a block's own
     for start in range(0, count, _BLOCK):
         some = groups[:, :, start : start + _BLOCK]  # (kv heads, group, n, head)
         group, n = some.shape[1:3]
         there = past + start + n
-        scores = torch.bmm(some.reshape(kv_heads, -1, head), keys[:, :there].transpose(1, 2)).float()
-        hidden = torch.ones(n, n, dtype=torch.bool).triu_(1)  # among the block's own
-        scores.view(kv_heads, group, n, there)[..., there - n :].masked_fill_(hidden, -torch.inf)
-        mixed = torch.bmm(scores.softmax(-1).to(torch.bfloat16), values[:, :there])  # (kv heads, group * n, head)
+        here = some.reshape(kv_heads, -1, head)  # (kv heads, group * n, head)
+        scores = torch.bmm(here, keys[:, :there].transpose(1, 2))  # (kv heads, group * n, there)
+        own = scores.view(kv_heads, group, n, there)[..., there - n :]  # (kv heads, group, n, n)
+        own.add_(unseen[:n, :n])  # masked_fill_ takes three times as long
+        mixed = torch.bmm(scores.softmax(-1), values[:, :there])  # (kv heads, group * n, head)
         made[start : start + n] = mixed.view(kv_heads, group, n, head).permute(2, 0, 1, 3)
     return made.view(count, -1)  # (T, heads * head)
 
@@ -292,6 +296,15 @@ def unfit(net: nn.Module) -> str:
         return "it attends in a window"
     biased = (block.self_attn.o_proj, block.mlp.gate_proj, block.mlp.down_proj, whole.lm_head)
     return "it has biases that Llama has not" if any(one.bias is not None for one in biased) else ""
+
+
+def lay_out_senses(net: nn.Module) -> int:
+    """Lays out all of a net beside its language model, where it has one apart: towers and what joins them, by bfloat16
+    where the processor has instructions for it, else exactly. How many ``Linear`` these were; 0 where none are."""
+    model, language = getattr(net, "model", None), _language(net)
+    if model is None or language is model:
+        return 0
+    return lay_out(model, "bfloat16" if multiplies_bfloat16() else "float32", but=language)
 
 
 def _language(net: Any) -> Any:
@@ -342,7 +355,7 @@ def _layer(block: Any, head: int, weights: Kind) -> Layer:
         matrix(joined(lambda one: one.weight), weights),
         matrix(attention.o_proj.weight.float(), weights),
         block.post_attention_layernorm.weight.float(),
-        matrix(torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).float(), weights),
+        matrix(torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).float(), weights, is_gate=True),
         matrix(mlp.down_proj.weight.float(), weights),
         joined(lambda one: one.bias) if has_bias else None,
     )

@@ -19,7 +19,20 @@ from torch import Tensor
 
 from anmok.errors import BadWeights, MissingDependency, Unsupported
 from anmok.nets.lean import Layer, Lean, Sizes, angles
-from anmok.nets.lean_weights import GROUP, Blocks, Eight, Float, Four, Matrix, Pair, Plain, Table, is_four, last_matrix
+from anmok.nets.lean_weights import (
+    GROUP,
+    Blocks,
+    Eight,
+    Four,
+    Gate,
+    Matrix,
+    Pair,
+    Plain,
+    Table,
+    Twin,
+    is_four,
+    last_matrix,
+)
 
 _FLOATS: Final = ("F32", "F16", "BF16")
 _FOURS: Final = ("Q4_0", "Q4_1", "Q4_K")
@@ -81,7 +94,7 @@ def _built(sizes: Sizes, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -
                 _matrix([part["attn_q"], part["attn_k"], part["attn_v"]]),  # rotated pairs are adjacent in the file
                 _matrix([part["attn_output"]]),
                 _plain(part["ffn_norm"]),
-                _matrix([part["ffn_gate"], part["ffn_up"]]),
+                _matrix([part["ffn_gate"], part["ffn_up"]], is_gate=True),
                 _matrix([part["ffn_down"]]),
             )
         )
@@ -115,18 +128,18 @@ def _angles(sizes: Sizes, facts: Mapping[str, Any], tensors: Mapping[str, Any]) 
     return angles(frequencies, sizes.context)
 
 
-def _matrix(parts: Sequence[Any]) -> Matrix:
+def _matrix(parts: Sequence[Any], is_gate: bool = False) -> Gate:
     """Tensors of the file, one above the other."""
     kinds = {one.tensor_type.name for one in parts}
     rows, columns = sum(int(one.shape[1]) for one in parts), int(parts[0].shape[0])
     if kinds <= set(_FOURS) and is_four((rows, columns)):
         codes, scale, least = (np.concatenate(some) for some in zip(*map(_four, parts), strict=True))
-        return Four(torch.from_numpy(codes), torch.from_numpy(scale), torch.from_numpy(least))
+        return Four(torch.from_numpy(codes), torch.from_numpy(scale), torch.from_numpy(least), is_gate)
     if kinds == {"Q8_0"} and is_four((rows, columns)):
         eights = [_eight(one) for one in parts]
-        return Pair(torch.cat([one for one, _ in eights]), torch.cat([one for _, one in eights]))
+        return Pair(torch.cat([one for one, _ in eights]), torch.cat([one for _, one in eights]), is_gate)
     whole = torch.cat([_plain(one) for one in parts])  # (N, K)
-    return Float(whole.to(torch.bfloat16)) if kinds <= set(_FLOATS) else Eight(whole)
+    return (Twin if kinds <= set(_FLOATS) else Eight)(whole, is_gate)
 
 
 def _last(words: Any) -> Matrix:

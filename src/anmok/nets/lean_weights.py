@@ -1,7 +1,7 @@
 """The matrices of a lean language model, kept the way this processor multiplies fastest: all of float32, or fewer bits.
 
 One row at a time, the time goes into fetching the weights, so fewer bits are faster. Many rows at a time, it goes
-into arithmetic, for which the kernels of few bits are the slow ones: from ``_MANY`` rows on, a bfloat16 twin works.
+into arithmetic, for which the kernels of few bits are the slow ones: from ``_MANY`` rows on, a ``Twin`` works.
 
 ``Eight`` has one scale a row; ``Four`` and ``Pair``, the forms that GGUF's bits fit in, a scale and an offset for each
 32 weights of a row, which are rounded to bfloat16.
@@ -18,8 +18,8 @@ from torch.nn import functional
 Kind: TypeAlias = Literal["float32", "bfloat16", "int8", "int4"]
 
 GROUP: Final = 32  # weights that share a scale; that of GGUF
-_MANY: Final = 16  # rows, from which on bfloat16 is faster than 4 or 8 bits
-_PACKED_FOR: Final = 64  # rows that oneDNN lays float32 out for; as good for one row as a layout for one
+_MANY: Final = 12  # rows, from which on bfloat16 is faster than 4 or 8 bits
+_PACKED_FOR: Final = 64  # rows that oneDNN lays a weight out for; as good for one row as a layout for one
 _OUT: Final = 8  # numbers of a row that stand out
 _STEPS: Final = 15  # between the least and the greatest number of four bits
 _MULTIPLE: Final = 16  # the kernel of 4 bits wants so many rows, or a multiple
@@ -38,50 +38,117 @@ class Matrix(Protocol):
     def nbytes(self) -> int: ...
 
 
+class Gate(Matrix, Protocol):
+    """One whose upper half decides how much of the lower passes."""
+
+    def gated(self, rows: Tensor) -> Tensor:
+        """(T, K) to (T, N / 2): SiLU of the upper half, times the lower."""
+        ...
+
+
 class Float:
-    """float32 or bfloat16 (N, K). float32 is laid out by oneDNN where torch has it: on processors of AMD that is twice
-    as fast as what ``linear`` calls."""
+    """float32 (N, K), laid out by oneDNN where torch has it: on processors of AMD that is twice as fast as what
+    ``linear`` calls."""
+
+    dtype = torch.float32
 
     def __init__(self, weight: Tensor) -> None:
-        self.dtype = weight.dtype
-        self.nbytes = weight.numel() * weight.element_size()
-        self._is_packed = weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        self._weight = weight.contiguous()
-        if self._is_packed:
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _PACKED_FOR)
+        self.nbytes = _nbytes(weight)
+        self._is_laid = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        self._weight = _laid(weight) if self._is_laid else weight.contiguous()
 
     def __call__(self, rows: Tensor) -> Tensor:
-        if not self._is_packed:
-            return functional.linear(rows, self._weight)  # (T, N)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._weight, None, "none", [], "")  # (T, N)
+        return _times(rows, self._weight) if self._is_laid else functional.linear(rows, self._weight)  # (T, N)
+
+    def gated(self, rows: Tensor) -> Tensor:
+        """(T, K) to (T, N / 2)."""
+        return _gated(self(rows))
+
+
+class Twin:
+    """bfloat16 (N, K), laid out by oneDNN where it multiplies bfloat16: ``linear`` would do that in each call, which
+    takes 1.2 times as long for 64 rows, 1.8 times for one. Of a gate, both halves lie apart, so that SiLU and product
+    are part of the multiplication, before the sums are rounded."""
+
+    dtype = torch.bfloat16
+
+    def __init__(self, weight: Tensor, is_gate: bool = False) -> None:
+        whole = weight.to(torch.bfloat16)
+        self._is_laid = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
+        self._parts = [_laid(one) if self._is_laid else one for one in whole.chunk(2 if is_gate else 1)]
+        self.nbytes = _nbytes(whole)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        made = [_times(rows, one) if self._is_laid else functional.linear(rows, one) for one in self._parts]
+        return made[0] if len(made) == 1 else torch.cat(made, 1)  # (T, N)
+
+    def gated(self, rows: Tensor) -> Tensor:
+        """(T, K) to (T, N / 2)."""
+        gate, up = self._parts
+        if not self._is_laid:
+            return functional.silu(functional.linear(rows, gate)).mul_(functional.linear(rows, up))  # (T, N / 2)
+        opened = _times(rows, gate, "swish")  # (T, N / 2)
+        made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, opened, up, None, "mul")  # (T, N / 2)
         return made
 
 
-class Laid(nn.Module):
-    """What stands for a ``Linear`` of float32: the same sums in less time, on processors of AMD in half of it."""
+def _laid(weight: Tensor) -> Tensor:
+    made: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACKED_FOR)
+    return made
 
-    def __init__(self, linear: nn.Linear) -> None:
+
+def _times(rows: Tensor, laid: Tensor, then: str = "none") -> Tensor:
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, laid, None, then, [], "")  # (T, N)
+    return made
+
+
+def _gated(both: Tensor) -> Tensor:
+    gate, up = both.chunk(2, 1)  # (T, N / 2)
+    return functional.silu(gate).mul_(up)
+
+
+class Laid(nn.Module):
+    """What stands for a ``Linear`` of float32: the same sums in less time, on processors of AMD in half of it; or near
+    ones, by bfloat16. It takes and gives float32, and its weight is told by form alone, for nets that ask for it."""
+
+    def __init__(self, linear: nn.Linear, kind: Literal["float32", "bfloat16"] = "float32") -> None:
         super().__init__()
-        self._matrix = Float(linear.weight.detach())
+        weight = linear.weight.detach()
+        self.weight = torch.empty_like(weight, device="meta")
+        self.matrix = matrix(weight, kind)
         self.bias = linear.bias
 
     def forward(self, rows: Tensor) -> Tensor:
         """(..., K) to (..., N)."""
-        made = self._matrix(rows.reshape(-1, rows.shape[-1])).view(*rows.shape[:-1], -1)  # (..., N)
+        flat = rows.reshape(-1, rows.shape[-1]).to(self.matrix.dtype)  # (T, K)
+        made = self.matrix(flat).view(*rows.shape[:-1], -1).to(rows.dtype)  # (..., N)
         return made if self.bias is None else made + self.bias
 
 
-def lay_out(net: nn.Module) -> int:
-    """Puts ``Laid`` in the place of all ``Linear`` of float32 in a net that is used and not trained; how many."""
+def lay_out(net: nn.Module, kind: Literal["float32", "bfloat16"] = "float32", but: nn.Module | None = None) -> int:
+    """Puts ``Laid`` in the place of all ``Linear`` of float32 in a net that is used and not trained, those in the part
+    ``but`` left out; how many."""
+    left_out = set(but.modules()) if but is not None else set()
     places = [
         (parent, name, one)
         for parent in net.modules()
+        if parent not in left_out
         for name, one in parent.named_children()
         if type(one) is nn.Linear and one.weight.dtype == torch.float32 and one.weight.device.type == "cpu"
     ]
     for parent, name, one in places:
-        setattr(parent, name, Laid(one))
+        setattr(parent, name, Laid(one, kind))
     return len(places)
+
+
+def laid_nbytes(net: nn.Module) -> int:
+    """Of the weights that lie in ``Laid``, which no ``state_dict`` has."""
+    return sum(one.matrix.nbytes for one in net.modules() if isinstance(one, Laid))
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for it: AVX-512 BF16 or AMX. Without, it takes longer than float32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class Eight:
@@ -89,24 +156,28 @@ class Eight:
 
     dtype = torch.bfloat16
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, is_gate: bool = False) -> None:
         self._weight, scale = narrowed(weight)
         self._scale = scale.to(torch.bfloat16)
-        self._twin = weight.to(torch.bfloat16)
+        self._twin = Twin(weight, is_gate)
 
     def __call__(self, rows: Tensor) -> Tensor:
         if len(rows) >= _MANY:
-            return functional.linear(rows, self._twin)  # (T, N)
+            return self._twin(rows)  # (T, N)
         made: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self._weight, self._scale)  # (T, N)
         return made
 
+    def gated(self, rows: Tensor) -> Tensor:
+        """(T, K) to (T, N / 2)."""
+        return self._twin.gated(rows) if len(rows) >= _MANY else _gated(self(rows))
+
     @property
     def nbytes(self) -> int:
-        return _nbytes(self._weight, self._scale, self._twin)
+        return _nbytes(self._weight, self._scale) + self._twin.nbytes
 
 
 class Four:
-    """Four bits (N, K) with a scale and an offset for every 32 of a row; with ``is_for_many``, the bfloat16 twin.
+    """Four bits (N, K) with a scale and an offset for every 32 of a row, and the bfloat16 twin.
 
     ``codes`` uint8 (N, K) from 0 to 15, ``scale`` and ``least`` float32 (N, K / 32): codes * scale + least. N is a
     multiple of 16 and K of 32; ``is_four`` says whether a shape is.
@@ -114,33 +185,41 @@ class Four:
 
     dtype = torch.bfloat16
 
-    def __init__(self, codes: Tensor, scale: Tensor, least: Tensor, is_for_many: bool = True) -> None:
+    def __init__(
+        self, codes: Tensor, scale: Tensor, least: Tensor, is_gate: bool = False, has_twin: bool = True
+    ) -> None:
         self._weight: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
         offset = least + (_STEPS + 1) / 2 * scale  # the kernel counts from 8
         self._scales = torch.stack((scale.T, offset.T), 2).to(torch.bfloat16).contiguous()  # (K / 32, N, 2)
-        self._twin: Tensor | None = None
-        if is_for_many:
+        self._twin: Twin | None = None
+        if has_twin:
             whole = codes.view(*scale.shape, GROUP) * scale[..., None] + least[..., None]  # (N, K / 32, 32)
-            self._twin = whole.to(torch.bfloat16).flatten(1)  # (N, K)
+            self._twin = Twin(whole.flatten(1), is_gate)
 
     @classmethod
-    def of(cls, weight: Tensor) -> Four:
+    def of(cls, weight: Tensor, is_gate: bool = False) -> Four:
         """Of float32 (N, K), by the least and the greatest of each 32."""
         groups = weight.view(len(weight), -1, GROUP)  # (N, K / 32, 32)
         least, most = groups.aminmax(dim=2)  # (N, K / 32)
         scale = (most - least) / _STEPS
         codes = (groups - least[..., None]) / scale.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
-        return cls(codes.round().to(torch.uint8).flatten(1), scale, least)
+        return cls(codes.round().to(torch.uint8).flatten(1), scale, least, is_gate)
 
     def __call__(self, rows: Tensor) -> Tensor:
         if self._twin is not None and len(rows) >= _MANY:
-            return functional.linear(rows, self._twin)  # (T, N)
+            return self._twin(rows)  # (T, N)
         made: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self._weight, GROUP, self._scales)  # (T, N)
         return made
 
+    def gated(self, rows: Tensor) -> Tensor:
+        """(T, K) to (T, N / 2)."""
+        if self._twin is not None and len(rows) >= _MANY:
+            return self._twin.gated(rows)
+        return _gated(self(rows))
+
     @property
     def nbytes(self) -> int:
-        return _nbytes(self._weight, self._scales, self._twin)
+        return _nbytes(self._weight, self._scales) + (self._twin.nbytes if self._twin is not None else 0)
 
 
 def narrowed(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,22 +237,26 @@ class Pair:
 
     dtype = torch.bfloat16
 
-    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+    def __init__(self, codes: Tensor, scale: Tensor, is_gate: bool = False) -> None:
         counted = codes.to(torch.int16) + 128  # from 0 to 255
         high, low = (counted >> 4).to(torch.uint8), (counted & 15).to(torch.uint8)
-        self._high = Four(high, 16 * scale, -128 * scale, is_for_many=False)
-        self._low = Four(low, scale, torch.zeros_like(scale), is_for_many=False)
+        self._high = Four(high, 16 * scale, -128 * scale, has_twin=False)
+        self._low = Four(low, scale, torch.zeros_like(scale), has_twin=False)
         whole = codes.view(*scale.shape, GROUP) * scale[..., None]  # (N, K / 32, 32)
-        self._twin = whole.to(torch.bfloat16).flatten(1)  # (N, K)
+        self._twin = Twin(whole.flatten(1), is_gate)
 
     def __call__(self, rows: Tensor) -> Tensor:
         if len(rows) >= _MANY:
-            return functional.linear(rows, self._twin)  # (T, N)
+            return self._twin(rows)  # (T, N)
         return self._high(rows).float() + self._low(rows)  # (T, N)
+
+    def gated(self, rows: Tensor) -> Tensor:
+        """(T, K) to (T, N / 2)."""
+        return self._twin.gated(rows) if len(rows) >= _MANY else _gated(self(rows))
 
     @property
     def nbytes(self) -> int:
-        return self._high.nbytes + self._low.nbytes + _nbytes(self._twin)
+        return self._high.nbytes + self._low.nbytes + self._twin.nbytes
 
 
 class Apart:
@@ -211,13 +294,14 @@ def last_matrix(weight: Tensor, kind: Kind) -> Matrix:
     return matrix(weight, kind) if kind in ("float32", "bfloat16") else Apart(weight.float())
 
 
-def matrix(weight: Tensor, kind: Kind) -> Matrix:
+def matrix(weight: Tensor, kind: Kind, is_gate: bool = False) -> Gate:
     """A float32 weight (N, K) in the form asked for; in 8 bits where its shape has none of 4."""
     if kind == "float32":
         return Float(weight.float())
     if kind == "bfloat16":
-        return Float(weight.to(torch.bfloat16))
-    return Four.of(weight.float()) if kind == "int4" and is_four(weight.shape) else Eight(weight.float())
+        return Twin(weight, is_gate)
+    is_four_bits = kind == "int4" and is_four(weight.shape)
+    return (Four.of if is_four_bits else Eight)(weight.float(), is_gate)
 
 
 class Table(Protocol):

@@ -1,0 +1,172 @@
+"""A prompt read at once: what is laid out for many rows gives the same, takes no more room, and leaves a memory that
+answers go on from; towers laid out for bfloat16 give near rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anmok.models.talking import Looks, Talks
+from anmok.nets.lean import Lean, lay_out_senses
+from anmok.nets.lean_weights import Eight, Float, Four, Laid, Pair, Twin, laid_nbytes, lay_out, multiplies_bfloat16
+from test_lean import error, expected, llama, text
+from toy_talkers import setup
+
+SMOLLM2 = ((960, 576), (576, 576), (3072, 576), (576, 1536))  # its four matrices
+
+
+def some(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def gate(rows: Tensor, weight: Tensor) -> Tensor:
+    """float32 (T, K) and (N, K) to (T, N / 2), by its definition."""
+    opened, up = (rows @ weight.T).chunk(2, 1)  # (T, N / 2)
+    return functional.silu(opened) * up
+
+
+@pytest.mark.parametrize("count", [1, 11, 12, 64])  # the twin takes over at 12
+def test_a_gate_is_silu_of_one_half_times_the_other(count: int) -> None:
+    whole, rows = some(96, 64), some(count, 64, seed=1)
+    want = gate(rows, whole)
+    assert error(Float(whole).gated(rows), want) < 1e-6
+    narrow = rows.bfloat16()
+    assert error(Twin(whole, is_gate=True).gated(narrow).float(), want) < 0.008
+    assert error(Eight(whole, is_gate=True).gated(narrow).float(), want) < 0.016  # rounded to 8 bits, twice multiplied
+    codes, scale = (whole * 20).round().to(torch.int8), torch.full((96, 2), 0.05)
+    kept = codes.view(96, 2, 32).float().flatten(1) * 0.05
+    assert error(Pair(codes, scale, is_gate=True).gated(narrow).float(), gate(rows, kept)) < 0.012
+    four = Four.of(whole, is_gate=True)
+    plain = Four.of(whole)(torch.eye(64).bfloat16()).float().T  # (96, 64)
+    assert error(four.gated(narrow).float(), gate(rows, plain)) < 0.012
+
+
+def test_a_twin_is_one_matrix_also_where_its_halves_lie_apart() -> None:
+    whole, rows = some(96, 64), some(20, 64, seed=1).bfloat16()
+    assert torch.equal(Twin(whole, is_gate=True)(rows), Twin(whole)(rows))
+    assert error(Twin(whole)(rows).float(), rows.float() @ whole.T) < 0.005
+
+
+def test_product_and_silu_are_part_of_the_sums_where_it_is_laid_out() -> None:
+    """Rounded once instead of three times: the error is two thirds of that of single steps."""
+    twin, rows = Twin(some(192, 64), is_gate=True), some(64, 64, seed=1).bfloat16()
+    if not twin._is_laid:
+        pytest.skip("oneDNN has no bfloat16 on this processor")
+    want = gate(rows.float(), some(192, 64).bfloat16().float())
+    opened, up = twin(rows).chunk(2, 1)
+    steps = error((functional.silu(opened) * up).float(), want)
+    assert error(twin.gated(rows).float(), want) < 0.8 * steps
+
+
+def test_a_processor_that_onednn_knows_no_bfloat16_of_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, rows = some(96, 64), some(20, 64, seed=1)
+    want = gate(rows, whole)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain, exact = Twin(whole, is_gate=True), Float(whole)
+    assert not any(one.is_mkldnn for one in plain._parts)
+    assert error(plain.gated(rows.bfloat16()).float(), want) < 0.008
+    assert error(plain(rows.bfloat16()).float(), rows @ whole.T) < 0.005
+    assert error(exact(rows), rows @ whole.T) < 1e-6
+
+
+@pytest.mark.parametrize("shape", SMOLLM2)
+def test_what_is_laid_out_takes_the_room_of_two_bytes_a_weight(shape: tuple[int, int]) -> None:
+    twin = Twin(torch.zeros(shape), is_gate=shape[0] == 3072)
+    laid = sum(int(torch.ops.mkldnn._nbytes(one)) if twin._is_laid else one.nbytes for one in twin._parts)
+    assert twin.nbytes == laid == 2 * shape[0] * shape[1]
+
+
+@pytest.mark.parametrize(("kind", "most"), [("float32", 1e-5), ("bfloat16", 0.01), ("int8", 0.01), ("int4", 0.01)])
+def test_going_on_from_a_prompt_that_was_cut_is_as_reading_it_anew(kind: Any, most: float) -> None:
+    """The last layer computes its last row alone; keys and values of all rows are in the memory none the less. Sums of
+    70 rows at once and of 40 may be ordered otherwise, which bfloat16 rounds to its last digit."""
+    lean, ids = Lean.of(llama(initializer_range=0.08), kind), text(80)
+    cut, anew = lean.memory(), lean.memory()
+    lean.read(torch.cat([ids[:40], text(30, seed=1)]), cut)
+    cut.crop(-30)
+    lean.read(ids[:40], anew)
+    for start, end in ((40, 70), (70, 71), (71, 80)):
+        assert error(lean.read(ids[start:end], cut), lean.read(ids[start:end], anew)) < most
+
+
+@pytest.mark.parametrize(("kind", "most"), [("float32", 1e-5), ("bfloat16", 0.02), ("int8", 0.03)])
+def test_prompts_of_any_length_end_in_the_same_logits(kind: Any, most: float) -> None:
+    """Exact as it was; near with fewer bits, whichever kernel the length chooses: 11 by few bits, 12 by the twin, 129
+    in two blocks of which the second has one row."""
+    net, ids = llama(initializer_range=0.08), text(300)
+    lean, want = Lean.of(net, kind), expected(net, ids)
+    for count in (2, 11, 12, 128, 129, 300):
+        assert error(lean.read(ids[:count], lean.memory()), want[count - 1]) < most
+
+
+def vlm() -> Any:
+    """Twelve layers of tower over a small language model."""
+    from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
+
+    torch.manual_seed(0)
+    vision = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 12, "num_attention_heads": 4}
+    words = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1}
+    more = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 96, "pad_token_id": 0}
+    config = SmolVLMConfig(
+        text_config={**words, **more},
+        vision_config={**vision, "image_size": 64, "patch_size": 16},
+        scale_factor=2,
+        image_token_id=95,
+    )
+    net = SmolVLMForConditionalGeneration(config).eval()
+    for name, weight in net.named_parameters():
+        if weight.ndim == 2:  # as transformers draws them, layers hardly change what passes through
+            nn.init.normal_(weight, 0, weight.shape[1] ** -0.5)
+        elif name.endswith("bias"):
+            nn.init.normal_(weight, 0, 0.1)
+    return net
+
+
+def rows_of(net: Any) -> Tensor:
+    pixels, mask = some(1, 2, 3, 64, 64), torch.ones(1, 2, 64, 64, dtype=torch.bool)
+    with torch.inference_mode():
+        return torch.cat(list(net.get_image_features(pixels, mask).pooler_output))
+
+
+def test_a_tower_laid_out_for_bfloat16_gives_rows_within_a_hundredth() -> None:
+    net = vlm()
+    want = rows_of(net)
+    count = sum(isinstance(one, nn.Linear) for one in net.model.modules())
+    language = sum(isinstance(one, nn.Linear) for one in net.model.text_model.modules())
+    assert (count, language) == (12 * 6 + 1 + 7, 7)
+    assert lay_out(net.model, "bfloat16", but=net.model.text_model) == count - language
+    assert 1e-4 < error(rows_of(net), want) < 0.01  # 2 ** -9 in each of 73 products; sums and norms are float32
+    assert not any(isinstance(one, Laid) for one in net.model.text_model.modules())
+
+
+def test_senses_are_laid_out_by_what_the_processor_multiplies() -> None:
+    net = vlm()
+    want = rows_of(net)
+    assert lay_out_senses(net) == 73
+    widths = {one.matrix.dtype for one in net.modules() if isinstance(one, Laid)}
+    assert widths == {torch.bfloat16 if multiplies_bfloat16() else torch.float32}
+    assert error(rows_of(net), want) < (0.01 if multiplies_bfloat16() else 1e-5)
+    assert laid_nbytes(net) == (2 if multiplies_bfloat16() else 4) * (12 * (4 * 96 * 96 + 2 * 96 * 192) + 384 * 64)
+    assert lay_out_senses(net) == 0  # they are
+    assert lay_out_senses(llama()) == 0  # nothing beside the language model
+
+
+@pytest.mark.parametrize("kind", ["smolvlm", "qwen2_vl", "internvl"])
+def test_the_fastest_looks_with_what_is_laid_out(kind: str) -> None:
+    exact = Talks.tiny(setup(kind), 0)
+    near = Talks.tiny(replace(setup(kind), runtime="fastest"), 0)
+    assert isinstance(exact, Looks)
+    assert isinstance(near, Looks)
+    assert not any(isinstance(one, Laid) for one in exact._net.modules())
+    assert any(isinstance(one, Laid) for one in near._net.modules())
+    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    batch = exact.prepare(picture).pixels[None]
+    want, got = (torch.from_numpy(one.encode(batch)["rows"]) for one in (exact, near))
+    assert error(got, want) < 0.01
+    assert near.nbytes <= exact.nbytes
