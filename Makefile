@@ -16,8 +16,9 @@ INSTALL := $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--extra-inde
 	$(INSTALL) -e '.[dev]'
 	touch $@
 
-setup: .venv/dev          ## the virtual environment with everything that the tests need, and the weights of `mini`
+setup: .venv/dev          ## the virtual environment with all that the tests need: weights of `mini`, three vocabularies
 	$(BIN)/anmok pull mini
+	$(BIN)/anmok tokens clip smollm2 qwen --languages ko >/dev/null
 
 check: .venv/dev          ## linter, types, import rule
 	$(BIN)/ruff check

@@ -11,7 +11,7 @@ import pytest
 from anmok.engine import Busy, DoesNotFit, Engine, Expired, Limits, Loading, ModelFailed
 from anmok.errors import UnknownModel, WeightsUnavailable
 from anmok.tasks import Classify, Detect
-from test_engine import ASK, PLENTY, Clock, Stable, held, label, of, picture, png, threads, until
+from watched_models import ASK, PLENTY, Clock, Stable, held, label, of, picture, png, threads, until
 
 SIZES = {"fake": 40, "fake-sigmoid": 40, "fake-places": 40, "fake-grounded": 100}
 IN_TURN = Limits(stay_seconds=0.0, room_seconds=0.3)

@@ -21,7 +21,7 @@ from anmok.engine.tickets import Ticket, payload
 from anmok.errors import BadRequest
 from anmok.inputs import Clip, Prompted, Text
 from anmok.tasks import Classify
-from test_engine import Clock, Stable, held, picture, png
+from watched_models import Clock, Stable, held, picture, png
 
 ASKS = tuple(Classify((name,)) for name in ("a", "b", "c"))
 

@@ -15,7 +15,7 @@ import pytest
 from anmok.engine import Busy, Engine, Expired, Limits, Loading
 from anmok.results import Detections, Failure, Scores
 from anmok.tasks import Classify, Detect
-from test_engine import NAMES, Stable, label, png, threads, until
+from watched_models import NAMES, Stable, label, png, threads, until
 
 CALLERS, REQUESTS = 20, 15
 PICTURES = [png(seed) for seed in range(12)]

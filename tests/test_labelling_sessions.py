@@ -5,59 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image as pillow
 
-from anmok.engine import Busy, Engine
-from anmok.errors import BadData, BadMedia, BadRequest, CannotWrite, Forbidden, UnknownModel
+from anmok.errors import BadData, BadRequest, Forbidden, UnknownModel
 from anmok.evidence.intervals import wilson
-from anmok.inputs import Source
-from anmok.labelling import Curve, LabelSession, Look, Served, Standing, Task, thinking
-from anmok.labelling.agreement import agreement, cohens_kappa, pace
-from anmok.labelling.outlook import LEAST, curve_of
+from anmok.labelling import Curve, LabelSession, Task, thinking
 from anmok.labelling.streams import Streams
-from anmok.labelling.strokes import StrokeFile
 from anmok.labelling.teaching import fitted, plan
-from anmok.ladder import dataset
-from anmok.load import tiny
-from anmok.results import Failure, Result
 from conftest import coloured
-
-FAKE = tiny("fake")
-LABELS = ("red", "blue")
-
-
-class Stub:
-    """Looks at files that hold a number: row ``number`` of a table of features."""
-
-    def __init__(self, features: NDArray[np.float32]) -> None:
-        self.features = features
-        self.looked = 0
-
-    def look(self, images: Sequence[Source], labels: tuple[str, ...]) -> list[Look | Failure]:
-        self.looked += len(images)
-        return [Look(self.features[int(one)] if isinstance(one, bytes) else self.features[:2].sum(0)) for one in images]
-
-
-def numbered(folder: Path, count: int) -> Path:
-    """Files that are images by name alone: the stub looks at the number in them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        (folder / f"{i:05d}.png").write_bytes(str(i).encode())
-    return folder
-
-
-def number_of(task: Task) -> int:
-    return int(Path(task.path).stem)
+from labelled_numbers import FAKE, LABELS, Stub, labelled, number_of, numbered, truth_of
 
 
 @pytest.fixture(scope="module")
@@ -73,23 +34,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def truth_of(task: Task) -> str:
-    return LABELS[int(Path(task.path).stem) % 2]
-
-
 @pytest.fixture
 def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the statistics are the question, not the disk."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-def labelled(session: LabelSession, count: int, answer: Callable[[Task], str], by: str = "") -> list[Task]:
-    done = []
-    for _ in range(count):
-        [task] = session.next(by=by)
-        session.answer(task, answer(task), by=by, seconds=1.0)
-        done.append(task)
-    return done
 
 
 def test_two_hundred_images_at_speed(pictures: Path, tmp_path: Path) -> None:
@@ -248,149 +196,6 @@ def taught(seed: int, is_random: bool) -> float:
     return float(np.mean([(guess == kind)[labels[1000:] == kind].mean() for kind in (0, 1)]))
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from anmok.labelling import LabelSession
-session = LabelSession.open(Path(sys.argv[1]), ("red", "blue"), store=Path(sys.argv[2]), model=None)
-while True:
-    [task] = session.next()
-    session.answer(task, "red", seconds=1.0)
-    print(task.id, flush=True)
-"""
-
-
-def test_a_kill_loses_nothing_that_was_acknowledged(pictures: Path, tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(pictures), str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    told = [child.stdout.readline().strip() for _ in range(25)]
-    child.send_signal(signal.SIGKILL)
-    told += child.stdout.read().split()
-    child.stdout.close()
-    child.wait()
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        assert {session._photos.ids[i] for i in session._book.verdicts()} >= set(told)
-        assert session.next()[0].id not in told
-
-
-@pytest.mark.parametrize("cut", [1, 30, 80])
-def test_a_torn_line_is_told_of_and_costs_no_other(pictures: Path, tmp_path: Path, cut: int) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        done = labelled(session, 5, truth_of)
-    path = tmp_path / "strokes.jsonl"
-    whole = path.read_bytes()
-    last = whole.splitlines(keepends=True)[-1]
-    path.write_bytes(whole[: len(whole) - len(last) + cut])
-    for _ in range(2):  # the second opening finds what the first has noted
-        with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-            assert session.verdict().torn == 1
-            assert [task.id for task in session.next(1)] == [done[-1].id]
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        labelled(session, 1, truth_of)
-        assert path.read_bytes().startswith(whole[: len(whole) - len(last) + cut])  # never rewritten
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        assert len(session._book.verdicts()) == 5
-
-
-def test_a_line_without_its_end_counts(tmp_path: Path) -> None:
-    path = tmp_path / "strokes.jsonl"
-    path.write_bytes(b'{"do": "begin", "format": 1}\n{"do": "answer"}')
-    file = StrokeFile(path, {})
-    assert file.append([{"do": "undo"}]) == [{"do": "answer"}, {"do": "undo"}]
-    assert file.torn == 0
-    file.close()
-
-
-def test_damage_among_acknowledged_lines_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "strokes.jsonl"
-    path.write_bytes(b'{"do": "begin", "format": 1}\n{"do": "ans\n{"do": "undo"}\n')
-    with pytest.raises(BadData, match="line 2 is damaged"):
-        StrokeFile(path, {})
-    path.write_bytes(b"hello")
-    with pytest.raises(BadData, match="no file of strokes"):
-        StrokeFile(path, {})
-    assert path.read_bytes() == b"hello"
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from anmok.labelling.strokes import StrokeFile
-file = StrokeFile(Path(sys.argv[1]), {"kind": "test"})
-for i in range(100):
-    file.append([{"do": "answer", "who": sys.argv[2], "i": i, "filler": "x" * (i * 37 % 5000)}])
-"""
-
-
-def test_two_processes_write_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "strokes.jsonl"
-    children = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), who]) for who in "ab"]
-    assert [child.wait() for child in children] == [0, 0]
-    file = StrokeFile(path, {"kind": "test"})
-    lines = file.read()
-    file.close()
-    assert file.torn == 0
-    for who in "ab":
-        assert [line["i"] for line in lines if line["who"] == who] == list(range(100))
-    assert len(lines) == 200
-
-
-def test_two_sessions_on_one_store_see_each_other(pictures: Path, tmp_path: Path) -> None:
-    with (
-        LabelSession.open(pictures, LABELS, store=tmp_path, by="a", model=None) as one,
-        LabelSession.open(pictures, LABELS, store=tmp_path, by="b", model=None) as other,
-    ):
-        done = {task.id for task in labelled(one, 30, truth_of)}
-        shared = {one._photos.ids[i] for i in one._streams.shared}
-        fresh = {task.id for task in other.next(10)}
-        assert fresh & done <= shared
-        labelled(other, 10, truth_of)
-        assert one.verdict() == other.verdict()
-
-
-def test_a_full_disk_keeps_the_state_as_it_was(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        [task] = session.next()
-        write = os.write
-
-        def half(descriptor: int, data: bytes) -> int:
-            if len(data) > 20:
-                return write(descriptor, data[:20])
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os, "write", half)
-        with pytest.raises(CannotWrite, match="free some space"):
-            session.answer(task, "red")
-        monkeypatch.setattr(os, "write", write)
-        assert session.next()[0] == task
-        session.answer(task, "blue")
-        assert session.verdict().teach == {"red": 0, "blue": 1}
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        assert session.verdict().teach == {"red": 0, "blue": 1}
-        assert session.verdict().torn == 1
-
-
-def test_undo_takes_back_one_after_the_other(pictures: Path, tmp_path: Path) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        first, second = labelled(session, 2, lambda task: "red")
-        session.answer(first, "blue")  # a correction
-        assert session.verdict().teach == {"red": 1, "blue": 1}
-        assert session.undo() == first
-        assert session.verdict().teach == {"red": 2, "blue": 0}
-        assert session.undo() == second
-        assert session.next(2)[0] == second  # comes back before all others
-        assert session.undo() == first
-        assert session.next(2) == [first, second]
-        assert session.verdict().teach == {"red": 0, "blue": 0}
-        with pytest.raises(BadRequest, match="nothing to undo"):
-            session.undo()
-        labelled(session, 1, lambda task: "red", by="b")
-        with pytest.raises(BadRequest, match="nothing to undo: a"):
-            session.undo(by="a")  # never another's
-
-
 def test_not_sure_and_skip_are_no_labels(tmp_path: Path, fast_disk: None) -> None:
     folder, features = numbered(tmp_path / "photos", 90), np.zeros((90, 2), np.float32)
     features[::2, 0] = 1
@@ -432,102 +237,6 @@ def test_copies_of_taught_images_do_not_measure(tmp_path: Path, fast_disk: None)
     assert standing.head.estimate is not None
     assert standing.head.estimate.n == 9
     assert standing.head.estimate.effective_n < 9
-
-
-def test_two_labellers_share_one_image_in_ten(pictures: Path, tmp_path: Path) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        mine, theirs = [], []
-        for i in range(60):
-            mine += labelled(session, 1, truth_of, by="a")
-            wrong = i % 10 == 5
-            theirs += labelled(session, 1, lambda task, wrong=wrong: LABELS[(truth_of(task) == "red") ^ wrong], by="b")
-        both = {task.id for task in mine} & {task.id for task in theirs}
-        shared = {session._photos.ids[i] for i in session._streams.shared}
-        assert both
-        assert both <= shared
-        [found] = session.verdict().agreements
-        assert (found.first, found.second, found.images) == ("a", "b", len(both))
-        assert len(found.disagreements) == round(found.images * (1 - found.raw))
-        assert session.verdict().disputed == len(found.disagreements)
-        assert {pace.by: pace.strokes for pace in session.verdict().paces} == {"a": 60, "b": 60}
-        odd = found.disagreements[0].path
-        again = next(task for task in mine if task.path == odd)
-        session.answer(again, found.disagreements[0].second, by="a")  # they have talked
-        assert session.verdict().disputed == len(found.disagreements) - 1
-
-
-def test_what_lies_before_one_is_not_given_to_another(pictures: Path, tmp_path: Path) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        mine, theirs = session.next(9, by="a"), session.next(9, by="b")
-        shared = {session._photos.ids[i] for i in session._streams.shared}
-        assert {task.id for task in mine} & {task.id for task in theirs} <= shared
-        assert session.next(9, by="a") == mine
-        assert session.next(4, by="a") == mine[:4]
-
-
-def test_kappa_is_the_one_computed_by_hand() -> None:
-    # Cohen's own kind of table: 20 both yes, 5 and 10 apart, 15 both no. p = 0.7, by chance 0.5: kappa 0.4.
-    pairs = [("x", "y", "y")] * 20 + [("x", "y", "n")] * 5 + [("x", "n", "y")] * 10 + [("x", "n", "n")] * 15
-    found = agreement("a", "b", pairs, ("y", "n"), seed=0)
-    assert found is not None
-    assert found.raw == pytest.approx(0.7)
-    assert found.kappa == pytest.approx(0.4)
-    assert found.kappa_interval is not None
-    # The textbook's standard error is 0.1279 (Fleiss, Cohen & Everitt 1969): 0.15 to 0.65.
-    assert found.kappa_interval.low == pytest.approx(0.15, abs=0.04)
-    assert found.kappa_interval.high == pytest.approx(0.65, abs=0.04)
-    assert len(found.disagreements) == 15
-    assert math.isnan(cohens_kappa(np.array([[[5, 0], [0, 0]]]))[0])
-    assert agreement("a", "b", [("x", "y", "y")] * 5, ("y", "n"), seed=0).kappa is None  # type: ignore[union-attr]
-    same = agreement("a", "b", [("x", "y", "y")] * 5 + [("x", "n", "n")] * 5, ("y", "n"), seed=0)
-    assert same is not None
-    assert same.kappa_interval is not None
-    assert same.kappa == 1
-    assert same.kappa_interval.low < 0.6  # ten images prove little, although no resample disagrees
-    assert agreement("a", "b", [], ("y", "n"), seed=0) is None
-
-
-def test_pace_knows_pauses() -> None:
-    found = pace("a", [2, 2, 3, 3600])
-    assert (found.strokes, found.median) == (4, 2.5)
-    assert found.per_minute == pytest.approx(60 * 4 / 67)
-
-
-def test_outlook_tells_or_says_that_it_cannot(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, 2, 200)
-    features = rng.normal(size=(200, 30)).astype(np.float32)
-    features[:, :4] += 0.9 * labels[:, None]
-    few = curve_of(features[: LEAST - 1], labels[: LEAST - 1], 2, 0)
-    assert few.why == "few_labels"
-    assert curve_of(features[:50], np.zeros(50, np.int64), 2, 0).why == "one_class"
-    early, late = (curve_of(features[:n], labels[:n], 2, 0) for n in (40, 200))
-    assert early.errors[0] > early.errors[-1]
-    assert 0 < late.gain < early.gain < 0.25
-    assert early.low <= early.gain <= early.high
-
-
-def test_the_next_labels_narrow_the_interval(pictures: Path, tmp_path: Path) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=FAKE) as session:
-        assert session.verdict().outlook.half_width_now is None
-        labelled(session, 90, truth_of)
-        standing = session.verdict(wait=60)
-    outlook = standing.outlook
-    assert outlook.half_width_now is not None
-    assert outlook.half_width_then is not None
-    n = sum(standing.measure.values())
-    assert outlook.half_width_now == pytest.approx(wilson(n, n).half_width)
-    assert outlook.half_width_then == pytest.approx(wilson(n + 50 / 3, n + 50 / 3).half_width)
-    assert outlook.curve.why == ""
-    assert outlook.curve.gain == pytest.approx(0, abs=1e-9)  # colours are learnt already
-
-
-def test_without_a_model_nothing_is_claimed(pictures: Path, tmp_path: Path) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        labelled(session, 30, truth_of)
-        standing = session.verdict(wait=1)
-    assert (standing.head.why, standing.zero_shot.why, standing.outlook.curve.why) == ("no_model",) * 2 + ("no_head",)
-    assert standing.seen == 0
 
 
 def test_nothing_outside_the_folder_is_shown(pictures: Path, tmp_path: Path) -> None:
@@ -600,82 +309,6 @@ def test_bad_questions_are_one_line(pictures: Path, tmp_path: Path) -> None:
             session.export()
 
 
-def test_the_export_is_what_the_ladder_reads(pictures: Path, tmp_path: Path) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=None) as session:
-        done = labelled(session, 60, truth_of)
-        session.answer(done[0], "unsure")
-        out = session.export()
-        standing: Standing = session.verdict()
-    everything = dataset.read(pictures, labels=out.labels)
-    assert everything.classes == ("blue", "red")
-    assert everything.labels is not None
-    assert len(everything.paths) == 59
-    found = dict(zip(everything.names, (everything.classes[i] for i in everything.labels), strict=True))
-    assert found == {task.path: truth_of(task) for task in done[1:]}
-    sealed = dataset.read(pictures, labels=out.teach, test=out.test)
-    assert sealed.is_test is not None
-    assert sealed.labels is not None
-    assert int(sealed.is_test.sum()) == out.tested == sum(standing.measure.values())
-    assert int((~sealed.is_test).sum()) == out.taught == sum(standing.teach.values())
-    tested = {path.resolve(): sealed.classes[i] for path, i, is_test in rows(sealed) if is_test}
-    wanted = {(pictures / task.path).resolve(): truth_of(task) for task in done if task.stream == "measure"}
-    assert tested == wanted
-    assert out.one_sided == ()
-
-
-def test_an_export_replaces_itself_and_nothing_else(pictures: Path, tmp_path: Path) -> None:
-    with LabelSession.open(pictures, LABELS, store=tmp_path / "store", model=None) as session:
-        labelled(session, 6, lambda task: "red")
-        for _ in range(2):
-            out = session.export()
-            assert sum(path.is_file() for path in out.test.rglob("*")) == out.tested == 2
-        assert out.one_sided == ()
-        (tmp_path / "mine" / "test" / "cats").mkdir(parents=True)
-        with pytest.raises(BadRequest, match="may be yours"):
-            session.export(tmp_path / "mine")
-        assert (tmp_path / "mine" / "test" / "cats").is_dir()
-
-
-def test_an_engine_looks(pictures: Path, tmp_path: Path) -> None:
-    """In the queue of everybody else; its zero-shot is the model's own, and a full queue only takes longer."""
-
-    class Full(Engine):
-        refused = 0
-
-        def run(self, *given: object, **named: object) -> list[Result | Failure]:  # type: ignore[override]
-            if self.refused < 2:
-                self.refused += 1
-                raise Busy("the queue is full", 0.01)
-            return super().run(*given, **named)  # type: ignore[arg-type]
-
-    engine = Full(2**20, lambda name: tiny(name))
-    with engine:
-        with LabelSession.open(pictures, LABELS, store=tmp_path / "a", model=Served(engine, "fake")) as session:
-            labelled(session, 30, truth_of)
-            standing = session.verdict(wait=60)
-        with LabelSession.open(pictures, LABELS, store=tmp_path / "b", model=FAKE) as session:
-            labelled(session, 30, truth_of)
-            assert session.verdict(wait=60).zero_shot == standing.zero_shot
-    assert (engine.refused, standing.seen, standing.trouble) == (2, 240, "")
-    assert standing.zero_shot.estimate is not None
-    with LabelSession.open(pictures, LABELS, store=tmp_path / "a", model=Served(engine, "fake")) as session:
-        standing = session.verdict(wait=60)
-        assert "shutting down" in standing.trouble
-        assert session.next()  # people can go on
-
-
-def test_a_model_that_fails_is_told_of(pictures: Path, tmp_path: Path) -> None:
-    class Broken:
-        def look(self, images: Sequence[Source], labels: tuple[str, ...]) -> list[Look | Failure]:
-            raise BadMedia("a lens cap")
-
-    with LabelSession.open(pictures, LABELS, store=tmp_path, model=Broken()) as session:
-        assert not session.settled(30)
-        assert session.verdict().trouble == "a lens cap"
-        labelled(session, 3, truth_of)
-        assert sum(session.verdict().teach.values()) == 2
-
-
 def test_the_end_of_the_folder(tmp_path: Path, fast_disk: None) -> None:
     folder = numbered(tmp_path / "photos", 40)
     features = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -688,9 +321,3 @@ def test_the_end_of_the_folder(tmp_path: Path, fast_disk: None) -> None:
         outlook = session.verdict(wait=30).outlook
     assert outlook.labels == 0
     assert outlook.half_width_then == pytest.approx(outlook.half_width_now)
-
-
-def rows(found: dataset.Dataset) -> list[tuple[Path, int, bool]]:
-    assert found.labels is not None
-    assert found.is_test is not None
-    return list(zip(found.paths, found.labels.tolist(), found.is_test.tolist(), strict=True))

@@ -48,7 +48,10 @@ REPEATED = (
     "phrases",
 )
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
-TASKS = ("embed", "classify", "detect", "segment", "depth", "pose", "parse", "normals", "matte", "track")
+TASKS = (
+    *("embed", "classify", "detect", "point", "segment", "depth"),
+    *("pose", "gaze", "parse", "normals", "matte", "track"),
+)
 
 
 _DEEP = re.compile(rb'"deep ([ld])(\d+)"')  # stands for lists in lists, or objects, that Python itself cannot write

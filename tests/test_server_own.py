@@ -28,7 +28,21 @@ from anmok.inputs import Clip, Cue, Item, Prompted, Text
 from anmok.load import Model, load, tiny
 from anmok.results import Embedding, Failure, Result, Scores
 from anmok.server.settings import Key, Served, Settings
-from anmok.tasks import Ask, Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks import (
+    Ask,
+    Classify,
+    Depth,
+    Detect,
+    Embed,
+    Gaze,
+    Matting,
+    Normals,
+    Parse,
+    Pointing,
+    Pose,
+    Segment,
+    Track,
+)
 from anmok.wire import Call, Intake, answers_from_json, call_to_json, result_from_json, result_to_json
 from battery import picture
 from serving import FAKES, RED_BOX, Reply, Running, png, running, scene
@@ -113,9 +127,11 @@ ASKED: dict[str, tuple[str, Ask[Any, Any], list[Item]]] = {
     "depth": ("fake-places", Depth(), [RED_BOX, TWO_BOXES]),
     "detect": ("fake-places", Detect(("green", "red"), threshold=0.25), [RED_BOX, TWO_BOXES]),
     "embed": ("fake", Embed("features"), [RED_BOX, Text("빨간 상자")]),
+    "gaze": ("fake-places", Gaze(), [RED_BOX, Prompted(TWO_BOXES, boxes=((20, 10, 50, 30), (60, 40, 70, 59)))]),
     "matte": ("fake-places", Matting(), [RED_BOX, TWO_BOXES]),
     "normals": ("fake-places", Normals(), [RED_BOX]),
     "parse": ("fake-places", Parse(), [TWO_BOXES]),
+    "point": ("fake-places", Pointing(("green", "red"), top_k=1), [RED_BOX, TWO_BOXES]),
     "pose": ("fake-places", Pose(), [RED_BOX, Prompted(RED_BOX, boxes=((20, 10, 50, 30),))]),
     "segment": ("fake-places", Segment(candidates=3), [Prompted(TWO_BOXES, points=((65, 50, 1),))]),
     "track": ("fake-places", Track(every=2), [Clip(FILM, end=0.5, cues=(Cue(0, 7, box=(0, 10, 20, 30)),))]),

@@ -1,4 +1,4 @@
-"""Pictures and clips that were asked about before are encoded once: states by hash of the bytes and model's maker."""
+"""Pictures, clips and sounds that were asked about before are encoded once: by their hash and the model's maker."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted
+from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Sound
 from anmok.load import Model
 from anmok.load.watching import check_shown
-from anmok.tasks import Encoder
+from anmok.tasks import Encoder, Hears
 
 _Key: TypeAlias = tuple[str, bytes]  # maker, sha256
-_State: TypeAlias = Encoded | Frames  # of a picture, of a clip
+_State: TypeAlias = Encoded | Frames | Sound  # of a picture, of a clip, of a sound
 
 
 class Encodings:
     """The most recently used states, up to so many bytes. Safe to share between threads.
 
     Only pictures that came as ``bytes`` (alone, in a ``Prompted`` or in a ``Conversation``), and a conversation's clips
-    that did, are looked up: what a path or an open file holds may change.
+    and sounds that did, are looked up: what a path or an open file holds may change.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -40,7 +40,7 @@ class Encodings:
 
     def states(self, model: Model, items: Sequence[Item]) -> list[Item]:
         """The items, with states in place of their pictures."""
-        if not self._limit or not isinstance(model.kind, Encoder):
+        if not self._limit or not isinstance(model.kind, Encoder | Hears):
             return list(items)
         for item in items:
             if isinstance(item, Conversation):
@@ -77,7 +77,7 @@ class Encodings:
                 self.nbytes -= oldest.nbytes
 
 
-def _shown(item: Item) -> Sequence[Item | Frames]:
+def _shown(item: Item) -> Sequence[Item | Frames | Sound]:
     """What may be looked up of an item. A clip by itself is followed, not encoded."""
     if isinstance(item, Conversation):
         return item.shown
@@ -85,12 +85,15 @@ def _shown(item: Item) -> Sequence[Item | Frames]:
 
 
 def _digest(shown: object) -> bytes | None:
-    """Of a picture's bytes, or of a clip's with what is cut out of it; None of what is not looked up."""
+    """Of a picture's bytes, or of a clip's or sound's with what is cut out of it; None of what is not looked up."""
     if isinstance(shown, bytes):
         return hashlib.sha256(shown).digest()
+    if isinstance(shown, Sound):
+        told = repr(("sound", shown.start, shown.end)).encode()
+        return hashlib.sha256(told + shown.source).digest() if isinstance(shown.source, bytes) else None
     if not isinstance(shown, Clip):
         return None
-    told = repr((isinstance(shown.source, bytes), shown.fps, shown.start, shown.end)).encode()
+    told = repr((isinstance(shown.source, bytes), shown.fps, shown.start, shown.end, shown.has_sound)).encode()
     files: Any = [shown.source] if isinstance(shown.source, bytes) else shown.source
     if not isinstance(files, list | tuple) or not all(isinstance(one, bytes) for one in files):
         return None
@@ -98,10 +101,11 @@ def _digest(shown: object) -> bytes | None:
 
 
 def _made(model: Model, fresh: dict[_Key, Any]) -> dict[_Key, _State]:
-    """Pictures together, clips one by one."""
-    pictures = {key: one for key, one in fresh.items() if not isinstance(one, Clip)}
+    """Pictures together, clips and sounds one by one."""
+    pictures = {key: one for key, one in fresh.items() if not isinstance(one, Clip | Sound)}
     states = model.encode(list(pictures.values()))
     made: dict[_Key, _State] = {key: _own(state) for key, state in zip(pictures, states, strict=True)}
+    made |= {key: model.listen(one) for key, one in fresh.items() if isinstance(one, Sound)}
     return made | {key: model.watch(one) for key, one in fresh.items() if isinstance(one, Clip)}
 
 

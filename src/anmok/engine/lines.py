@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from anmok.catalogue import Card
 from anmok.engine.limits import Limits
 from anmok.engine.pacing import Company, Pace
-from anmok.engine.queueing import Queue
+from anmok.engine.queueing import Batch, Queue
 from anmok.engine.residency import Resident
 from anmok.engine.tickets import Answer
 from anmok.errors import AnmokError
@@ -96,6 +96,8 @@ class Line:
     company: Company = field(default_factory=Company)
     paces: dict[str, Pace] = field(default_factory=dict)  # by task
     counts: Counter[str] = field(default_factory=Counter)
+    aside: deque[Batch] = field(default_factory=deque)  # with clips, taken from the queue and not yet begun
+    readers: int = 0  # threads that answer those
     loads: list[Future[None]] = field(default_factory=list)  # whoever waits for the load
     state: State = "absent"
     model: Model | None = None

@@ -12,7 +12,7 @@ from PIL import Image as pillow
 
 from anmok import media
 from anmok.errors import AnmokError, BadMedia
-from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Text
+from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Sound, Text
 from anmok.results import Failure, Result
 from anmok.tasks import Ask
 
@@ -90,7 +90,9 @@ def held(item: Any) -> Any:
     if isinstance(item, Conversation):
         return item.with_shown([held(one) for one in item.shown]) if item.shown else item
     if isinstance(item, Frames):
-        return replace(item, pictures=tuple(held(one) for one in item.pictures))
+        return replace(item, pictures=tuple(held(one) for one in item.pictures), sound=held(item.sound))
+    if isinstance(item, Sound):
+        return replace(item, source=held(item.source))
     if isinstance(item, Clip):
         return (
             replace(item, source=[held(one) for one in item.source]) if isinstance(item.source, list | tuple) else item
@@ -114,8 +116,9 @@ def payload(item: Any) -> int:
     if isinstance(item, Conversation):
         return sum(payload(part) for turn in item.turns for part in turn.parts)
     if isinstance(item, Frames):
-        return sum(payload(one) for one in item.pictures)
-    if isinstance(item, Clip):
+        heard = 0 if item.sound is None else payload(item.sound)
+        return heard + sum(payload(one) for one in item.pictures)
+    if isinstance(item, Clip | Sound):
         item = item.source
     if isinstance(item, bytes):
         return len(item)

@@ -1,4 +1,9 @@
-"""The threads that serve models: each takes a batch from its model's queue, has it answered, and takes the next."""
+"""The threads that serve models: each takes a batch from its model's queue, has it answered, and takes the next.
+
+A clip can take minutes to decode. Whatever has one, or a sound, goes to threads beside the queue, where no other
+request waits behind it: the net is theirs for a few frames at a time, and for the answer. Of one model so many batches
+are read at once as ``_READERS`` says; the rest stand in line for that, deadlines and all.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from anmok.engine.answering import Caught, answered
 from anmok.engine.books import Books
@@ -15,8 +21,11 @@ from anmok.engine.limits import Limits
 from anmok.engine.lines import Line
 from anmok.engine.queueing import Batch
 from anmok.engine.tickets import Answer, Ticket
+from anmok.inputs import Clip, Conversation, Item
 from anmok.load import Model
 from anmok.load.states import preparing
+
+_READERS: Final = 4  # threads; as with pictures, decoders gain little beyond the processor's cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +62,14 @@ class Crew:
 
     def serve(self, line: Line, model: Model) -> None:
         """Starts the threads of a model that has come. With the lock, for which they wait."""
-        self.threads = [thread for thread in self.threads if thread.is_alive()]
         for lane in range(self._limits.lanes):
-            name = f"anmok-{line.name}-{lane}"
-            thread = threading.Thread(target=self._work, args=(line, model), name=name, daemon=True)
-            thread.start()
-            self.threads.append(thread)
+            self._start(f"anmok-{line.name}-{lane}", self._work, line, model)
+
+    def _start(self, name: str, work: Callable[[Line, Model], None], line: Line, model: Model) -> None:
+        self.threads = [thread for thread in self.threads if thread.is_alive()]
+        thread = threading.Thread(target=work, args=(line, model), name=name, daemon=True)
+        thread.start()
+        self.threads.append(thread)
 
     def _work(self, line: Line, model: Model) -> None:
         while self._work_once(line, model):
@@ -71,13 +82,45 @@ class Crew:
             if batch is None:
                 return False
             now = self._clock()
-            late = [part.ticket for part in batch.parts if part.ticket.is_late(now)]
-            late = [ticket for ticket in late if self._books.settle(ticket, "expired")]
-            live = replace(batch, parts=tuple(part for part in batch.parts if not part.ticket.is_settled))
+            live, late = self._live(batch, now)
             line.running += live.size
+            reading, live = _apart(live)
+            if reading.parts:
+                self._put_aside(line, model, reading)
             if line.queue.items:
                 line.wake.notify()  # for the other lanes
             line.used = now
+        expire(late)
+        if live.parts:
+            self._answer(line, model, live, now)
+        return True
+
+    def _live(self, batch: Batch, now: float) -> tuple[Batch, list[Ticket]]:
+        """What of it is still to be answered, and whom to tell that it is too late. With the lock."""
+        late = [part.ticket for part in batch.parts if part.ticket.is_late(now)]
+        late = [ticket for ticket in late if self._books.settle(ticket, "expired")]
+        return replace(batch, parts=tuple(part for part in batch.parts if not part.ticket.is_settled)), late
+
+    def _put_aside(self, line: Line, model: Model, batch: Batch) -> None:
+        """For the next reader; starts one where there are few. With the lock."""
+        line.aside.append(batch)
+        if line.readers < _READERS:
+            line.readers += 1
+            self._start(f"anmok-{line.name}-clips", self._read, line, model)
+
+    def _read(self, line: Line, model: Model) -> None:
+        while self._read_once(line, model):
+            pass
+
+    def _read_once(self, line: Line, model: Model) -> bool:
+        with self._books.lock:
+            if not line.aside or line.model is not model:
+                line.readers -= 1
+                return False
+            batch, now = line.aside.popleft(), self._clock()
+            live, late = self._live(batch, now)
+            line.running -= batch.size - live.size
+            self._books.changed.notify_all()
         expire(late)
         if live.parts:
             self._answer(line, model, live, now)
@@ -138,3 +181,15 @@ class Crew:
             self._observe(batched)
         if caught.error is not None:
             caught.told(batched.name, "the observer of batches failed")
+
+
+def _apart(batch: Batch) -> tuple[Batch, Batch]:
+    """The requests with clips or sounds, and those without."""
+    moving = tuple(part for part in batch.parts if any(_is_long(item) for item in part.items))
+    still = tuple(part for part in batch.parts if part not in moving)
+    return replace(batch, parts=moving), replace(batch, parts=still)
+
+
+def _is_long(item: Item) -> bool:
+    """May it take long to read?"""
+    return isinstance(item, Clip) or (isinstance(item, Conversation) and bool(item.clips or item.sounds))

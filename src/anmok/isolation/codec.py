@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from anmok import results
 from anmok.errors import AnmokError, Refused
 from anmok.geometry import Frame, Rle
-from anmok.inputs import Clip, Conversation, Cue, Encoded, Frames, Prompted, Text, Turn
+from anmok.inputs import Clip, Conversation, Cue, Encoded, Frames, Prompted, Sound, Text, Turn
 from anmok.results import Failure, Result
 from anmok.tasks import Everything
 from anmok.wire import ASKS
@@ -44,7 +44,7 @@ KINDS: Mapping[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *(kind for kind in _ANSWERS if kind not in (Result, Failure)),
-        *(Clip, Conversation, Cue, Encoded, Everything, Frame, Frames, Prompted, Rle, Text, Turn),
+        *(Clip, Conversation, Cue, Encoded, Everything, Frame, Frames, Prompted, Rle, Sound, Text, Turn),
         *ASKS.values(),
     )
 }

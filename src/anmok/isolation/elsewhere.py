@@ -13,11 +13,11 @@ from PIL import Image as pillow
 from anmok import media
 from anmok.catalogue import Card
 from anmok.errors import BadMedia, BadRequest, Closing, Unsupported
-from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Source, Text
+from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Sound, Source, Text
 from anmok.isolation.channel import Channel, Lost
 from anmok.isolation.codec import packed
 from anmok.isolation.process import Order, Process, read
-from anmok.isolation.supervising import Worker
+from anmok.isolation.supervising import TRIES, Worker
 from anmok.load import Adapter, Model
 from anmok.load.model import OnBroken
 from anmok.results import Result
@@ -49,10 +49,11 @@ class Elsewhere(Model):
         self._is_closed = False
 
     def run(self, items: Sequence[Item], ask: Ask[R, Any]) -> list[R]:
-        """As ``Model.run``. A process that dies of it is given one more try, in the next process.
+        """As ``Model.run``. A process that dies of it is given one more try, in the next process; not where every
+        question is paid for.
 
         Raises:
-            WorkerDied: the second one died too, or it takes too long until the next one starts.
+            WorkerDied: that one died too, or it takes too long until the next one starts.
         """
         question = ([_portable(item) for item in items], ask)
         return cast("list[R]", self._ask("run", question, is_copied=False))
@@ -108,9 +109,10 @@ class Elsewhere(Model):
 
     def _ask(self, what: str, value: object, *, is_copied: bool) -> Any:
         words = {"do": what, "key": self._order.key}
+        tries = 1 if self.card.is_billed else TRIES
         self._hold()
         try:
-            return self._worker.call(self._order, lambda process: process.ask(words, value, is_copied=is_copied))
+            return self._worker.call(self._order, lambda process: process.ask(words, value, is_copied=is_copied), tries)
         finally:
             self._worker.release()
 
@@ -180,6 +182,16 @@ def _begun(process: Process, order: Order, item: object, ask: Ask[Any, Any]) -> 
     return process, channel
 
 
+def _bytes_of(sound: Any) -> Any:
+    """What an open file holds, and anything else as it is."""
+    if not callable(getattr(sound, "read", None)):
+        return sound
+    try:
+        return bytes(sound.read())
+    except (OSError, ValueError, TypeError) as error:
+        raise BadMedia(f"{media.describe(sound)}: cannot be read ({error})") from None
+
+
 def _portable(item: Any) -> Any:
     """The item as it can be sent. What only this process can read, it reads: open files, PIL images, odd arrays.
 
@@ -191,7 +203,10 @@ def _portable(item: Any) -> Any:
     if isinstance(item, Conversation):
         return item.with_shown([_portable(one) for one in item.shown])
     if isinstance(item, Frames):
-        return dataclasses.replace(item, pictures=tuple(_portable(one) for one in item.pictures))
+        pictures = tuple(_portable(one) for one in item.pictures)
+        return dataclasses.replace(item, pictures=pictures, sound=_portable(item.sound))
+    if isinstance(item, Sound):
+        return dataclasses.replace(item, source=_bytes_of(item.source))
     if isinstance(item, Clip):
         is_many = isinstance(item.source, list | tuple)
         source = [_portable(one) for one in cast("Sequence[Source]", item.source)] if is_many else item.source

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 log: Final = logging.getLogger("anmok.isolation")
 
-_TRIES = 2
+TRIES: Final = 2
 _SOON = 1.0  # seconds; the least that a caller is told to wait
 
 
@@ -115,16 +115,16 @@ class Worker:
         if caught.error is not None and not isinstance(caught.error, Lost):
             log.warning("%s: could not be unloaded", order.card, exc_info=caught.error)
 
-    def call(self, order: Order, work: Callable[[Process], T]) -> T:
-        """Has something done in a process that has the model; where it dies, once more in the next one.
+    def call(self, order: Order, work: Callable[[Process], T], tries: int = TRIES) -> T:
+        """Has something done in a process that has the model; where it dies, again in the next one.
 
         Raises:
-            WorkerDied: that one died too, or the pause before the next is longer than a caller waits.
+            WorkerDied: the last one died too, or the pause before the next is longer than a caller waits.
             Closing: this is being shut down.
             Exception: what ``work`` raises.
         """
         dead = None
-        for _ in range(_TRIES):
+        for _ in range(tries):
             process = self._present(order, dead)
             try:
                 process.ensure(order)

@@ -12,14 +12,15 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from anmok import clips, media
+from anmok import clips
 from anmok.catalogue import Card
-from anmok.errors import AnmokError, BadMedia, BadRequest, Unsupported
-from anmok.inputs import Clip, Conversation, Cue, Encoded, Frames, Item, Prompted, Shown, Source, Text
+from anmok.errors import BadMedia, BadRequest, Unsupported
+from anmok.inputs import Clip, Conversation, Cue, Encoded, Frames, Item, Prompted, Shown, Sound, Source, Text
 from anmok.load.adapter import Adapter
 from anmok.load.bank import Bank
 from anmok.load.closely import Closely
 from anmok.load.closely import mark as tiles_mark
+from anmok.load.each import all_read, mapped
 from anmok.load.states import BATCH, Looker, Ready, State, ahead, check_inside
 from anmok.load.talking import UNSPOKEN, talk, told
 from anmok.load.tuned import mark, tuned
@@ -29,11 +30,13 @@ from anmok.results import (
     Detections,
     Embedding,
     Failure,
+    Gazes,
     Keypoints,
     Masks,
     Matte,
     NormalMap,
     PartMap,
+    Points,
     Reply,
     Result,
     Scores,
@@ -50,10 +53,12 @@ from anmok.tasks import (
     Detect,
     Embed,
     Follows,
+    Gaze,
     Inspect,
     Matting,
     Normals,
     Parse,
+    Pointing,
     Pose,
     Projects,
     Segment,
@@ -153,22 +158,35 @@ class Model:
         """What the model sees of a clip, each frame once, for many questions."""
         return self._opened()[1].watched(clip)
 
+    def listen(self, sound: Sound) -> Sound:
+        """What the model hears of a sound, once, for many questions."""
+        return self._opened()[1].heard(sound)
+
     def map(
         self, items: Iterable[Item], ask: Ask[R, Any], *, on_error: Literal["return", "raise"] = "return"
     ) -> Iterator[R | Failure]:
         """As ``run`` over any number of items, decoding ahead; with ``on_error="return"`` a ``Failure`` stands in
-        the place of an item that could not be read, or whose prompt does not fit its picture.
+        the place of an item that could not be read or answered.
 
         Raises:
-            BadRequest: a ``Track``: clips are followed one by one, by ``run`` or ``stream``.
+            BadRequest: a ``Track``: clips are followed one by one, by ``run`` or ``stream``. Or a question that none
+                of the first items can be asked, each for the same reason.
         """
         self._check(ask)
         if isinstance(ask, Track):
             raise BadRequest("clips are followed one by one: model.stream(clip, ask)")
         completed = self._complete(ask)
-        opened = self._opened()
-        for batch, ready in ahead(opened[1], items):
-            yield from self._answer_each(opened, batch, ready, completed, on_error)
+        kind, looker = self._opened()
+
+        def asked(ready: Sequence[Ready]) -> list[R]:
+            return self._answer(kind, looker.encoded(ready), completed)
+
+        batches = ahead(looker, items)
+        if on_error == "return":
+            yield from mapped(asked, batches, self.card)
+            return
+        for _, ready in batches:
+            yield from asked(all_read(ready))
 
     def classify(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float = 0.0) -> Scores:
         """Which of the labels fits the picture?"""
@@ -182,6 +200,10 @@ class Model:
     def detect(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float | None = None) -> Detections:
         """Boxes around what the labels name; without labels around all that a closed set of classes has."""
         return self.run([image], Detect(_tuple(labels), threshold=threshold))[0]
+
+    def point(self, image: Item, labels: Sequence[str], *, threshold: float | None = None) -> Points:
+        """The middle of each thing that the labels name."""
+        return self.run([image], Pointing(_tuple(labels) or (), threshold=threshold))[0]
 
     def segment(self, image: Item, labels: Sequence[str] | None = None, *, threshold: float | None = None) -> Masks:
         """Masks of what a ``Prompted`` points at, of what the labels name, or of everything."""
@@ -199,6 +221,10 @@ class Model:
         """The joints of every person."""
         return self.run([image], Pose())[0]
 
+    def gaze(self, image: Item) -> Gazes:
+        """Where everybody looks, or whose faces a ``Prompted`` has."""
+        return self.run([image], Gaze())[0]
+
     def parse(self, image: Item) -> PartMap:
         """Which part every pixel belongs to."""
         return self.run([image], Parse())[0]
@@ -211,11 +237,9 @@ class Model:
         """What stands in front, and how opaque it is."""
         return self.run([image], Matting())[0]
 
-    def chat(self, *said: Shown | str, max_tokens: int = 512) -> Reply:
-        """A question, after pictures and clips that it is about: ``model.chat("photo.jpg", "What is it?")``."""
-        if not said or not isinstance(said[-1], str):
-            raise BadRequest('chat: the last value is the question: model.chat("photo.jpg", "What is it?")')
-        return self.run([Conversation.about(*said[:-1], question=said[-1])], Chat(max_tokens))[0]
+    def chat(self, *said: Shown | Conversation | str, max_tokens: int = 512) -> Reply:
+        """A conversation, or what is shown and a question about it: ``model.chat("photo.jpg", "What is it?")``."""
+        return self.run([Conversation.of(*said)], Chat(max_tokens))[0]
 
     def state(self, features: NDArray[np.float32]) -> Encoded:
         """A state from features (F,) that this very model made before, as the ladder's cache keeps them."""
@@ -332,7 +356,7 @@ class Model:
             raise BadRequest(UNSPOKEN if isinstance(ask, Chat) else f"{ask.task} takes no conversations; chat does")
         if not isinstance(ask, Embed) and any(isinstance(state, Text) for state in states):
             raise BadRequest(f"{ask.task} takes pictures; a text can only be embedded")
-        if not isinstance(ask, Segment | Pose) and any(isinstance(state, Prompted) for state in states):
+        if not isinstance(ask, Segment | Pose | Gaze) and any(isinstance(state, Prompted) for state in states):
             raise BadRequest(f"{ask.task} takes no points or boxes: pass the picture alone")
         if isinstance(ask, Classify) and self.adapter is not None and self.adapter.owns(ask):
             rows = self.adapter.rows(cast("Sequence[Encoded]", states))  # (B, F)
@@ -347,29 +371,6 @@ class Model:
         if isinstance(ask, Classify) and self.adapter is not None and ask.labels == self.adapter.labels:
             return cast("list[R]", [self.adapter.settled(cast(Scores, one), ask) for one in answers])
         return answers
-
-    def _answer_each(
-        self,
-        opened: tuple[Any, Looker],
-        items: Sequence[Item],
-        ready: Sequence[Ready | AnmokError],
-        ask: Ask[R, Any],
-        on_error: str,
-    ) -> Iterator[R | Failure]:
-        kind, looker = opened
-        good = [one for one in ready if isinstance(one, Ready)]
-        if on_error == "raise" and len(good) < len(ready):
-            raise next(one for one in ready if isinstance(one, AnmokError))
-        answers = iter(self._answer(kind, looker.encoded(good), ask) if good else [])
-        for item, one in zip(items, ready, strict=True):
-            if isinstance(one, AnmokError):
-                image = item.image if isinstance(item, Prompted) else item
-                source = "conversation" if isinstance(item, Conversation) else media.describe(cast(Source, image))
-                # The frames that it came through hold the bytes of the file.
-                one.__traceback__ = one.__context__ = one.__cause__ = None
-                yield Failure(source, one)
-            else:
-                yield next(answers)
 
     def _follow(self, clip: Clip, ask: Track, on_broken: OnBroken | None) -> Iterator[Tracked]:
         """Frame by frame through a fresh session; a broken frame is told of and left out."""

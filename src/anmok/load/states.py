@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from anmok import media
 from anmok.errors import AnmokError, BadRequest, Unsupported, WrongState
 from anmok.geometry import Rle, View
-from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Shown, Text
+from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Shown, Sound, Text
+from anmok.load import hearing
 from anmok.load.watching import check_clip, check_shown, seen
 from anmok.tasks import Encoder, Follows, Watches
 
@@ -43,7 +44,7 @@ preparing: Final = Preparing()
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
     """An item that was read: a view waits for the net, a state does not. ``around`` is what it was wrapped in; a
-    conversation is wrapped around any number of pictures, and its clips are ``Frames`` of states already."""
+    conversation is wrapped around any number of pictures, and its clips and sounds hold states already."""
 
     seen: tuple[Seen, ...]
     around: Prompted | Conversation | None = None
@@ -117,13 +118,38 @@ class Looker:
             views = [self.prepared(view).seen[0] if isinstance(view, Encoded) else view for _, view in chunk]
             states += cast("list[Encoded]", self._states_of(views))
             times += [seconds for seconds, _ in chunk]
-        return Frames(tuple(states), tuple(times))
+        return Frames(tuple(states), tuple(times), self._track(clip))
+
+    def heard(self, sound: Sound) -> Sound:
+        """What the model hears of a sound, as a state.
+
+        Raises:
+            BadRequest: a model that hears none, or a sound that is over before it starts, or too long.
+            BadMedia: it cannot be read, or is silent.
+            WrongState: a state of another model.
+        """
+        hearing.check_count(self._name, self._kind, 1)
+        return hearing.heard(self._owner, sound)
+
+    def _track(self, clip: Clip | Frames) -> Sound | None:
+        if isinstance(clip, Frames):
+            return None if clip.sound is None else hearing.heard(self._owner, clip.sound, is_of_clip=True)
+        return hearing.heard(self._owner, hearing.track(clip), is_of_clip=True) if clip.has_sound else None
+
+    @property
+    def _owner(self) -> tuple[str, Any, threading.Lock]:
+        return self._maker, self._kind, self._lock
 
     def _conversation(self, said: Conversation) -> Ready:
         check_shown(self._name, self._kind, said)
-        shown: list[Shown] = [self.watched(one) if isinstance(one, Clip | Frames) else one for one in said.shown]
-        around = said.with_shown(shown) if said.clips else said
+        around = said.with_shown([self._played(one) for one in said.shown]) if said.clips or said.sounds else said
         return Ready(tuple(view for one in around.pictures for view in self.prepared(one).seen), around)
+
+    def _played(self, one: Shown) -> Shown:
+        """Clips and sounds as states; pictures are for those who encode several together."""
+        if isinstance(one, Sound):
+            return self.heard(one)
+        return self.watched(one) if isinstance(one, Clip | Frames) else one
 
     def encoded(self, ready: Sequence[Ready]) -> list[State]:
         """Views become states, in groups of equal shape; what is a state already passes through."""
@@ -204,7 +230,7 @@ def _wrapped(states: Sequence[Encoded | Text], around: Prompted | Conversation |
 
 def _with_pictures(said: Conversation, pictures: Sequence[Encoded]) -> Conversation:
     rest = iter(pictures)
-    return said.with_shown([one if isinstance(one, Clip | Frames) else next(rest) for one in said.shown])
+    return said.with_shown([one if isinstance(one, Clip | Frames | Sound) else next(rest) for one in said.shown])
 
 
 def _check_prompt(prompt: Prompted, seen: Seen) -> None:

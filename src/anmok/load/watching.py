@@ -9,6 +9,7 @@ from anmok import clips, media
 from anmok.errors import BadRequest
 from anmok.geometry import View
 from anmok.inputs import Clip, Conversation, Encoded, Frames
+from anmok.load.hearing import check_count, check_sounds, is_heard
 from anmok.tasks import Chats, Watches
 
 
@@ -16,10 +17,11 @@ def check_shown(name: str, kind: Any, said: Conversation) -> None:
     """Before anything of it is opened.
 
     Raises:
-        BadRequest: more pictures or clips than the model takes, or more frames of one.
+        BadRequest: more pictures, clips or sounds than the model takes, or more frames of a clip.
     """
     if not isinstance(kind, Chats):
         return
+    check_sounds(name, kind, said)
     pictures, moving = len(said.pictures), said.clips
     if pictures > kind.most_pictures:
         takes = f"takes {kind.most_pictures} in a conversation" if kind.most_pictures else "takes none: it only reads"
@@ -32,8 +34,10 @@ def check_clip(name: str, kind: Any, clip: Clip | Frames, count: int = 1) -> Non
     """One of ``count`` clips, before it is opened.
 
     Raises:
-        BadRequest: the model takes no clips, or fewer; more frames than it takes; or cues.
+        BadRequest: the model takes no clips, or fewer; more frames than it takes; no sound of one; or cues.
     """
+    if is_heard(clip):
+        check_count(name, kind, 1)
     most = kind.most_clips if isinstance(kind, Watches) else 0
     if count > most:
         has_eyes = not isinstance(kind, Chats) or kind.most_pictures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -53,6 +54,12 @@ class Page:
                 raise telling.shown(self.words, error, self.host.root) from None
 
         return _guarded
+
+    def columns(self, intro: str) -> Any:
+        """Columns side by side, under each other on a phone, and over them what the tab is for: whoever has not begun
+        reads it before the form, however narrow the page."""
+        gr.HTML(f'<p class="anmok-said">{html.escape(self.words(intro))}</p>', elem_id=intro.replace(".", "-"))
+        return gr.Row()
 
     def told(self, error: AnmokError) -> str:
         """One line of an error that is shown otherwise."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from anmok import media
 from anmok.errors import BadData, BadRequest
 from anmok.files import cannot_write
 from anmok.ui.host import Host
-from anmok.ui.keeping import PHOTOS, is_kept, kept
+from anmok.ui.keeping import PHOTOS, Kept, is_kept, kept
 from anmok.ui.sessions import uploads
 from anmok.ui.unpacking import Allowance, remove, unpack
 
@@ -28,10 +28,12 @@ _TABLES: Final = frozenset({".csv"})  # Roboflow's labels lie beside the picture
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder that may be read. ``called`` is its name for people and for commands: never a path of this machine."""
+    """A folder that may be read. ``called`` is its name for people and for commands: never a path of this machine.
+    A kept zip stays for as long as its source is held."""
 
     folder: Path
     called: str
+    held: Kept | None = field(default=None, compare=False)
 
 
 class Folders:
@@ -117,7 +119,8 @@ def folder_of(host: Host, name: str | None) -> Source:
         BadRequest: there is none, or not of that name.
     """
     if name and is_kept(name):
-        return Source(kept(name) / PHOTOS, PHOTOS)
+        found = kept(name)
+        return Source(found.photos, PHOTOS, found)
     if host.root is None or not name:
         raise BadRequest("no pictures: drop a zip of them, or choose a folder")
     return Folders(host.root).source(name)

@@ -16,7 +16,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from anmok.errors import BadWeights
+from anmok.errors import BadRequest, BadWeights
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: names of files hold them, UTF-8 does not
@@ -88,6 +88,16 @@ class Reader:
         if not (self._is_of_bytes or model.get("byte_fallback")):
             return None
         return max(len(token) for token in self._backend.get_vocab() if token not in self._marks)
+
+    def check_letters(self, letters: int, context: int, what: str = "conversation") -> None:
+        """Refuses what is far too long before it becomes ids, which takes seconds.
+
+        Raises:
+            BadRequest: so many letters of a ``what`` are more tokens than ``context``, however they are cut.
+        """
+        longest = self.longest if letters > context else None
+        if longest and (least := letters // longest) > context:
+            raise BadRequest(f"the {what} has over {least:,} tokens and the model reads {context:,}; shorten it")
 
     def id_of(self, token: str) -> int | None:
         """The id of one token as it is written; ``None`` where it is none."""

@@ -13,12 +13,15 @@ from typing import Any, Final, Literal
 from jinja2.exceptions import TemplateError
 
 from anmok.errors import BadRequest, BadWeights
-from anmok.inputs import Clip, Conversation, Frames, Text, Turn
+from anmok.inputs import Clip, Conversation, Frames, Shown, Sound, Text, Turn
 from anmok.wording.reader import Span
 from anmok.wording.sandbox import LONGEST, Refusal, Sandbox
 
 Content = Literal["parts", "text"]
+Slot = Literal["image", "video", "sound"]
 
+# What transformers' templates call them.
+_TYPES: Final[Mapping[Slot, str]] = {"image": "image", "video": "video", "sound": "audio"}
 # Private letters of Unicode around a number: no template has them.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 _MARK = re.compile(f"{_OPEN}([0-9]{{1,6}}){_CLOSE}")
@@ -41,9 +44,9 @@ class Template:
 
     Args:
         source: the template, in Jinja, as transformers renders it.
-        content: whether a turn's content is handed over as ``parts`` (texts, pictures and clips in their order) or as
-            one ``text``; ``slots`` then stand in it as they are.
-        slots: how the template (or, for ``text``, this class) writes a picture and a clip.
+        content: whether a turn's content is handed over as ``parts`` (texts, pictures, clips and sounds in their order)
+            or as one ``text``; ``slots`` then stand in it as they are.
+        slots: how the template (or, for ``text``, this class) writes a picture, a clip and a sound.
         special: texts that the template may ask for by name (``bos_token``).
         name: of the card, for messages.
 
@@ -55,7 +58,7 @@ class Template:
         self,
         source: str,
         content: Content,
-        slots: Mapping[Literal["image", "video"], str],
+        slots: Mapping[Slot, str],
         special: Mapping[str, str],
         name: str,
     ) -> None:
@@ -69,13 +72,13 @@ class Template:
         self._content = content
         self._slots = dict(slots)
         # Where both are written alike the template may know pictures only.
-        self._clip = "image" if slots.get("video") == slots.get("image") else "video"
+        self._clip: Slot = "image" if slots.get("video") == slots.get("image") else "video"
         self._special = dict(special)
         self._name = name
         self._trims = {role: self._trims_of(role) for role in ("system", "user", "assistant")}
 
     def spans(self, said: Conversation, shown: Sequence[str]) -> list[Span]:
-        """The prompt. ``shown`` are the texts that stand for pictures and clips, in their order.
+        """The prompt. ``shown`` are the texts that stand for pictures, clips and sounds, in their order.
 
         Raises:
             BadRequest: the template refuses the conversation (a system turn, mostly).
@@ -92,7 +95,7 @@ class Template:
             spans += [Span(rendered[at : mark.start()]), texts[int(mark[1])]]
             at = mark.end()
         spans.append(Span(rendered[at:]))
-        return self._filled(spans, [*shown], [isinstance(one, Clip | Frames) for one in said.shown])
+        return self._filled(spans, [*shown], [self._slots[self._slot(one)] for one in said.shown])
 
     def _message(self, turn: Turn, texts: list[Span]) -> dict[str, Any]:
         """As the template gets it: marks in place of texts, which are put away."""
@@ -103,13 +106,14 @@ class Template:
                 parts.append({"type": "text", "text": f"{_OPEN}{len(texts)}{_CLOSE}"})
                 texts.append(Span(text, is_said=True))
             else:
-                parts.append({"type": self._clip if isinstance(part, Clip | Frames) else "image"})
+                slot = self._slot(part)
+                is_text = self._content == "text"
+                parts.append({"type": _TYPES[slot], **({"text": f"{self._slots[slot]}\n"} if is_text else {})})
         if not parts:  # an answer that was stopped before its first word
             parts.append({"type": "text", "text": ""})
         content: Any = parts
         if self._content == "text":
-            slots = {"image": self._slots.get("image"), "video": self._slots.get("video")}
-            content = "".join(one["text"] if one["type"] == "text" else f"{slots[one['type']]}\n" for one in parts)
+            content = "".join(one["text"] for one in parts)
         return {"role": turn.role, "content": content}
 
     def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -124,16 +128,20 @@ class Template:
             raise BadWeights(f"{self._name}: its chat template breaks down ({_short(error)})") from None
         return rendered
 
-    def _filled(self, spans: Sequence[Span], shown: list[str], moves: list[bool]) -> list[Span]:
-        """With the texts of pictures and clips where the template has its own for them."""
-        wanted = [self._slots["video" if one else "image"] for one in moves]
+    def _slot(self, one: Shown) -> Slot:
+        if isinstance(one, Sound):
+            return "sound"
+        return self._clip if isinstance(one, Clip | Frames) else "image"
+
+    def _filled(self, spans: Sequence[Span], shown: list[str], wanted: list[str]) -> list[Span]:
+        """With the texts of what is shown where the template has its own for it, which are ``wanted``."""
         if not wanted:
             return [span for span in spans if span.text]
         pattern = re.compile("|".join(re.escape(one) for one in sorted(set(wanted), key=len, reverse=True)))
         places = [match.group() for span in spans if not span.is_said for match in pattern.finditer(span.text)]
         if places != wanted:
             raise BadWeights(
-                f"{self._name}: its template has {len(places)} places for {len(wanted)} pictures and clips: "
+                f"{self._name}: its template has {len(places)} places for {len(wanted)} pictures, clips and sounds: "
                 "it was not made for a model that looks"
             )
         rest = iter(shown)

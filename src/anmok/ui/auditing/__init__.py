@@ -26,12 +26,12 @@ def tab(page: Page) -> None:
     """One tab: what was brought on the left, what it is worth on the right."""
     words = page.words
     folders = FolderList(page, words("audit.whole"), words("audit.no_folder"))
-    with gr.Tab(words("audit.title"), id="audit") as shown_tab, gr.Row():
+    with gr.Tab(words("audit.title"), id="audit") as shown_tab, page.columns("audit.begin"):
         with gr.Column(scale=4, min_width=300):
             folder, inputs = _form(page, folders)
             go = gr.Button(words("audit.go"), variant="primary", elem_id="audit-go")
         with gr.Column(scale=8, min_width=300):
-            said = gr.HTML(f'<p class="anmok-said">{words("audit.begin")}</p>', elem_id="audit-said")
+            said = gr.HTML(elem_id="audit-said")
             verdict = gr.DownloadButton("verdict.json", visible=False, size="sm", elem_id="audit-verdict")
             with gr.Accordion(words("audit.copy"), open=False), gr.Tabs():
                 codes = [code_tab(words("audit.shell"), "shell"), code_tab("Python", "python")]

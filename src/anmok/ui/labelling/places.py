@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from anmok.errors import BadRequest
-from anmok.ui.keeping import PHOTOS, is_kept, keep, kept
+from anmok.ui.keeping import PHOTOS, Kept, is_kept, keep, kept
 from anmok.ui.unpacking import Allowance
 
 HIDDEN: Final = ".anmok"  # in the folder itself; whatever looks for pictures passes it by
@@ -20,12 +20,14 @@ HIDDEN: Final = ".anmok"  # in the folder itself; whatever looks for pictures pa
 class Place:
     """``name`` is how the browser calls it: a path below the root, or ``zip:`` and a digest. ``photos`` has the
     pictures, ``stores`` a folder per set of labels. ``called`` is what the folder is called in a command that is
-    typed beside the root, or beside the unpacked zip; never a path of this machine."""
+    typed beside the root, or beside the unpacked zip; never a path of this machine. A zip stays for as long as the
+    place is held."""
 
     name: str
     photos: Path
     stores: Path
     called: str
+    held: Kept | None = field(default=None, compare=False)
 
     @property
     def is_upload(self) -> bool:
@@ -59,7 +61,7 @@ class Places:
             BadRequest: there is none, or it lies elsewhere.
         """
         if is_kept(name):
-            return _upload(name)
+            return _upload(kept(name))
         if self._root is None:
             raise BadRequest("this server shows no folder of its own; send a zip")
         wanted = Path(name)
@@ -80,9 +82,8 @@ class Places:
         return _upload(keep(archive, self._allowance))
 
 
-def _upload(name: str) -> Place:
-    folder = kept(name)
-    return Place(name, folder / PHOTOS, folder / "labels", PHOTOS)
+def _upload(found: Kept) -> Place:
+    return Place(found.name, found.photos, found.folder / "labels", PHOTOS, found)
 
 
 def _labels_in(file: Path) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from anmok.labelling import BoxSession, BoxStanding, LabelSession, Served, Serve
 from anmok.labelling.boxes import BOX_STROKES
 from anmok.labelling.session import STROKES
 from anmok.ui.host import Host
+from anmok.ui.keeping import tidy
 from anmok.ui.labelling.pictures import Pictures
 from anmok.ui.labelling.places import Place, Places
 from anmok.ui.labelling.taking import Session, Taker
@@ -71,6 +72,7 @@ class Rooms:
     """All of one server. Safe to share between threads."""
 
     def __init__(self, host: Host) -> None:
+        tidy()
         self._engine = host.engine
         self.places = Places(host.root, allowance_of(host))
         self.pictures = Pictures()

@@ -13,7 +13,7 @@ import gradio as gr
 from anmok.index import Served, by_photo, by_words
 from anmok.ui.choosing import FolderList
 from anmok.ui.copying import code_tab
-from anmok.ui.keeping import PHOTOS, keep, kept
+from anmok.ui.keeping import keep
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
 from anmok.ui.searching import commands, showing
@@ -62,7 +62,10 @@ def tab(page: Page) -> None:
     """One tab: the question on the left, the photos on the right."""
     words = page.words
     folders = FolderList(page, words("search.whole"))
-    with gr.Tab(words("search.title"), id="search", elem_id="search-tab") as shown_tab, gr.Row():
+    with (
+        gr.Tab(words("search.title"), id="search", elem_id="search-tab") as shown_tab,
+        page.columns("search.begin"),
+    ):
         with gr.Column(scale=4, min_width=300):
             form = _form(page, folders)
             go = gr.Button(words("search.go"), variant="primary", elem_id="search-go")
@@ -97,7 +100,7 @@ def _form(page: Page, folders: FolderList) -> _Form:
 
 def _results(page: Page) -> _Shown:
     words = page.words
-    said = gr.HTML(showing.paragraph(words("search.begin")), elem_id="search-said", elem_classes="anmok-live")
+    said = gr.HTML(elem_id="search-said", elem_classes="anmok-live")
     gallery = gr.Gallery(
         label=words("search.answer"),
         show_label=False,
@@ -154,7 +157,7 @@ class _Events:
     async def look(self, folder: str | None, zipped: str | None, model: str, request: gr.Request) -> AsyncIterator[str]:
         """How far the folder is looked through, until it can be searched."""
         if not folder and not zipped:
-            yield showing.paragraph(self._page.words("search.begin"))
+            yield ""
             return
         shelf = await asyncio.to_thread(self._shelf, folder, zipped, model, request)
         async for told in self._waiting(shelf):
@@ -184,8 +187,8 @@ class _Events:
         if not zipped and not folder:
             raise Spoken(self._page.words("label.no_source"))
         if zipped:
-            place = kept(keep(Path(zipped), allowance_of(host))) / PHOTOS
-            source = Source(place, Path(zipped).stem)
+            found = keep(Path(zipped), allowance_of(host))
+            source = Source(found.photos, Path(zipped).stem, found)
         else:
             source = folder_of(host, folder)
         return self._shelves.open(source, name, host.models[name])
