@@ -2,10 +2,12 @@
 
 Each is what ``config.json`` of the repository says, as far as it sets sizes. SmolLM2 and SmolVLM: huggingface/smollm.
 Qwen and its VL: the tables of their technical reports. InternVL: those of arXiv:2504.10479 and arXiv:2508.18265.
-LLaVA: llava-hf. Gemma: gemma/configs.cc of google/gemma.cpp (0224dcb), and for the 31B and the towers of the large ones
-the model cards. EXAONE: NVIDIA/TensorRT-LLM, its tests of EXAONE. Solar: the two repositories of Upstage. Phi:
-Microsoft's repositories; the multimodal one is the default of transformers, with one table of words. HyperCLOVA X
-32B Think: NAVER's repository for the reader; its tower is taken to be that of Qwen2.5-VL 32B.
+LLaVA: llava-hf; LLaVA-OneVision 1.5: the defaults of the code beside its weights. Gemma: gemma/configs.cc of
+google/gemma.cpp (0224dcb), for the 31B and the towers of the large ones the model cards, and for 3n the script by which
+transformers converted it. EXAONE: NVIDIA/TensorRT-LLM, its tests of EXAONE. Solar: the two repositories of Upstage.
+Phi: Microsoft's repositories; the multimodal one is the default of transformers, but for its heads, one table of words
+and the range of its ear. HyperCLOVA X 32B Think: NAVER's repository for the reader; its tower is taken to be that of
+Qwen2.5-VL 32B.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from anmok.catalogue import Card
-from anmok.nets.families import FAMILIES, family_of
+from anmok.nets.families import family_of
 
 Sizes = Mapping[str, Any]
 
@@ -172,6 +174,23 @@ def _qwen3_vl(reader: str) -> dict[str, Any]:
     return {"text_config": text, "vision_config": tower, "tie_word_embeddings": is_small}
 
 
+_QWEN3_MOE = {"30b-a3b": (2048, 48, 32, 768), "235b-a22b": (4096, 94, 64, 1536)}
+
+
+def _qwen3_moe(size: str, model_type: str) -> dict[str, Any]:
+    """128 experts in each layer."""
+    width, depth, heads, inner = _QWEN3_MOE[size]
+    experts = {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": inner}
+    return _text(width, depth, (heads, 4), 3 * width, _OLD, model_type=model_type, head_dim=128, **experts, **_LOOSE)
+
+
+def _qwen3_vl_moe(size: str) -> dict[str, Any]:
+    """With the tower of the 8B."""
+    text = _qwen3_moe(size, "qwen3_vl_moe_text")
+    tower = {**_qwen3_vl("8b")["vision_config"], "out_hidden_size": text["hidden_size"]}
+    return {"text_config": text, "vision_config": tower, **_LOOSE}
+
+
 def _gemma3(width: int, depth: int, heads: tuple[int, int], hidden: int, head: int = 256) -> dict[str, Any]:
     vision = {**_SO400M, "image_size": 896, "patch_size": 14, "vision_use_head": False}
     return {"text_config": _text(width, depth, heads, hidden, 262_208, head_dim=head), "vision_config": vision, **_TIED}
@@ -244,6 +263,10 @@ PUBLISHED: dict[str, Sizes] = {
     "llava-onevision-0.5b": _onevision("0.5b", 152_000),
     "llava-onevision-7b": _onevision("7b", 152_128),
     "llava-onevision-72b": _onevision("72b", 152_128),
+    **{
+        f"llava-onevision1.5-{size}": {"text_config": {**_qwen3(size), **_LOOSE}, "vision_config": {}}
+        for size in ("4b", "8b")
+    },
     "smolvlm-256m": _smolvlm("135m"),
     "smolvlm-500m": _smolvlm("360m"),
     "smolvlm-2.2b": _smolvlm("1.7b", 49_155),
@@ -266,6 +289,8 @@ PUBLISHED: dict[str, Sizes] = {
         for size, reader in (("1b", "0.6b"), ("2b", "1.7b"), ("4b", "4b"), ("8b", "8b"), ("14b", "14b"))
     },
     "internvl3.5-38b": _intern(_qwen3("32b"), _INTERN_6B),
+    "internvl3.5-30b-a3b": _intern(_qwen3_moe("30b-a3b", "qwen3_moe")),
+    "internvl3.5-241b-a28b": _intern(_qwen3_moe("235b-a22b", "qwen3_moe"), _INTERN_6B),
     "qwen2-vl-2b": _qwen2_vl("1.5b"),
     "qwen2-vl-7b": _qwen2_vl("7b"),
     "qwen2-vl-72b": _qwen2_vl("72b"),
@@ -274,9 +299,19 @@ PUBLISHED: dict[str, Sizes] = {
         f"qwen3-vl-{size}": _qwen3_vl(reader)
         for size, reader in (("2b", "1.7b"), ("4b", "4b"), ("8b", "8b"), ("32b", "32b"))
     },
+    **{f"qwen3-vl-{size}": _qwen3_vl_moe(size) for size in _QWEN3_MOE},
     "gemma3-4b": _gemma3(2560, 34, (8, 4), 10_240),
     "gemma3-12b": _gemma3(3840, 48, (16, 8), 15_360),
     "gemma3-27b": _gemma3(5376, 62, (32, 16), 21_504, head=128),
+    "gemma3n-e2b": {
+        "text_config": {
+            "intermediate_size": 8192,
+            "num_hidden_layers": 30,
+            "activation_sparsity_pattern": [0.95] * 10 + [0.0] * 20,
+            "num_kv_shared_layers": 10,
+        }
+    },
+    "gemma3n-e4b": {"text_config": {}},  # the default of transformers
     "gemma4-e2b": _gemma4_small(
         _text(
             1536,
@@ -323,7 +358,7 @@ PUBLISHED: dict[str, Sizes] = {
             hidden_size_per_layer_input=0,
         )
     ),
-    "phi4-multimodal": dict(_TIED),
+    "phi4-multimodal": {"num_attention_heads": 24, "audio_config": {"bias_max_distance": 500}, **_TIED},
     "exaone4.5-33b": {
         "text_config": _text(5120, 64, (40, 8), 27_392, 153_600, model_type="exaone4", **_WINDOWED, **_LOOSE),
         "vision_config": _EXAONE_EYE,
@@ -341,6 +376,17 @@ PUBLISHED: dict[str, Sizes] = {
     },
 }
 
+# DAMO-NLP-SG/VideoLLaMA3-2B, config.json; the 7B's tower is the same.
+_NAVIT = {**_SO400M, "patch_size": 14}
+PUBLISHED |= {
+    f"videollama3-{size}": {
+        "text_config": _qwen2(reader),
+        "vision_config": _NAVIT,
+        "tie_word_embeddings": reader == "1.5b",
+    }
+    for size, reader in (("2b", "1.5b"), ("7b", "7b"))
+}
+
 # What sees: the tower's name in the repository is all that DAMO-NLP-SG/VideoLLaMA2 says of it.
 _CLIP_STC = {"mm_vision_tower": "openai/clip-vit-large-patch14-336", "mm_projector_type": "stc_connector"}
 _SIGLIP_STC = {"mm_vision_tower": "google/siglip-so400m-patch14-384", "mm_projector_type": "stc_connector_v35"}
@@ -353,6 +399,13 @@ PUBLISHED |= {
         "num_frames": 16,
         "model_type": "videollama2_qwen2",
     },
+}
+PUBLISHED["phi4-multimodal-speech"] = PUBLISHED["phi4-multimodal"]
+PUBLISHED |= {f"gemma3-{size}-crops": PUBLISHED[f"gemma3-{size}"] for size in ("4b", "12b", "27b")}
+PUBLISHED["videollama2.1-7b-av"] = {
+    **PUBLISHED["videollama2.1-7b-16f"],
+    "mm_audio_tower": "audio_tower.bin",
+    "mm_projector_a_type": "mlp2x_gelu",
 }
 
 
@@ -369,6 +422,6 @@ def published_talker(one: Card) -> nn.Module:
     """The net of a card of ``talking``, of its published sizes."""
     if (own := family_of(one.kind, one.name).own) is not None:
         return own.made({"model_type": one.kind, **PUBLISHED[one.name]})
-    kind: Any = FAMILIES[one.kind].made()
+    kind: Any = family_of(one.kind, one.name).made()
     net: nn.Module = kind(kind.config_class(**PUBLISHED[one.name]))
     return net

@@ -25,14 +25,28 @@ from anmok.catalogue.sources import (
     suffix,
 )
 from anmok.errors import UnknownModel
-from anmok.tasks import Chat, Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks import (
+    Chat,
+    Classify,
+    Depth,
+    Detect,
+    Embed,
+    Gaze,
+    Matting,
+    Normals,
+    Parse,
+    Pointing,
+    Pose,
+    Segment,
+    Track,
+)
 from published_detectors import published_detector
 from published_talkers import STATED, published_talker
 
 TESTS = Path(__file__).parent
 ALL = cards(is_hidden=True)
 HUB = [one for one in ALL if isinstance(one.source, HubSource)]
-ASKS = (Chat, Classify, Embed, Depth, Detect, Matting, Normals, Parse, Pose, Segment, Track)
+ASKS = (Chat, Classify, Embed, Depth, Detect, Gaze, Matting, Normals, Parse, Pointing, Pose, Segment, Track)
 TASKS = {ask.task for ask in ASKS}
 BY_NAME = {"ids": lambda one: one.name}
 
@@ -119,7 +133,7 @@ def test_a_misspelt_name_offers_the_nearest() -> None:
 def test_a_task_keeps_those_that_claim_it() -> None:
     assert "dinov2-s14" in {one.name for one in cards("embed")}
     talking = {"exaone", "gemma", "hyperclovax", "internvl", "llava", "moondream", "phi", "qwen", "smolvlm"}
-    talking |= {"videollama2"}
+    talking |= {"videollama2", "videollama3"}
     assert {one.family for one in cards("classify")} == {"clip", "mini", "openclip", "siglip", "siglip2", *talking}
     assert cards("paint") == ()
 
@@ -479,9 +493,41 @@ PARITY = {
     ("sam", "vit"): ("test_sam", "test_prompts_are_read_as_published"),
     ("sam3", "sam3"): ("test_sam3", "test_finds_equal_transformers"),
     ("florence2", "davit"): ("test_florence2", "test_answers_equal_transformers"),
+    **{
+        (family, kind): ("test_talking", "test_words_are_answered_as_transformers_does")
+        for family, kinds in {
+            "exaone": ("exaone4",),
+            "gemma": ("gemma2", "gemma3_text"),
+            "hyperclovax": ("llama", "hyperclovax"),
+            "phi": ("phi3",),
+            "qwen": ("qwen2", "qwen3"),
+            "smollm2": ("llama",),
+            "solar": ("llama", "solar_open"),
+        }.items()
+        for kind in kinds
+    },
+    **{
+        (family, kind): ("test_talking", "test_pictures_are_answered_as_transformers_does")
+        for family, kinds in {
+            "exaone": ("exaone4_5",),
+            "gemma": ("gemma3", "gemma4"),
+            "hyperclovax": ("hyperclovax_vision_v2",),
+            "internvl": ("internvl",),
+            "llava": ("llava", "llava_next", "llava_next_video", "llava_onevision"),
+            "phi": ("phi4_multimodal",),
+            "qwen": ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"),
+            "smolvlm": ("idefics3", "smolvlm"),
+        }.items()
+        for kind in kinds
+    },
+    ("gemma", "gemma3_crops"): ("test_talking", "test_pictures_are_answered_as_transformers_does"),
+    ("gemma", "gemma3n"): ("test_gemma3n", "test_it_answers_as_transformers_does"),
+    ("llava", "llavaonevision1_5"): ("test_onevision15", "test_numbers_of_the_tower_are_those_of_the_authors"),
     ("hyperclovax", "hyperclovax_vlm"): ("test_connectors", "test_the_abstractor_is_honeybees"),
     ("videollama2", "videollama2_mistral"): ("test_connectors", "test_connectors_are_videollama2s"),
     ("videollama2", "videollama2_qwen2"): ("test_connectors", "test_connectors_are_videollama2s"),
+    ("videollama2", "videollama2_qwen2_av"): ("test_connectors_sound", "test_tokens_are_beats"),
+    ("phi", "phi4_multimodal_speech"): ("test_phi4_hearing", "test_answers_are_the_nets_own"),
     ("vit", "vit"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),
     ("resnet", "resnet"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),
     ("mobilevit", "mobilevit"): ("test_backbone", "test_features_equal_what_transformers_gives_its_classifier"),

@@ -18,7 +18,7 @@ import anmok.clips.sampling as sampling
 from anmok import clips
 from anmok.clips.decoding import Moment
 from anmok.errors import BadMedia, BadRequest
-from test_clips import KINDS, Film, coloured, damaged, film, number, numbered, remade
+from filmed_clips import KINDS, Film, coloured, damaged, film, number, numbered, remade
 
 SLACK = 1.1e-3  # seconds; Matroska rounds to milliseconds
 

@@ -23,12 +23,12 @@ from anmok.inputs import Clip
 from anmok.load import tiny
 from anmok.load.states import BATCH
 from anmok.results import DepthMap
-from anmok.tasks import Depth, Detect, Matting, Normals, Parse, Pose, Segment
+from anmok.tasks import Depth, Detect, Gaze, Matting, Normals, Parse, Pointing, Pose, Segment
 from command_line import Ran, anmok, answered, contents, fine, stand
 from scenes import film, save, scene, walk
 
 COMMANDS: dict[str, Any] = vars(get_command(app))["commands"]
-LOOKING = ("detect", "segment", "depth", "pose", "parse", "normals", "matte")
+LOOKING = ("detect", "point", "segment", "depth", "pose", "gaze", "parse", "normals", "matte")
 ALL = (*LOOKING, "track", "label")
 FAKE = "--model fake-places"
 
@@ -87,6 +87,8 @@ PRINTED = [
     ("detect", "--labels red,blue", "2 red, 1 blue"),
     ("detect", "--labels '빨강 red'", "2 빨강 red"),
     ("detect", "--labels yellow", "nothing found"),
+    ("point", "--labels red,blue", "2 red, 1 blue"),
+    ("point", "--labels yellow", "nothing found"),
     ("segment", "", "4 masks: 2,772 px, 100 px, 100 px, 100 px"),
     ("segment", "--labels blue", "1 blue"),
     ("segment", "--point 45,35", "1 mask: 100 px"),
@@ -96,6 +98,9 @@ PRINTED = [
     ("depth", "", "5.48 to 7.00 m"),
     ("pose", "", "2 people, joints seen: 5, 5 of 5"),
     ("pose", "--box 5,5,15,15", "1 person, joints seen: 5 of 5"),
+    ("gaze", "", "2 people, looking at: 45,35; 45,35"),
+    ("gaze", "--point 2,3", "1 person, looking at: 45,35"),
+    ("gaze", "--box 5,5,15,15 --box 20,20,60,40", "2 people, looking at: 45,35; 45,35"),
     ("parse", "", "grey 90.2%, red 6.5%, blue 3.3%"),
     ("normals", "", "mean direction right"),
     ("matte", "", "9.8% of the picture stands in front"),
@@ -112,10 +117,12 @@ def test_a_line_per_picture(name: str, options: str, says: str, here: Path) -> N
 
 ASKS = {
     "detect --labels red,blue --threshold 0.1 --nms 0.9": Detect(("red", "blue"), threshold=0.1, nms=0.9),
+    "point --labels red,blue --threshold 0.1": Pointing(("red", "blue"), threshold=0.1),
     "segment --labels 고양이,red": Segment(("고양이", "red")),
     "segment": Segment(),
     "depth": Depth(),
     "pose --threshold 0.5": Pose(0.5),
+    "gaze --face 0.9": Gaze(0.9),
     "parse": Parse(),
     "normals": Normals(),
     "matte": Matting(),
@@ -141,6 +148,8 @@ KEPT = {
     ],
     "depth --cloud glb --save-arrays": [f"{name}.{kind}" for name in ("a", "cat", "나") for kind in ("glb", "npy")],
     "pose --save-crops": ["crops/person/a-0.png", "crops/person/cat-0.png", "crops/person/cat-1.png"],
+    "point --labels red,blue": [],
+    "gaze": [],
     "parse --save-arrays": ["a.npy", "cat.npy", "나.npy"],
     "normals": [],
     "matte --save-arrays": ["a.npy", "cat.npy", "나.npy"],
@@ -192,7 +201,7 @@ def test_a_second_run_does_not_look_at_what_the_first_one_wrote(here: Path) -> N
 @pytest.mark.parametrize("name", LOOKING)
 def test_a_bad_picture_does_not_stop_the_rest(name: str, here: Path) -> None:
     (here / "bad.png").write_bytes(b"no")
-    options = "--labels red" if name == "detect" else ""
+    options = "--labels red" if name in ("detect", "point") else ""
     line = f"{name} bad.png cat.png none.png {options} {FAKE}"
     ran = good(f"{line} -o out")
     assert [said.split(":")[:2] for said in ran.lines[:2]] == [["warning", " bad.png"], ["warning", " none.png"]]
@@ -467,7 +476,7 @@ def test_a_rate_that_varies_is_kept(here: Path) -> None:
 @pytest.mark.parametrize("name", LOOKING)
 def test_pictures_of_any_shape_are_drawn(name: str, size_hw: tuple[int, int], here: Path) -> None:
     save(here / "odd.png", np.full((*size_hw, 3), (255, 0, 0), np.uint8))
-    options = "--labels red" if name == "detect" else ""
+    options = "--labels red" if name in ("detect", "point") else ""
     ran = good(f"{name} odd.png -o out {options} {FAKE}")
     assert "nan" not in ran.out.lower()
     with pillow.open(here / "out" / "odd.jpg") as drawn:

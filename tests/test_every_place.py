@@ -26,19 +26,22 @@ from anmok.media import read
 from anmok.results import (
     DepthMap,
     Detections,
+    Gazes,
     Keypoints,
     Masks,
     Matte,
     NormalMap,
     PartMap,
+    Points,
     Result,
     Tracked,
     Tracks,
 )
-from anmok.tasks import Depth, Detect, Everything, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks import Depth, Detect, Everything, Gaze, Matting, Normals, Parse, Pointing, Pose, Segment, Track
 from battery import architecture, odd_pictures, picture, rotated
 
-PLACED = ("detect", "segment", "track", "depth", "pose", "parse", "normals", "matte")
+PLACED = ("detect", "point", "segment", "track", "depth", "pose", "gaze", "parse", "normals", "matte")
+PEOPLE = ("pose", "gaze")
 LABELS = ("red", "grey cat", "green")
 ALL = sorted((one for one in cards(is_hidden=True) if set(one.tasks) & set(PLACED)), key=architecture)
 FIRST = [next(group) for _, group in itertools.groupby(ALL, architecture)]
@@ -52,6 +55,8 @@ FOLLOWERS = [pytest.param(one, id=one.name) for one in FIRST if "track" in one.t
 # What each task's answers are, in numbers that can be compared: an array per answer.
 NUMBERS: dict[type[Result], Callable[[Any], NDArray[np.generic]]] = {
     Detections: lambda one: np.concatenate([one.xyxy, one.scores[:, None], one.class_ids[:, None]], 1),
+    Points: lambda one: np.concatenate([one.xy, one.scores[:, None], one.class_ids[:, None]], 1),
+    Gazes: lambda one: np.concatenate([one.eyes, one.targets, one.scores[:, None], one.is_inside[:, None]], 1),
     Masks: lambda one: np.concatenate([[rle.area for rle in one.rles], one.scores, one.class_ids]),
     DepthMap: lambda one: one.depth,
     Keypoints: lambda one: np.concatenate([one.xy.ravel(), one.scores.ravel(), one.xyxy.ravel()]),
@@ -72,8 +77,10 @@ def ask_for(one: Card, task: str) -> Any:
     asks = {
         "detect": Detect(labels, threshold=0.0, top_k=20),
         "segment": Segment(labels, threshold=0.0, everything=GRID),
+        "point": Pointing(LABELS, top_k=20),
         "depth": Depth(),
         "pose": Pose(),
+        "gaze": Gaze(),
         "parse": Parse(),
         "normals": Normals(),
         "matte": Matting(),
@@ -84,7 +91,7 @@ def ask_for(one: Card, task: str) -> Any:
 def item_for(task: str, source: Any) -> Item:
     """People are given by their boxes: what a random detector calls a person is no matter of these tests."""
     height, width = read(source).shape[:2]
-    return Prompted(source, boxes=((0.0, 0.0, width, max(1.0, height / 2)),)) if task == "pose" else source
+    return Prompted(source, boxes=((0.0, 0.0, width, max(1.0, height / 2)),)) if task in PEOPLE else source
 
 
 def numbers(result: Result) -> NDArray[np.generic]:
@@ -145,7 +152,7 @@ def test_a_state_answers_as_its_picture_does_and_only_to_its_maker(one: Card, ta
     assert state.nbytes > 0
     assert all(not array.flags.writeable for array in state.maps.values())
     boxes = ((0.0, 0.0, 83.0, 30.5),)
-    pair = [Prompted(one, boxes=boxes) if task == "pose" else one for one in (image, state)]
+    pair = [Prompted(one, boxes=boxes) if task in PEOPLE else one for one in (image, state)]
     direct, later = (loaded.run([item], ask_for(one, task))[0] for item in pair)
     np.testing.assert_array_equal(numbers(direct), numbers(later))
     with pytest.raises(WrongState, match="encode it again"):

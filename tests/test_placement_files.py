@@ -186,7 +186,7 @@ def test_only_tasks_of_single_pictures_are_measured() -> None:
         question(card("fake"), "depth", (64, 48), 1)
 
 
-@pytest.mark.parametrize("task", ["detect", "segment", "depth", "pose", "parse", "normals", "matte"])
+@pytest.mark.parametrize("task", ["detect", "point", "segment", "depth", "pose", "gaze", "parse", "normals", "matte"])
 def test_there_is_a_question_for_every_task(task: str) -> None:
     items, ask = question(card("fake-places"), task, (64, 48), 2)
     assert len(tiny("fake-places").run(items, ask)) == 2

@@ -15,7 +15,6 @@ from tokenizers import models, pre_tokenizers
 from anmok import tokens
 from anmok.errors import AnmokError, BadData, BadRequest, LicenceRequired, UnknownModel, WeightsUnavailable
 from anmok.tokens.cutting import Tokenizer
-from anmok.tokens.naming import is_here
 from anmok.tokens.vocabularies import from_gguf
 from command_line import Ran, anmok, answered, fine, stand
 
@@ -267,8 +266,6 @@ def test_the_folder_is_written(here: Path) -> None:
 
 @pytest.mark.weights
 def test_the_word_pieces_of_minilm_lose_korean_and_the_table_says_so() -> None:
-    if not is_here("minilm-l6"):
-        pytest.skip("minilm-l6 is not on this machine")
     ran = anmok("tokens", "minilm-l6", "mini", "--languages", "ko", "--json")
     rows = json.loads(ran.out)["rows"]
     assert [row["tokens"] for row in rows] == [443, 1191] * 2
@@ -279,8 +276,6 @@ def test_the_word_pieces_of_minilm_lose_korean_and_the_table_says_so() -> None:
 
 @pytest.mark.weights
 def test_smollm2_cuts_nearly_every_syllable_into_bytes() -> None:
-    if not is_here("smollm2"):
-        pytest.skip("smollm2 is not on this machine")
     said = answered("tokens", "smollm2", "--languages", "ko")
     english, korean = said["rows"]
     assert (english["tokens"], korean["tokens"]) == (448, 1927)
@@ -290,8 +285,6 @@ def test_smollm2_cuts_nearly_every_syllable_into_bytes() -> None:
 
 @pytest.mark.weights
 def test_clip_counts_what_its_authors_count() -> None:
-    if not is_here("clip"):
-        pytest.skip("CLIP's vocabulary is not on this machine: anmok tokens clip")
     clip = tokens.tokenizer("clip")
     assert (clip.vocabulary, clip.specials, clip.is_lowercasing) == (49_408, 2, True)
     assert sizes(clip, "a photo of a cat", "Hello, World!", "it's 2024") == [5, 4, 6]

@@ -16,7 +16,21 @@ import pytest
 
 from anmok import catalogue, clips, wire
 from anmok.inputs import Cue
-from anmok.tasks import Ask, Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks import (
+    Ask,
+    Classify,
+    Depth,
+    Detect,
+    Embed,
+    Gaze,
+    Matting,
+    Normals,
+    Parse,
+    Pointing,
+    Pose,
+    Segment,
+    Track,
+)
 from anmok.ui.trying.commands import Act, Thing, commands
 from command_line import anmok
 from serving import Running, png, running, scene
@@ -27,6 +41,9 @@ LABELS = ("red", "it's blue")
 CASES: dict[str, tuple[str, Ask[Any, Any], tuple[Thing, ...]]] = {
     "classify": ("fake", Classify(LABELS, threshold=0.2), (Thing(PHOTO),)),
     "detect": ("fake-places", Detect(LABELS, threshold=0.25), (Thing(PHOTO),)),
+    "point": ("fake-places", Pointing(LABELS, threshold=0.25), (Thing(PHOTO),)),
+    "gaze": ("fake-places", Gaze(0.25), (Thing(PHOTO),)),
+    "gaze of faces": ("fake-places", Gaze(), (Thing(PHOTO, (), ((20, 10, 50, 30),)),)),
     "segment by points": ("fake-places", Segment(), (Thing(PHOTO, ((25.5, 15, 1), (2, 2, 0))),)),
     "segment by boxes": ("fake-places", Segment(), (Thing(PHOTO, (), ((20, 10, 50, 30), (60, 40, 75, 55))),)),
     "segment by labels": ("fake-places", Segment(("red",)), (Thing(PHOTO),)),

@@ -66,7 +66,7 @@ def test_a_kept_zip_is_a_source_with_its_labels(tmp_path: Path, monkeypatch: pyt
     table.write_text("\n".join(["image,label,stream", *rows]) + "\n", encoding="utf-8")
     with Engine(10**8) as engine:
         host = host_of(engine, None)
-        name = keep(packed, allowance_of(host))
+        name = keep(packed, allowance_of(host)).name
         assert is_kept(name)
         found = counted(folder_of(host, name), table)
         assert (found.title, found.classes, found.counts) == ("photos", ("bad", "good"), (3, 3))

@@ -30,7 +30,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
 
-TASKS = ("classify", "detect", "segment", "track", "depth", "pose", "parse", "normals", "matte", "embed")
+TASKS = (
+    *("classify", "detect", "point", "segment", "track", "depth"),
+    *("pose", "gaze", "parse", "normals", "matte", "embed"),
+)
 EVENTS = {f"/try_{task}" for task in TASKS}
 
 
@@ -162,8 +165,10 @@ def test_gradios_client_calls_every_endpoint(client: Client, photos: Path, tmp_p
         "detect": (red, "fake-places", "red", True, 0.3),
         "segment": (red, marks, "fake-places", "", True, 0.3),
         "track": (handle_file(str(moving)), on_clip, "fake-places", ""),
+        "point": (red, "fake-places", "red"),
         "depth": (red, "fake-places"),
         "pose": (red, "fake-places", 0.3, 0.5),
+        "gaze": (red, "fake-places"),
         "parse": (red, "fake-places"),
         "normals": (red, "fake-places"),
         "matte": (red, "fake-places"),
@@ -175,8 +180,10 @@ def test_gradios_client_calls_every_endpoint(client: Client, photos: Path, tmp_p
         "detect": "1 found: red 1",
         "segment": "1 found: object 1",
         "track": "1 followed through 24 frames",
+        "point": "1 found: red 1",
         "depth": "m away",
         "pose": "1 found, with their joints",
+        "gaze": "Faces: 1. Looking at a place in the picture: 0.",
         "parse": "black",
         "normals": "Done",
         "matte": "of the picture stands in front",

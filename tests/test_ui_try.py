@@ -22,8 +22,10 @@ pytestmark = [
 SAID: dict[str, tuple[str, tuple[object, ...]]] = {
     "classify": ("try.said.best", ("red", 0.99)),
     "detect": ("try.said.found", (4, "red 2, blue 1, green 1")),
+    "point": ("try.said.found", (4, "red 2, blue 1, green 1")),
     "depth": ("try.said.metres", (1.59, 9.66)),
     "pose": ("try.said.people", (1,)),
+    "gaze": ("try.said.gazes", (2, 2)),
     "parse": ("", ()),
     "normals": ("try.said.done", ()),
     "matte": ("try.said.front", (14,)),
@@ -70,7 +72,7 @@ def still(task: str) -> Callable[[Page, Words], None]:
     def story(page: Page, words: Words) -> None:
         choose_tab(page, "#try-tasks", task, words(f"try.tasks.{task}"))
         panel = page.locator(f"#task-{task}")
-        if task in ("classify", "detect"):
+        if task in ("classify", "detect", "point"):
             typed(panel.get_by_label(words("try.labels")), "red, blue, green")
         panel.locator(".anmok-examples button").first.click()
         key, values = SAID[task]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import json
 from typing import Any
 
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types import CompletionUsage
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from anmok import Chat, Conversation, Text
 from anmok.errors import AnmokError, BadMedia, BadRequest
 from anmok.results import Embedding, Failure, Piece, Reply
+from anmok.results.talk import Count
 from anmok.wire import Call, Intake, call_from_json, call_to_json, chat, result_from_json
 from anmok.wire.refusals import WrongField
 from wire_samples import CODE, PICTURE, corrupted
@@ -92,7 +96,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "empty": (with_message({"role": "user", "content": ""}), "messages[1]", "user's turn: nothing is said in it"),
     "no parts": (with_message({"role": "user", "content": []}), "messages[1]", "user's turn: nothing is said in it"),
     "kind": (
-        with_message({"role": "user", "content": [{"type": "input_audio"}]}),
+        with_message({"role": "user", "content": [{"type": "refusal"}]}),
         "messages[1].content[0].type",
         "want text or image_url or video_url",
     ),
@@ -228,6 +232,29 @@ def test_an_answer_as_events() -> None:
     assert ("usage" in end, end["choices"][0]["finish_reason"], done) == (False, "length", "[DONE]")
     [wrong] = events(chat.broken_off(BadRequest("a\nb")))
     assert (wrong["error"]["message"], wrong["error"]["type"]) == ("a b", "invalid_request_error")
+
+
+@pytest.mark.parametrize("unknown", ["tokens_in", "tokens_out"])
+def test_counts_that_a_vendor_did_not_give_are_no_noughts(unknown: Count) -> None:
+    """The client's own types take an answer without ``usage``, but none with a part of it."""
+    known = {"tokens_in": REPLY.tokens_in, "tokens_out": REPLY.tokens_out, unknown: 0}
+    told = Reply("한 🌈", "length", known["tokens_in"], known["tokens_out"], unknown=(unknown, "image_tokens"))
+    whole = chat.completion(told, CALL, "chatcmpl-1", 99)
+    assert "usage" not in whole
+    assert ChatCompletion.model_validate(whole).usage is None
+    *last, done = events(chat.chunks(Piece("", told), CALL, "c", 9, is_first=False))
+    assert [row["choices"][0]["finish_reason"] for row in last] == ["length"]  # and no chunk for the counts
+    assert (last[0]["usage"], done) == (None, "[DONE]")
+    assert ChatCompletionChunk.model_validate(last[0]).usage is None
+
+
+def test_tokens_of_pictures_that_a_vendor_did_not_tell_are_left_out() -> None:
+    told = dataclasses.replace(REPLY, image_tokens=0, unknown=("image_tokens",))
+    usage = chat.completion(told, CALL, "chatcmpl-1", 99)["usage"]
+    assert usage == {"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 23}
+    *_, chunk, _ = events(chat.chunks(Piece("", told), CALL, "c", 9, is_first=False))
+    assert chunk["usage"] == usage
+    assert CompletionUsage.model_validate(usage).prompt_tokens_details is None
 
 
 def test_our_own_dialect_has_turns() -> None:

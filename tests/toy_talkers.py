@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+import published_videos
 from anmok import Chat, Conversation, Model, Text, Turn
 from anmok.catalogue import card
 from anmok.geometry import Pixels
@@ -121,15 +122,31 @@ def given(talker: Model, said: Conversation) -> tuple[Tensor, dict[str, Tensor]]
     pictures = [one for shown in said.shown for one in (shown.pictures if isinstance(shown, Frames) else (shown,))]
     prepare = kind.prepare_frame if said.clips else getattr(kind, "prepare", None)
     made = [torch.from_numpy(prepare(np.asarray(one)).pixels) for one in pictures] if prepare else []
-    told = inputs(kind, made, [np.asarray(one).shape[:2] for one in pictures], is_clip=bool(said.clips))
-    marks = torch.isin(ids, torch.tensor(sorted(kind._marks), dtype=torch.long)).long()  # (1, S)
     model_type = kind._net.config.model_type
+    if said.clips and hasattr(kind._frames, "reel"):
+        told = together_seen(kind, said, [np.asarray(one) for one in pictures])
+    else:
+        told = inputs(kind, made, [np.asarray(one).shape[:2] for one in pictures], is_clip=bool(said.clips))
+    marks = torch.isin(ids, torch.tensor(sorted(kind._marks), dtype=torch.long)).long()  # (1, S)
     if made and (model_type.startswith("qwen") or model_type == "gemma4"):
-        told["mm_token_type_ids"] = marks
+        told["mm_token_type_ids"] = marks * (2 if said.clips and model_type != "gemma4" else 1)
     if model_type == "gemma3":
         told["token_type_ids"] = marks
     dtype = next(kind._net.parameters()).dtype
     return ids, {name: one.to(dtype) if one.is_floating_point() else one for name, one in told.items()}
+
+
+def together_seen(kind: Any, said: Conversation, frames: Sequence[NDArray[np.uint8]]) -> dict[str, Tensor]:
+    """Of a clip whose frames are seen together, as the published video processor prepares it."""
+    [clip] = said.clips
+    assert isinstance(clip, Frames)
+    if kind._net.config.model_type == "video_llama_3":
+        return published_videos.videollama3(frames, kind._frames._rules)
+    told = published_videos.qwen(frames, kind._eyes._rules)
+    if kind._net.config.model_type == "qwen2_5_vl" and len(clip.seconds) > 1:
+        apart = (clip.seconds[-1] - clip.seconds[0]) / (len(clip.seconds) - 1)
+        told["second_per_grid_ts"] = torch.tensor([2 * apart])
+    return told
 
 
 def inputs(kind: Any, made: list[Tensor], sizes: Sequence[tuple[int, int]], is_clip: bool) -> dict[str, Tensor]:
@@ -157,6 +174,8 @@ def inputs(kind: Any, made: list[Tensor], sizes: Sequence[tuple[int, int]], is_c
     if model_type == "phi4_multimodal":
         return phi4(made, [kind._eyes.layout(size) for size in sizes], kind._eyes._patch)
     patch = kind._eyes._rules.patch
+    if model_type == "video_llama_3":
+        return videollama3(made, patch)
     return {
         "pixel_values": torch.cat([kind._eyes.patches(one[None]) for one in made]),  # (patches, F)
         "image_grid_thw": torch.tensor([[1, one.shape[1] // patch, one.shape[2] // patch] for one in made]),
@@ -187,6 +206,20 @@ def phi4(made: Sequence[Tensor], layouts: Sequence[Any], patch: int) -> dict[str
         "image_pixel_values": together([torch.nan_to_num(one, nan=1.0) for one in made]),
         "image_attention_mask": together(seen, 1.0),
         "image_sizes": torch.tensor([[one.grid_hw[0] * side, one.grid_hw[1] * side] for one in layouts]),
+    }
+
+
+def videollama3(made: Sequence[Tensor], patch: int) -> dict[str, Tensor]:
+    """Pictures (3, h, w) line by line, as the net takes them where each patch is a token."""
+    grids = [(one.shape[1] // patch, one.shape[2] // patch) for one in made]
+    cut = [
+        one.reshape(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4).reshape(rows * columns, -1)  # (P, F)
+        for one, (rows, columns) in zip(made, grids, strict=True)
+    ]
+    return {
+        "pixel_values": torch.cat(cut),
+        "image_grid_thw": torch.tensor([[1, *grid] for grid in grids]),
+        "image_merge_sizes": torch.ones(len(made), dtype=torch.long),
     }
 
 

@@ -22,12 +22,14 @@ from anmok.results import (
     Detections,
     Embedding,
     Failure,
+    Gazes,
     Keypoints,
     Masks,
     Matte,
     NormalMap,
     PartMap,
     Piece,
+    Points,
     Reply,
     Result,
     Scores,
@@ -42,10 +44,12 @@ from anmok.tasks import (
     Detect,
     Embed,
     Everything,
+    Gaze,
     Inspect,
     Matting,
     Normals,
     Parse,
+    Pointing,
     Pose,
     Segment,
     Track,
@@ -94,6 +98,26 @@ def detections(draw: DrawFn) -> Detections:
     ids = draw(arrays.arrays(np.int64, (count,), elements=st.integers(0, len(labels) - 1)))
     read_as = draw(st.just(()) | st.just(tuple(f"{label}!" for label in labels)))
     return Detections(draw(boxes(count, size)), draw(values((count,))), ids, labels, size, read_as)
+
+
+def places(count: int, size: tuple[int, int]) -> SearchStrategy[Floats]:
+    return values((count, 2)).map(lambda shares: shares * np.asarray([size[1], size[0]], np.float32))
+
+
+@st.composite
+def points(draw: DrawFn) -> Points:
+    size, count, labels = draw(sizes), draw(st.integers(0, 4)), draw(labels_of)
+    ids = draw(arrays.arrays(np.int64, (count,), elements=st.integers(0, len(labels) - 1)))
+    read_as = draw(st.just(()) | st.just(tuple(f"{label}!" for label in labels)))
+    return Points(draw(places(count, size)), draw(values((count,))), ids, labels, size, read_as)
+
+
+@st.composite
+def gazes(draw: DrawFn) -> Gazes:
+    size, count = draw(sizes), draw(st.integers(0, 3))
+    is_inside = draw(arrays.arrays(np.bool_, (count,)))
+    faces = draw(boxes(count if draw(st.booleans()) else 0, size))
+    return Gazes(draw(places(count, size)), draw(places(count, size)), is_inside, draw(values((count,))), faces, size)
 
 
 @st.composite
@@ -175,10 +199,12 @@ RESULTS: dict[str, SearchStrategy[Result]] = {
     "depth": depth_maps(),
     "detect": detections(),
     "embed": embeddings(),
+    "gaze": gazes(),
     "inspect": anomaly_maps(),
     "matte": mattes,
     "normals": normal_maps(),
     "parse": part_maps(),
+    "point": points(),
     "pose": keypoints(),
     "segment": masks(),
     "track": tracks | tracked(),
@@ -213,10 +239,12 @@ ASKS: dict[str, st.SearchStrategy[Ask[Any, Any]]] = {
         lambda words, **rest: Detect(**words, **rest), phrased, threshold=maybe, nms=maybe, top_k=counts
     ),
     "embed": st.builds(Embed, st.sampled_from(["image", "features"])),
+    "gaze": st.builds(Gaze, shares),
     "inspect": st.builds(Inspect, st.none() | st.floats(0, 1e5)),
     "matte": st.just(Matting()),
     "normals": st.just(Normals()),
     "parse": st.just(Parse()),
+    "point": st.builds(Pointing, labels_of, maybe, counts),
     "pose": st.builds(Pose, shares, shares),
     "segment": st.builds(
         lambda words, **rest: Segment(**words, **rest),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from anmok.catalogue import Card, card, cards
 from anmok.errors import AnmokError
 from anmok.geometry import Rle
-from anmok.inputs import Clip, Conversation, Cue, Encoded, Prompted, Text, Turn
+from anmok.inputs import Clip, Conversation, Cue, Encoded, Prompted, Sound, Text, Turn
 from anmok.load import Adapter, Model, load
 from anmok.results import (
     AnomalyMap,
@@ -19,12 +19,14 @@ from anmok.results import (
     Detections,
     Embedding,
     Failure,
+    Gazes,
     Keypoints,
     Masks,
     Matte,
     NormalMap,
     PartMap,
     Piece,
+    Points,
     Reply,
     Scores,
     Tracked,
@@ -38,10 +40,12 @@ from anmok.tasks import (
     Detect,
     Embed,
     Everything,
+    Gaze,
     Inspect,
     Matting,
     Normals,
     Parse,
+    Pointing,
     Pose,
     Segment,
     Track,
@@ -69,6 +73,8 @@ __all__ = [
     "Encoded",
     "Everything",
     "Failure",
+    "Gaze",
+    "Gazes",
     "Inspect",
     "Keypoints",
     "Masks",
@@ -80,12 +86,15 @@ __all__ = [
     "Parse",
     "PartMap",
     "Piece",
+    "Pointing",
+    "Points",
     "Pose",
     "Prompted",
     "Reply",
     "Rle",
     "Scores",
     "Segment",
+    "Sound",
     "Text",
     "Track",
     "Tracked",

@@ -1,4 +1,4 @@
-"""What every top-down pose model does alike: people's boxes from a prompt or a detector, one answer per picture."""
+"""What models of people do alike: whose pose or gaze is asked for, by a prompt or a detector; an answer per picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Picture: TypeAlias = NDArray[np.uint8]  # (H, W, 3)
 Person: TypeAlias = tuple[Picture, Array]  # a picture and a box (4,) in it
 Locate = Callable[[Sequence[Person]], tuple[Array, Array]]  # N of them to points (N, K, 2) and scores (N, K)
 
-WORD = "person"  # what a detector calls them
+WORD, FACE = "person", "face"  # what a detector calls them
 
 
 class Finder(Encoder, Detects, Protocol):
@@ -59,7 +59,7 @@ def posed(
     for state, (boxes, sure) in zip(states, found, strict=True):
         own = slice(start, start + len(boxes))
         start = own.stop
-        size = _state(state).place.size_hw
+        size = encoded(state).place.size_hw
         inside = np.clip(places[own], 0, (size[1], size[0]))
         heights = np.clip(scores[own], 0, 1)
         shown = geometry.clipped(boxes, size)
@@ -83,12 +83,39 @@ def _boxes(state: Encoded | Prompted, ask: Pose, detector: Finder) -> tuple[Arra
     return found.xyxy, found.scores
 
 
-def _state(state: Encoded | Prompted) -> Encoded:
+def looking(state: Encoded | Prompted) -> tuple[Array, Array] | None:
+    """Whose gaze a prompt asks for: eyes (N, 2) and faces (N, 4), or (0, 4) of an eye alone; None: everybody's.
+
+    The middle of a face stands for its eyes, as in vikhyat/moondream, recipes/gaze-detection-video.
+
+    Raises:
+        BadRequest: a prompt has a mask or exemplars, several points, or one that says no.
+    """
+    if not isinstance(state, Prompted):
+        return None
+    if state.mask is not None or state.exemplars:
+        raise BadRequest("gaze takes boxes around faces, or a point on an eye; no masks or exemplars")
+    if len(state.points) > 1 or any(sign == 0 for _, _, sign in state.points):
+        raise BadRequest("gaze takes one point, on an eye; for several people give a box around each face")
+    if not state.points and not state.boxes:
+        return None
+    boxes = np.asarray(state.boxes, np.float32).reshape(-1, 4)  # (N, 4)
+    faces = geometry.clipped(boxes, encoded(state).place.size_hw)
+    return np.asarray([point[:2] for point in state.points], np.float32) if state.points else middles(faces), faces
+
+
+def middles(xyxy: Array) -> Array:
+    """Of boxes (N, 4), (N, 2)."""
+    return np.asarray((xyxy[:, :2] + xyxy[:, 2:]) / 2, np.float32)
+
+
+def encoded(state: Encoded | Prompted) -> Encoded:
+    """The picture itself."""
     found = state.image if isinstance(state, Prompted) else state
     assert isinstance(found, Encoded)
     return found
 
 
 def _picture(state: Encoded | Prompted) -> Picture:
-    picture: Picture = _state(state).maps["picture"]  # type: ignore[assignment]
+    picture: Picture = encoded(state).maps["picture"]  # type: ignore[assignment]
     return picture

@@ -21,11 +21,13 @@ from anmok.tasks import Chat
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """Of a prompt: ``tokens`` in all, of which ``image_tokens`` for pictures; the model reads ``context`` of them."""
+    """Of a prompt: ``tokens`` in all, of which ``image_tokens`` for pictures and ``sound_tokens`` for sounds; the model
+    reads ``context`` of them."""
 
     tokens: int
     image_tokens: int
     context: int
+    sound_tokens: int = 0
 
     def room(self, ask: Chat) -> int:
         """Tokens that the answer may have.
@@ -100,6 +102,7 @@ class Utterance:
             tokens_in=self._length.tokens,
             tokens_out=self._tokens,
             image_tokens=self._length.image_tokens,
+            sound_tokens=self._length.sound_tokens,
             seconds_to_first=self._first,
             seconds=time.perf_counter() - self._began,
         )

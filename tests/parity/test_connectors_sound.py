@@ -85,7 +85,7 @@ def test_half_a_minute_is_1496_tokens() -> None:
     connector = projector("mlp2x_gelu", 48, 20)
     ears = Ears(Hearing(tower(), connector).eval(), "a")
     assert TOKENS == 187 * 8
-    assert ears.slot() == "a" * 1496
+    assert ears.slot(1) == "a" * 1496
     short, long = np.full(20_000, 0.1, np.float32), np.full(500_000, 0.1, np.float32)
     assert ears.prepare(short).shape == ears.prepare(long).shape == (2998, 128)
     assert np.array_equal(ears.prepare(long), ears.prepare(long[:480_000]))

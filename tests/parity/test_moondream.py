@@ -20,14 +20,14 @@ from torch import Tensor
 
 from anmok import geometry
 from anmok.geometry import Pixels
-from anmok.inputs import Encoded
+from anmok.inputs import Encoded, Prompted
 from anmok.models.moondream import Moondream
 from anmok.nets import moondream as net
 from anmok.nets import moondream_names, moondream_tiles
 from anmok.nets.moondream import Config, Places, Sight, Speech
 from anmok.nets.moondream_mind import CODEGEN, STARMIE, Phrases, TorchMind, places
 from anmok.nets.moondream_tiles import Cutting
-from anmok.tasks import Setup, TextRules
+from anmok.tasks import Gaze, Pointing, Setup, TextRules
 from anmok.wording import Reader
 
 HALF = (0.5, 0.5, 0.5)
@@ -191,16 +191,36 @@ class Letters(Reader):
         return [one for span in spans for one in letters(span.text)]
 
 
-@BOTH
-def test_a_gaze_equals_the_reference(size_hw: tuple[int, int]) -> None:
+def model_of(size_hw: tuple[int, int]) -> tuple[Moondream, Encoded]:
+    """The family's own file on that net, and what it sees of the picture."""
     phrases = Phrases(0, 0, 3, ((1, 15, 2), (3, 3)), {}, (DETECT, (3,)), (POINT, (3,)))
     setup = Setup("t", "2b", PIXELS, TextRules(), "softmax", ("en",))
     model = Moondream(setup, mind(), Letters(), phrases)
     state = Encoded("t", {"rows": rows(size_hw)}, model.prepare(np.zeros((*size_hw, 3), np.uint8)).frame)
+    return model, state
+
+
+@BOTH
+def test_points_equal_the_reference_in_pixels(size_hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anmok.models.moondream.MOST", 4)  # theirs was asked for so many
+    model, state = model_of(size_hw)
+    [found] = model.point([state], Pointing(("cat",)))
+    height, width = size_hw
+    # Theirs are shares of the picture, in the order of the walk; ours are pixels, the surest first.
+    wanted = np.asarray([(x * width, y * height) for x, y in POINTS[size_hw]], np.float32)  # (4, 2)
+    assert sorted(map(tuple, found.xy.tolist())) == sorted(map(tuple, wanted.tolist()))
+    assert (np.diff(found.scores) <= 0).all()
+
+
+@BOTH
+def test_a_gaze_equals_the_reference(size_hw: tuple[int, int]) -> None:
+    model, state = model_of(size_hw)
     height, width = size_hw
     # Theirs takes the place of the eye in bfloat16, which holds these exactly.
     for (x, y), (right, down) in GAZES[size_hw].items():
-        assert model.gaze(state, (x * width, y * height)) == pytest.approx((right * width, down * height))
+        [found] = model.gaze([Prompted(state, points=((x * width, y * height, 1),))], Gaze())
+        assert found.targets[0].tolist() == pytest.approx((right * width, down * height))
+        assert found.is_inside.tolist() == [True]
 
 
 # Of 4 x 14 pixels of overlap and 12 tiles at most: the tiling; three sums over the levels of the whole and the tiles,

@@ -82,6 +82,7 @@ class Card:
     successor: str = ""
     is_retired: bool = False
     is_hidden: bool = False
+    has_ears: bool = False  # hears sounds, in a conversation
 
     @property
     def memory_bytes(self) -> int:
@@ -92,6 +93,11 @@ class Card:
     def revision(self) -> str:
         """What tells these weights from any other under the same name; empty where the hub repo is not pinned."""
         return self.source.revision_key
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether somebody else answers, who may want to be paid for every question: of the model or of a part."""
+        return isinstance(self.source, RemoteSource) or any(card(part).is_billed for part in self.parts.values())
 
 
 def cards(task: str | None = None, *, is_hidden: bool = False) -> tuple[Card, ...]:

@@ -12,6 +12,7 @@ import typer
 from anmok import __version__
 from anmok.cli.catalogue import doctor_command, info_command, models_command, pull_command
 from anmok.cli.console import fail
+from anmok.cli.marking import gaze_command, point_command
 from anmok.cli.see import (
     depth_command,
     detect_command,
@@ -68,8 +69,8 @@ def _register() -> None:
     from anmok.cli.ui import ui_command
 
     catalogue = (models_command, info_command, doctor_command, pull_command)
-    places = (detect_command, segment_command, track_command, depth_command, inspect_command)
-    people = (pose_command, parse_command, normals_command, matte_command)
+    places = (detect_command, point_command, segment_command, track_command, depth_command, inspect_command)
+    people = (pose_command, gaze_command, parse_command, normals_command, matte_command)
     measured = (ladder_command, audit_command, label_command, synth_command, tokens_command)
     for command in (
         *catalogue,

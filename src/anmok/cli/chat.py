@@ -31,6 +31,12 @@ def chat_command(
             help="Photos, video files or folders of frames, then the question; - reads it.",
         ),
     ],
+    sound: Annotated[
+        list[Path] | None, typer.Option(help="A sound file, for a model that hears; may be repeated.")
+    ] = None,
+    has_sound: Annotated[
+        bool, typer.Option("--with-sound", help="Play the sound tracks of clips, to a model that hears.")
+    ] = False,
     system: Annotated[str, typer.Option("--system", help="What the model is told to be.")] = "",
     max_tokens: Annotated[int, typer.Option(help="The most that the answer may have.")] = 512,
     temperature: Annotated[float, typer.Option(help="0 gives the same answer each time.")] = 0.0,
@@ -39,8 +45,8 @@ def chat_command(
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     schema: Annotated[Path | None, typer.Option(help="A file: the JSON Schema that the answer follows.")] = None,
     fps: Annotated[float | None, typer.Option(help="Of clips: so many frames a second, up to what it takes.")] = None,
-    start: Annotated[float, typer.Option(help="Of clips: seconds.")] = 0.0,
-    end: Annotated[float | None, typer.Option(help="Of clips: seconds.")] = None,
+    start: Annotated[float, typer.Option(help="Of clips and sounds: seconds.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Of clips and sounds: seconds.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
     accept_licence: AcceptLicence = None,
@@ -48,11 +54,11 @@ def chat_command(
         str, typer.Option(help="fastest, or torch: with all digits, as Python and the server.")
     ] = "fastest",
 ) -> None:
-    """Ask a model that talks: about photos, clips, or nothing but words. The answer is printed as it comes.
+    """Ask a model that talks: about photos, clips, sounds, or nothing but words. The answer is printed as it comes.
 
     Example: anmok chat MODEL photo.jpg "What is broken here?"
     """
-    from anmok.inputs import Clip, Conversation
+    from anmok.inputs import Clip, Conversation, Sound
     from anmok.tasks import Chat
 
     *files, question = told
@@ -61,20 +67,28 @@ def chat_command(
     elif _is_there(question):
         kind = "folder" if Path(question).is_dir() else "file"
         raise BadRequest(f'{question} is a {kind}: end with the question, anmok chat {model} {question} "What is it?"')
-    missing = [file for file in files if not _is_there(file)]
+    sounds = sound or []
+    missing = [file for file in (*files, *map(str, sounds)) if not _is_there(file)]
     if missing:
         raise BadMedia(f"{missing[0]}: no such file; the question is one word to the shell: put it in quotes")
-    if (fps is not None or start or end is not None) and not any(_is_clip(file) for file in files):
+    has_clip = any(_is_clip(file) for file in files)
+    is_cut = start > 0 or end is not None
+    if not has_clip and (fps is not None or (is_cut and not sounds)):
         raise BadRequest("--fps, --start and --end are for clips, and there is none")
+    if not has_clip and has_sound:
+        raise BadRequest("--with-sound is for clips, and there is none; a file that is heard alone is --sound FILE")
     ask = Chat(max_tokens, temperature, top_p, seed, tuple(stop or ()), _read(schema))
-    shown = [Clip(Path(file), fps, start, end) if _is_clip(file) else Path(file) for file in files]
-    said = Conversation.about(*shown, question=question, system=system)
+    shown = [Clip(Path(file), fps, start, end, (), has_sound) if _is_clip(file) else Path(file) for file in files]
+    heard = [Sound(one, start, end) for one in sounds]
+    said = Conversation.about(*shown, *heard, question=question, system=system)
     reply = _said(opened(model, device, accept_licence, runtime), said, ask, is_shown=not as_json)
     if as_json:
         print_json(reply.to_dict())
-    pictures = f" ({reply.image_tokens} for pictures)" if reply.image_tokens else ""
+    shares = ((reply.image_tokens, "pictures"), (reply.sound_tokens, "sounds"))
+    told_of = ", ".join(f"{count} for {what}" for count, what in shares if count)
+    parts = f" ({told_of})" if told_of else ""
     cut = "; cut off at the most that it may have" if reply.finish == "length" else ""
-    note(f"{reply.tokens_in} tokens in{pictures}, {reply.tokens_out} out, {reply.seconds:.1f} s{cut}")
+    note(f"{reply.tokens_in} tokens in{parts}, {reply.tokens_out} out, {reply.seconds:.1f} s{cut}")
     for clip, seconds in zip(filter(_is_clip, files), reply.frames, strict=True):
         note(f"{clip}: {_at(seconds)}")
 

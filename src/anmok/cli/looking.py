@@ -24,8 +24,9 @@ from anmok.tasks import Ask
 if TYPE_CHECKING:
     from anmok.gallery import Kept
 
-# What answers where no model is named: by words alone, by words with masks, by pointing.
+# What answers where no model is named: by words alone, by words with masks, by pointing; with places alone.
 FOUND, GROUNDED, POINTED = "grounding-dino-tiny", "grounded-sam2.1-tiny", "sam2.1-tiny"
+MARKED = "moondream2"
 
 Images = Annotated[list[Path], typer.Argument(help="Images, or folders of images.")]
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A name from `anmok models`.")]

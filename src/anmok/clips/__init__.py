@@ -24,6 +24,7 @@ Everything here needs PyAV (``pip install 'anmok[video]'``), but for clips that 
 
 from __future__ import annotations
 
+from anmok.clips.listening import SOUND_SUFFIXES, Samples, SoundSource, Wanted, heard
 from anmok.clips.opening import CONTAINERS, VIDEO_SUFFIXES
 from anmok.clips.probing import ClipFacts, probe
 from anmok.clips.sampling import sampled
@@ -33,14 +34,19 @@ from anmok.clips.writing import CODECS, SUFFIXES, Writer
 __all__ = [
     "CODECS",
     "CONTAINERS",
+    "SOUND_SUFFIXES",
     "SUFFIXES",
     "VIDEO_SUFFIXES",
     "ClipFacts",
     "ClipSource",
     "OnBroken",
+    "Samples",
+    "SoundSource",
     "Still",
+    "Wanted",
     "Writer",
     "frames",
+    "heard",
     "max_frames",
     "probe",
     "sampled",

@@ -80,13 +80,18 @@ class ClipFile:
         MissingDependency: PyAV is not installed.
     """
 
+    _what = "clip"
+    _kinds: tuple[str, ...] = CONTAINERS
+    _demuxers = _DEMUXERS
+
     def __init__(self, source: Path | str | bytes | BinaryIO) -> None:
         try:
             import av  # noqa: F401
         except ImportError:
-            raise MissingDependency("video needs a package: pip install 'anmok[video]'") from None
+            what = "video" if self._what == "clip" else self._what
+            raise MissingDependency(f"{what} needs a package: pip install 'anmok[video]'") from None
         self._source = source
-        self.name = f"clip of {len(source)} bytes" if isinstance(source, bytes) else describe(source)
+        self.name = f"{self._what} of {len(source)} bytes" if isinstance(source, bytes) else describe(source)
         if isinstance(source, bytes) and not source:
             raise BadMedia(f"{self.name}: the file is empty")
         self._origin = 0
@@ -127,7 +132,7 @@ class ClipFile:
                 raise BadMedia(f"{self.name}: the file is empty")
             return stack.enter_context(path.open("rb"))
         except FileNotFoundError:
-            raise BadMedia(f"{self.name}: no such file; a clip is a local path, never an address") from None
+            raise BadMedia(f"{self.name}: no such file; a {self._what} is a local path, never an address") from None
         except OSError as error:
             raise BadMedia(f"{self.name}: cannot be read ({error.strerror})") from None
         except ValueError as error:  # a NUL in the name
@@ -143,14 +148,16 @@ class ClipFile:
                 _Nameless(file),
                 "r",
                 options={"max_pixels": str(_decoder_limit())},  # the header is found by decoding, in some formats
-                container_options={"format_whitelist": _DEMUXERS, "protocol_whitelist": _NO_PROTOCOL},
+                container_options={"format_whitelist": self._demuxers, "protocol_whitelist": _NO_PROTOCOL},
                 metadata_errors="replace",
                 io_open=_refuse_other_files,
             )
         except (FFmpegError, OSError) as error:
-            kinds = ", ".join(CONTAINERS)
+            kinds = ", ".join(self._kinds)
             reason = "some other format" if isinstance(error, ArgumentError) else reason_of(error)
-            raise BadMedia(f"{self.name}: not a clip that anmok reads ({kinds}), or cut short: {reason}") from None
+            raise BadMedia(
+                f"{self.name}: not a {self._what} that anmok reads ({kinds}), or cut short: {reason}"
+            ) from None
 
     def _stream(self, container: InputContainer) -> VideoStream:
         from av.stream import Disposition
@@ -184,7 +191,7 @@ class _Nameless:
 
 
 def _refuse_other_files(url: str, flags: int, options: object) -> BinaryIO:
-    raise PermissionError(f"the clip asks for another file, {url}")
+    raise PermissionError(f"the file asks for another one, {url}")
 
 
 def _decoder_limit() -> int:

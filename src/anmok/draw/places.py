@@ -1,7 +1,8 @@
-"""Boxes, masks, tracks and joints drawn on their picture."""
+"""Boxes, points, masks, tracks, joints and gazes drawn on their picture."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from anmok.draw.colours import Colour, colour, ink_on
 from anmok.draw.fonts import font
 from anmok.geometry import Rle
 from anmok.media import Image
-from anmok.results import Detections, Keypoints, Masks, Tracked
+from anmok.results import Detections, Gazes, Keypoints, Masks, Points, Tracked
 
 _OPACITY = 115  # of 255, of a mask's colour over its pixels
 Box = tuple[float, float, float, float]
@@ -23,6 +24,43 @@ def detections(result: Detections, image: Image, *, is_numbered: bool = False) -
     """Each class in its own colour."""
     picture = pillow.fromarray(image)
     boxes(picture, result.xyxy, _tags(result, is_numbered), [colour(i) for i in result.class_ids.tolist()])
+    return picture
+
+
+def points(result: Points, image: Image) -> pillow.Image:
+    """Each class in its own colour, and each point with its number in its class, as one counts."""
+    picture = pillow.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    radius = 2 * _line_width(picture)
+    counts: Counter[str] = Counter()
+    tags = []
+    for name in result.names:
+        counts[name] += 1
+        tags.append(f"{name} {counts[name]}" if len(result.labels) > 1 else f"{counts[name]}")
+    rows = zip(result.xy.tolist(), tags, result.class_ids.tolist(), strict=True)
+    for (x, y), tag, number in reversed(list(rows)):  # the last one at the bottom, so that the best stays readable
+        ink = colour(number)
+        _dot(pen, (x, y), radius, ink)
+        _tag(pen, picture.size, (x + radius, y - radius), tag, ink)
+    return picture
+
+
+def gazes(result: Gazes, image: Image) -> pillow.Image:
+    """Each person in one colour: the face, and a line from the eye to a dot where it looks. Of who looks out of the
+    picture the eye is a ring."""
+    picture = pillow.fromarray(image)
+    inks = [colour(i) for i in range(len(result))]
+    boxes(picture, result.faces, [""] * len(result.faces), inks[: len(result.faces)])
+    pen = ImageDraw.Draw(picture)
+    width = _line_width(picture)
+    rows = zip(result.eyes.tolist(), result.targets.tolist(), result.is_inside.tolist(), inks, strict=True)
+    for (x, y), target, is_inside, ink in rows:
+        if is_inside:
+            pen.line((x, y, *target), fill=ink, width=width)
+            _dot(pen, (x, y), width, ink)
+            _dot(pen, (target[0], target[1]), 3 * width, ink)
+        else:
+            pen.ellipse((x - 2 * width, y - 2 * width, x + 2 * width, y + 2 * width), outline=ink, width=width)
     return picture
 
 
@@ -56,14 +94,14 @@ def keypoints(result: Keypoints, image: Image) -> pillow.Image:
     width = _line_width(picture)
     for index in range(len(result)):
         ink = colour(index)
-        points = [tuple(point) for point in result.xy[index].tolist()]
+        places = [tuple(point) for point in result.xy[index].tolist()]
         is_shown = result.is_visible[index]
         for start, end in result.edges:
             if is_shown[start] and is_shown[end]:
-                pen.line((*points[start], *points[end]), fill=ink, width=width)
-        for (x, y), shown in zip(points, is_shown.tolist(), strict=True):
+                pen.line((*places[start], *places[end]), fill=ink, width=width)
+        for (x, y), shown in zip(places, is_shown.tolist(), strict=True):
             if shown:
-                pen.ellipse((x - width, y - width, x + width, y + width), fill=ink, outline=ink_on(ink))
+                _dot(pen, (x, y), width, ink)
     return picture
 
 
@@ -90,6 +128,11 @@ def boxes(picture: pillow.Image, xyxy: NDArray[np.float32], tags: Sequence[str],
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=ink, width=width)
         if tag:
             _tag(pen, picture.size, (left, top), tag, ink)
+
+
+def _dot(pen: ImageDraw.ImageDraw, place: tuple[float, float], radius: int, ink: Colour) -> None:
+    x, y = place
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink, outline=ink_on(ink))
 
 
 def _tags(result: Detections | Masks, is_numbered: bool) -> list[str]:

@@ -11,11 +11,13 @@ from anmok.results import (
     AnomalyMap,
     DepthMap,
     Detections,
+    Gazes,
     Keypoints,
     Masks,
     Matte,
     NormalMap,
     PartMap,
+    Points,
     Result,
     Scores,
     Tracked,
@@ -34,7 +36,7 @@ def _scores(result: Scores) -> str:
     return f"{result.label or '(no label fits)'} {result.score:.3f}"
 
 
-def _detections(result: Detections) -> str:
+def _finds(result: Detections | Points) -> str:
     return _counted(result.names, "nothing found")
 
 
@@ -64,6 +66,16 @@ def _keypoints(result: Keypoints) -> str:
         return "nobody found"
     seen = ", ".join(str(int(count)) for count in result.is_visible.sum(1)[:_SHOWN])
     return f"{people} {'person' if people == 1 else 'people'}, joints seen: {seen} of {len(result.names)}"
+
+
+def _gazes(result: Gazes) -> str:
+    people = len(result)
+    if not people:
+        return "nobody found"
+    rows = zip(result.targets.tolist(), result.is_inside.tolist(), strict=True)
+    ends = [f"{x:.0f},{y:.0f}" if is_inside else "elsewhere" for (x, y), is_inside in rows]
+    more = " ..." if people > _SHOWN else ""
+    return f"{people} {'person' if people == 1 else 'people'}, looking at: {'; '.join(ends[:_SHOWN])}{more}"
 
 
 def _parts(result: PartMap) -> str:
@@ -96,11 +108,13 @@ def _counted(names: tuple[str, ...], nothing: str) -> str:
 _TELLERS: Mapping[type[Result], Callable[[Any], str]] = MappingProxyType(
     {
         Scores: _scores,
-        Detections: _detections,
+        Detections: _finds,
+        Points: _finds,
         Masks: _masks,
         Tracked: _tracked,
         DepthMap: _depth,
         Keypoints: _keypoints,
+        Gazes: _gazes,
         PartMap: _parts,
         NormalMap: _normals,
         Matte: _matte,

@@ -1,7 +1,8 @@
 """A model without weights that knows where colours are: exact answers for tests of CLI, pictures and server.
 
 A thing is a connected patch of one colour. It is found by the colour's name, followed by its colour, and people are
-red. Depth is brightness, parts are colours, what is colourful stands in front.
+red, all face, and look at the largest blue thing. Depth is brightness, parts are colours, what is colourful stands in
+front.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from anmok import geometry, words
+from anmok import bodies, geometry, words
 from anmok.errors import BadRequest
 from anmok.geometry import Frame, Rle, View
 from anmok.inputs import Cue, Encoded, Point, Prompted
-from anmok.results import DepthMap, Detections, Keypoints, Masks, Matte, NormalMap, PartMap, Tracked
-from anmok.tasks import Depth, Detect, Matting, Normals, Parse, Pose, Segment, Setup, Track
+from anmok.results import DepthMap, Detections, Gazes, Keypoints, Masks, Matte, NormalMap, PartMap, Points, Tracked
+from anmok.tasks import Depth, Detect, Gaze, Matting, Normals, Parse, Pointing, Pose, Segment, Setup, Track
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -74,6 +75,9 @@ class FakePlaces:
             raise BadRequest(f"{self._setup.name} needs labels to look for, as red,blue")
         return [self._detected(state, ask.labels, ask) for state in states]
 
+    def point(self, states: Sequence[Encoded], ask: Pointing) -> list[Points]:
+        return [self._dotted(state, ask) for state in states]
+
     def segment(self, states: Sequence[Encoded | Prompted], ask: Segment) -> list[Masks]:
         return [self._segmented(state, ask) for state in states]
 
@@ -94,6 +98,9 @@ class FakePlaces:
 
     def pose(self, states: Sequence[Encoded | Prompted], ask: Pose) -> list[Keypoints]:
         return [self._posed(state) for state in states]
+
+    def gaze(self, states: Sequence[Encoded | Prompted], ask: Gaze) -> list[Gazes]:
+        return [self._gazed(state, ask) for state in states]
 
     def things(self, state: Encoded, label: str) -> list[Mask]:
         """The patches (H, W) of the colour that the label names; none where it names no colour."""
@@ -116,6 +123,11 @@ class FakePlaces:
         keep = keep[scores[keep] >= (ask.threshold or 0.0)][: ask.top_k]
         return Detections(xyxy, scores, ids, labels, size)[keep]
 
+    def _dotted(self, state: Encoded, ask: Pointing) -> Points:
+        """The middles of what is detected."""
+        found = self._detected(state, ask.labels, Detect(ask.labels, threshold=ask.threshold, top_k=ask.top_k))
+        return Points(bodies.middles(found.xyxy), found.scores, found.class_ids, found.labels, found.size_hw)
+
     def _segmented(self, state: Encoded | Prompted, ask: Segment) -> Masks:
         if isinstance(state, Prompted):
             return _prompted(state, ask.candidates)
@@ -131,7 +143,7 @@ class FakePlaces:
         return Masks(tuple(Rle.of(m) for _, m in found), np.ones(len(found), np.float32), ids, ask.labels or (), size)
 
     def _posed(self, state: Encoded | Prompted) -> Keypoints:
-        encoded = _encoded(state)
+        encoded = bodies.encoded(state)
         size = encoded.place.size_hw
         if isinstance(state, Prompted) and state.boxes:
             xyxy = geometry.clipped(np.asarray(state.boxes, np.float32), size)
@@ -144,6 +156,18 @@ class FakePlaces:
         xy = np.stack([np.stack(joint, -1) for joint in joints], 1).astype(np.float32)  # (N, 5, 2)
         ones = np.ones(len(xyxy), np.float32)
         return Keypoints(xy, np.ones(xy.shape[:2], np.float32), xyxy, ones, _JOINTS, _EDGES, size)
+
+    def _gazed(self, state: Encoded | Prompted, ask: Gaze) -> Gazes:
+        encoded, people = bodies.encoded(state), bodies.looking(state)
+        size = encoded.place.size_hw
+        if people is None:
+            faces = self._detected(encoded, ("red",), Detect(("red",), threshold=ask.face)).xyxy
+            people = bodies.middles(faces), faces
+        eyes, faces = people
+        seen = [Rle.of(patch).xyxy for patch in self.things(encoded, "blue")[:1]]
+        count, is_inside = len(eyes), np.full(len(eyes), bool(seen))
+        target = bodies.middles(np.asarray(seen or [(0, 0, 0, 0)], np.float32))  # (1, 2)
+        return Gazes(eyes, np.repeat(target, count, 0), is_inside, is_inside.astype(np.float32), faces, size)
 
 
 @dataclass
@@ -223,14 +247,8 @@ def _centre(mask: Mask) -> tuple[float, float]:
     return float(x.mean()), float(y.mean())
 
 
-def _encoded(state: Encoded | Prompted) -> Encoded:
-    found = state.image if isinstance(state, Prompted) else state
-    assert isinstance(found, Encoded)
-    return found
-
-
 def _prompted(prompt: Prompted, candidates: int) -> Masks:
-    state = _encoded(prompt)
+    state = bodies.encoded(prompt)
     size = state.place.size_hw
     boxes = prompt.boxes or (None,)
     masks = [_cued_mask(state, prompt.points, box, prompt.mask) for box in boxes]

@@ -1,8 +1,9 @@
-"""A model without weights that talks: it names the colour of each picture, those of a clip one after the other, and
-gives the question back.
+"""A model without weights that talks: it names the colour of each picture, those of a clip one after the other, the
+loudest tone of each sound, and gives the question back.
 
 Exact answers for tests of Python, CLI, server and page. Its tokens are three bytes each, whatever they cut through,
-so that Hangul and emoji arrive in parts as they do from tokenizers of bytes; a picture takes 16, a frame of a clip 4.
+so that Hangul and emoji arrive in parts as they do from tokenizers of bytes; a picture takes 16, a frame of a clip 4, a
+sound 8.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from anmok import choosing, geometry, utterance
 from anmok.errors import Unsupported
 from anmok.geometry import View
-from anmok.inputs import Conversation, Encoded, Frames, Text
+from anmok.inputs import Conversation, Encoded, Frames, Sound, Text
 from anmok.results import Piece, Reply, Scores
 from anmok.tasks import Chat, Classify, Setup
 from anmok.utterance import Length, Utterance
@@ -25,6 +26,8 @@ from anmok.utterance import Length, Utterance
 _TOKEN: Final = 3  # bytes
 _IMAGE_TOKENS: Final = 16
 _FRAME_TOKENS: Final = 4
+_SOUND_TOKENS: Final = 8
+_RATE: Final = 8000
 _CONTEXT: Final = 4096
 _TURN: Final = 2  # tokens around each turn
 _EACH: Final = 0.5  # by which every letter of an answer makes it less likely
@@ -43,15 +46,17 @@ _TABLE: Final = np.asarray(list(_COLOURS.values()), np.float32)  # (C, 3)
 
 
 class FakeTalk:
-    """``kind`` is ``reads``, ``looks``, ``looks-once`` or ``watches``: one that reads takes no pictures, one that looks
-    once a single one, only one that watches takes clips."""
+    """``kind`` is ``reads``, ``looks``, ``looks-once``, ``watches`` or ``hears``: one that reads takes no pictures, one
+    that looks once a single one, only one that watches or hears takes clips, only one that hears two sounds."""
 
     usual_fps: float | None = None
+    sound_rate, most_seconds = _RATE, 5.0
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self.most_pictures = {"reads": 0, "looks-once": 1}.get(setup.kind, 4)
-        self.most_clips, self.most_frames = (2, 8) if setup.kind == "watches" else (0, 0)
+        self.most_clips, self.most_frames = (2, 8) if setup.kind in ("watches", "hears") else (0, 0)
+        self.most_sounds = 2 if setup.kind == "hears" else 0
 
     @classmethod
     def from_files(cls, setup: Setup) -> FakeTalk:
@@ -74,6 +79,14 @@ class FakeTalk:
     def encode(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
         """(B, 3, h, w) to ``colour`` float32 (B, 3) in 0..255."""
         return {"colour": np.asarray((batch * 0.5 + 0.5).mean((2, 3)) * 255, np.float32)}
+
+    def prepare_sound(self, samples: NDArray[np.float32], *, is_of_clip: bool) -> NDArray[np.float32]:
+        return samples
+
+    def encode_sound(self, prepared: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+        """(N,) to ``hertz`` float32 (1,)."""
+        loudest = np.abs(np.fft.rfft(prepared)).argmax() * _RATE / len(prepared)
+        return {"hertz": np.asarray([loudest], np.float32)}
 
     def chat(self, states: Sequence[Conversation], ask: Chat) -> list[Reply]:
         return [utterance.whole(self.talk(state, ask)) for state in states]
@@ -123,26 +136,35 @@ def _length(state: Conversation) -> Length:
     texts = [part.text for turn in state.turns for part in turn.parts if isinstance(part, Text)]
     frames = sum(len(clip.pictures) for clip in state.clips if isinstance(clip, Frames))
     images = _IMAGE_TOKENS * len(state.pictures) + _FRAME_TOKENS * frames
+    tracks = sum(isinstance(clip, Frames) and clip.sound is not None for clip in state.clips)
+    sounds = _SOUND_TOKENS * (len(state.sounds) + tracks)
     words = sum(-(-len(text.encode()) // _TOKEN) for text in texts)
-    return Length(words + images + _TURN * len(state.turns), images, _CONTEXT)
+    return Length(words + images + sounds + _TURN * len(state.turns), images, _CONTEXT, sounds)
 
 
 def _answer(state: Conversation, ask: Chat) -> str:
     """The last question, the colours of all that was shown, and how many answers there were before."""
     rng = np.random.default_rng(ask.seed)
     opening = _OPENINGS[utterance.drawn(np.asarray([3, 2, 1, 0], np.float32), ask, rng)]
-    colours = [_watched(one) if isinstance(one, Frames) else _named(cast(Encoded, one)) for one in state.shown]
-    seen = f"{opening}{', '.join(colours)}. " if colours else ""
+    told_of = [_told(one) for one in state.shown]
+    seen = f"{opening}{', '.join(told_of)}. " if told_of else ""
     told = f"{state.system} " if state.system else ""
     number = sum(turn.role == "user" for turn in state.turns)
     question = state.turns[-1].text
     return f"{told}{seen}Question {number}: {question}" if question else f"{told}{seen}Question {number}."
 
 
+def _told(one: object) -> str:
+    if isinstance(one, Sound):
+        return f"a tone of {float(cast(Encoded, one.source).maps['hertz'][0]):.0f} Hz"
+    return _watched(one) if isinstance(one, Frames) else _named(cast(Encoded, one))
+
+
 def _watched(clip: Frames) -> str:
     """Its colours in turn, one that stays named once."""
     turns = [colour for colour, _ in groupby(_named(cast(Encoded, picture)) for picture in clip.pictures)]
-    return f"{len(clip.pictures)} frames of {' then '.join(turns)}"
+    heard = f" with {_told(clip.sound)}" if clip.sound is not None else ""
+    return f"{len(clip.pictures)} frames of {' then '.join(turns)}{heard}"
 
 
 def _named(picture: Encoded) -> str:

@@ -254,7 +254,12 @@ class Florence2:
         return self._prompt(picture, ids), writing
 
     def _told(self, spans: Sequence[Span]) -> list[int]:
-        """A sentence as the encoder reads it, ``<s>`` and ``</s>`` around it."""
+        """A sentence as the encoder reads it, ``<s>`` and ``</s>`` around it.
+
+        Raises:
+            BadRequest: one that is far too long.
+        """
+        self._reader.check_letters(sum(len(span.text) for span in spans), self._context, "text")
         return [self._ids.start, *self._reader.ids(spans), self._ids.end]
 
     def _prompt(self, picture: Encoded | None, ids: Sequence[int]) -> Tensor:

@@ -1,12 +1,11 @@
-"""Moondream 2: questions about a picture, captions, and boxes around whatever a text names; small, for any machine.
+"""Moondream 2: questions about a picture, captions, boxes around and points on whatever a text names, and where people
+look; small, for any machine.
 
 Source: M87 Labs, repository vikhyat/moondream (Apache-2.0) at 44146f1.
 
 A question that is ``caption``, ``caption short``, ``caption normal`` or ``caption long`` asks for a description of
 that length as the published ``caption`` does. The published ``query`` answers one question; here questions and answers
 before it stand in front of it, and what the model was told to be in front of the first.
-
-``points`` and ``gaze`` are what else the published model does.
 """
 
 from __future__ import annotations
@@ -24,16 +23,17 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from anmok import choosing, geometry, utterance
+from anmok.bodies import FACE, encoded, looking, middles
 from anmok.errors import BadRequest, BadWeights, Unsupported
 from anmok.geometry import Frame, View
-from anmok.inputs import Conversation, Encoded
+from anmok.inputs import Conversation, Encoded, Prompted
 from anmok.nets import moondream as net
 from anmok.nets import moondream_bundle, moondream_names, moondream_toy
 from anmok.nets.moondream_choice import log_likelihoods
-from anmok.nets.moondream_mind import CODEGEN, STARMIE, Ids, Mind, Phrases, Place, TorchMind, places
+from anmok.nets.moondream_mind import CODEGEN, STARMIE, Ids, Mind, Phrases, Place, TorchMind, place, places
 from anmok.nets.moondream_onnx import OnnxMind
-from anmok.results import Detections, Piece, Reply, Scores
-from anmok.tasks import Chat, Classify, Detect, Setup
+from anmok.results import Detections, Gazes, Piece, Points, Reply, Scores
+from anmok.tasks import Chat, Classify, Detect, Gaze, Pointing, Setup
 from anmok.utterance import Length, Utterance
 from anmok.wording import Reader, Span
 from anmok.words import english
@@ -171,39 +171,33 @@ class Moondream:
         groups = _phrases(ask, self._setup.languages)
         return [self._found(state, ask, groups) for state in states]
 
-    def points(self, state: Encoded, label: str) -> Array:
-        """The middle of each thing that the label names, float32 (N, 2) in the caller's pixels, x and y.
+    def point(self, states: Sequence[Encoded], ask: Pointing) -> list[Points]:
+        """Each label by itself, and scores, as in ``detect``. As published no more than 50 of one label.
 
         Raises:
+            BadRequest: a label that is longer than the context.
             Unsupported: a model that was published before it could point.
-            Untranslatable: as for ``detect``.
+            Untranslatable: a label in a language that the model does not read and that no table holds.
         """
-        [read] = english([label], self._setup.languages)
-        found = self._walked(state, read, self._phrases.point, has_size=False)
-        shares = np.asarray([(one.x, one.y) for one in found], np.float32).reshape(-1, 2)  # (N, 2)
-        return state.place.to_image(shares)
+        read_as = tuple(english(ask.labels, self._setup.languages))
+        return [self._pointed(state, ask, read_as) for state in states]
 
-    def gaze(self, state: Encoded, eye_xy: tuple[float, float]) -> tuple[float, float] | None:
-        """Where somebody whose eye is at ``eye_xy`` looks, both in the caller's pixels; None where that is not in the
-        picture. The published ``detect_gaze`` without its averaging over turned pictures."""
-        x, y = (float(one) for one in state.place.to_canvas(np.asarray(eye_xy, np.float32)))
-        if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise BadRequest(f"an eye at {eye_xy} lies outside the picture")
-        mind = self._mind
-        before, after = (mind.words(self._ids(text)) for text in ("\n\nPoint:", " gaze\n\n"))
-        rows = mind.together([before, mind.of_coordinate(x), mind.of_coordinate(y), after])
-        memory = mind.copied(self._memory(state), len(rows) + 3)
-        found = places(mind, memory, rows, self._phrases.eos, most=1, has_size=False)
-        if not found:
-            return None
-        [(right, down)] = state.place.to_image(np.asarray([(found[0].x, found[0].y)], np.float32)).tolist()
-        return right, down
+    def gaze(self, states: Sequence[Encoded | Prompted], ask: Gaze) -> list[Gazes]:
+        """The published ``detect_gaze`` without its averaging over turned pictures. Faces are what ``detect`` finds
+        under that name, as in the authors' recipes/gaze-detection-video; a score is the chance that the model gave to
+        the gaze ending in the picture.
+
+        Raises:
+            BadRequest: a prompt with anything but faces or an eye.
+        """
+        return [self._gazed(state, ask) for state in states]
 
     def _prompt(self, state: Conversation) -> Ids:
         phrases, turns = self._phrases, [turn for turn in state.turns if turn.role != "system"]
         caption = _caption(turns[-1].text)
         if len(turns) == 1 and not state.system and state.pictures and caption in phrases.captions:
             return phrases.captions[caption]
+        self._reader.check_letters(len(state.system) + sum(len(turn.text) for turn in turns), self._mind.context)
         ids: list[int] = []
         for number, turn in enumerate(turns):
             if turn.role == "assistant":
@@ -215,6 +209,7 @@ class Moondream:
 
     def _ids(self, text: str) -> list[int]:
         """Of the caller's words, in which nothing is a mark."""
+        self._reader.check_letters(len(text), self._mind.context, "text")
         return self._reader.ids([Span(text, is_said=True)])
 
     def _speaking(self, picture: Encoded | None, prompt: Ids, ask: Chat) -> Callable[[], bytes | None]:
@@ -285,6 +280,39 @@ class Moondream:
         index = index[: ask.top_k]
         read_as = () if ask.phrases is not None else tuple(group[0] for group in groups)
         return Detections(xyxy[index], scores[index], class_ids[index], ask.labels, state.place.size_hw, read_as)
+
+    def _pointed(self, state: Encoded, ask: Pointing, read_as: tuple[str, ...]) -> Points:
+        walks = [self._walked(state, text, self._phrases.point, has_size=False) for text in read_as]
+        found = [(one, number) for number, walk in enumerate(walks) for one in walk]
+        shares = np.asarray([(one.x, one.y) for one, _ in found], np.float32).reshape(-1, 2)  # (N, 2)
+        scores = np.asarray([one.score for one, _ in found], np.float32)
+        class_ids = np.asarray([number for _, number in found], np.int64)
+        index = np.flatnonzero(scores >= (ask.threshold or 0.0))
+        index = index[np.argsort(-scores[index], kind="stable")][: ask.top_k]
+        xy = state.place.to_image(shares)  # (N, 2)
+        return Points(xy[index], scores[index], class_ids[index], ask.labels, state.place.size_hw, read_as)
+
+    def _gazed(self, given: Encoded | Prompted, ask: Gaze) -> Gazes:
+        state, people = encoded(given), looking(given)
+        if people is None:
+            faces = self.detect([state], Detect((FACE,), threshold=ask.face))[0].xyxy
+            people = middles(faces), faces
+        eyes, faces = people
+        found = [self._looked(state, eye) for eye in eyes]
+        shares = np.asarray([(0.0, 0.0) if one is None else (one.x, one.y) for one, _ in found], np.float32)
+        is_inside = np.asarray([one is not None for one, _ in found], np.bool_)
+        scores = np.asarray([score for _, score in found], np.float32)
+        targets = state.place.to_image(shares.reshape(-1, 2))  # (N, 2)
+        return Gazes(eyes, targets, is_inside, scores, faces, state.place.size_hw)
+
+    def _looked(self, state: Encoded, eye: Array) -> tuple[Place | None, float]:
+        """Where the gaze of an eye (2,) ends, in shares of the picture; and the chance that it does so in there."""
+        x, y = (float(one) for one in state.place.to_canvas(eye))
+        mind = self._mind
+        before, after = (mind.words(self._ids(text)) for text in ("\n\nPoint:", " gaze\n\n"))
+        rows = mind.together([before, mind.of_coordinate(x), mind.of_coordinate(y), after])
+        memory = mind.copied(self._memory(state), len(rows) + 3)
+        return place(mind, memory, rows, self._phrases.eos)
 
 
 def _shaken(toy: net.Moondream) -> None:

@@ -1,14 +1,14 @@
-"""Every language model that transformers runs, with eyes or without: one file, and a table of what differs.
+"""Every language model that transformers runs, with eyes and ears or without: one file, and a table of what differs.
 
-A picture is seen once and kept as rows; a conversation is rendered by the model's own template, in which what was
-typed stays letters; how many tokens a picture takes is known before the net runs, and checked. What a family needs is
-in ``nets.families``; how its tower looks, in ``nets.eyes``.
+A picture is seen once and kept as rows, and a sound heard once; a conversation is rendered by the model's own template,
+in which what was typed stays letters; how many tokens a picture takes is known before the net runs, and checked. What a
+family needs is in ``nets.families``; how its tower looks, in ``nets.eyes``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -20,18 +20,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anmok import choosing, utterance
-from anmok.errors import BadRequest, BadWeights
+from anmok.errors import BadWeights
 from anmok.geometry import Frame, View
-from anmok.inputs import Conversation, Encoded, Frames
+from anmok.inputs import Conversation, Encoded, Frames, Sound
 from anmok.nets import gguf_files, lean_gguf, toys
 from anmok.nets.answers import Answer
 from anmok.nets.checkpoints import Checkpoint, tensors
 from anmok.nets.eyes import Size
-from anmok.nets.families import Family, Watching, family_of
+from anmok.nets.families import Family, Listening, family_of
+from anmok.nets.lean import lay_out_senses
+from anmok.nets.lean_weights import laid_nbytes
 from anmok.nets.likelihood import Likelihood
 from anmok.nets.number_words import in_words
 from anmok.nets.readings import Alone, Packed, reading_of
 from anmok.nets.speaking import Script, Seen, Speaker
+from anmok.nets.watching import Watching
 from anmok.results import Piece, Reply, Scores
 from anmok.tasks import Chat, Classify, Setup
 from anmok.utterance import Length, Utterance
@@ -42,6 +45,7 @@ from anmok.wording.published import Files, opening
 Array = NDArray[np.float32]
 
 _FEWEST = 2048  # tokens of a context that says nothing of itself
+_NOWHERE = (0, 0)  # the size of a sound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +71,8 @@ class Talks:
         self._setup, self._parts = setup, parts
         net: Any = parts.net.eval().to(setup.device)
         self._net = net
+        if setup.runtime == "fastest" and setup.device == "cpu":
+            lay_out_senses(net)
         self._eyes: Any = parts.family.eyes(net, parts.facts) if parts.family.eyes is not None else None
         text = net.config.get_text_config()
         self._context = int(getattr(text, "max_position_embeddings", None) or _FEWEST)
@@ -75,6 +81,8 @@ class Talks:
         self._speaker = Speaker(reading, text, setup.device)
         weighing = reading if isinstance(net, Packed) else parts.family.reading(net, self._eyes)
         self._likelihood = Likelihood(weighing, text, setup.device, parts.ends)
+        listening = parts.family.hearing
+        self._sound = None if listening is None else parts.reader.id_of(listening.sound)
         self._marks = frozenset(found for mark in parts.family.marks if (found := parts.reader.id_of(mark)) is not None)
 
     @classmethod
@@ -95,7 +103,8 @@ class Talks:
     def nbytes(self) -> int:
         if isinstance(self._net, Packed):
             return self._net.lean.nbytes
-        return sum(tensor.numel() * tensor.element_size() for tensor in self._net.state_dict().values())
+        plain: int = sum(tensor.numel() * tensor.element_size() for tensor in self._net.state_dict().values())
+        return plain + laid_nbytes(self._net)
 
     def tokens_of(self, text: str) -> int:
         """How many a text is by itself, for whoever writes into a prompt."""
@@ -147,8 +156,8 @@ class Talks:
         return Answer(self._parts.reader, self._parts.ends, Utterance(ask, self._length(script)), ask, held)
 
     def _length(self, script: Script) -> Length:
-        images = int(script.is_picture.sum())
-        return Length(len(script.ids), images, self._context)
+        sounds = sum(one == self._sound for one in script.ids)
+        return Length(len(script.ids), int(script.is_picture.sum()) - sounds, self._context, sounds)
 
     def _script(self, state: Conversation) -> Script:
         """As the net reads it.
@@ -163,21 +172,13 @@ class Talks:
         opening = self._parts.opening
         if opening and (not spans or spans[0].is_said or not spans[0].text.startswith(opening)):
             spans = [Span(opening), *spans]
-        self._check(sum(len(span.text) for span in spans if span.is_said))
+        self._parts.reader.check_letters(sum(len(span.text) for span in spans if span.is_said), self._context)
         ids = self._parts.reader.ids(spans)
         script = Script(tuple(ids), tuple(seen for _, rows in shown for seen in rows), self._marks)
         wanted = sum(len(one.rows) for one in script.seen)
         if (found := int(script.is_picture.sum())) != wanted:
             raise BadWeights(f"{self._setup.name}: {found} image tokens in the prompt, and {wanted} rows for them")
         return script
-
-    def _check(self, letters: int) -> None:
-        """Refuses what is far too long before it becomes ids, which takes seconds."""
-        longest = self._parts.reader.longest if letters > self._context else None
-        if longest and (least := letters // longest) > self._context:
-            raise BadRequest(
-                f"the conversation has over {least:,} tokens and the model reads {self._context:,}; shorten it"
-            )
 
     def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
         raise AssertionError("checked before: it only reads")
@@ -204,7 +205,7 @@ class Looks(Talks):
         script = self._script(said)
         ids = answer_ids(self._parts.reader, self._parts.template, answers)
         longest = max(len(one) for one in ids)
-        Length(len(script.ids) + longest, int(script.is_picture.sum()), self._context).room(Chat())
+        replace(self._length(script), tokens=len(script.ids) + longest).room(Chat())
         return self._likelihood.weighed(self._script(blind), script, ids)
 
     def prepare(self, image: NDArray[np.uint8]) -> View:
@@ -245,7 +246,10 @@ class LooksAndWatches(Looks):
         self.most_frames = getattr(self._frames, "most", self.most_frames)  # where the checkpoint says it
 
     def encode(self, batch: Array) -> dict[str, Array]:
-        """Pictures (B, T, 3, h, w); or frames (B, 3, h, w), of families that look at these in another way."""
+        """Pictures (B, T, 3, h, w); or frames (B, 3, h, w), of families that look at these in another way. Levels uint8
+        are those of frames that are seen together, and kept until then."""
+        if batch.dtype == np.uint8:
+            return {"levels": batch}
         is_film = batch.ndim == 4 and hasattr(self._frames, "film")
         return {"rows": self._rows(self._frames if is_film else self._eyes, batch)}
 
@@ -255,6 +259,8 @@ class LooksAndWatches(Looks):
     def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
         if not isinstance(one, Frames):
             return super()._shown(one, is_alone)
+        if hasattr(self._frames, "reel"):
+            return self._reel(one)
         found = [self._picture(self._frames, cast(Encoded, picture)) for picture in one.pictures]
         if hasattr(self._frames, "film"):
             return self._film([seen for _, (seen,) in found])
@@ -271,16 +277,69 @@ class LooksAndWatches(Looks):
             rows = self._frames.film(torch.stack([one.rows for one in frames]))  # (M, W)
         return self._frames.film_slot(len(frames)), (Seen(rows, frames[0].size_hw),)
 
+    def _reel(self, one: Frames) -> tuple[str, tuple[Seen, ...]]:
+        """Of a family that sees all frames together."""
+        levels = [np.asarray(cast(Encoded, picture).maps["levels"]) for picture in one.pictures]  # each (3, h, w)
+        with torch.inference_mode():
+            text, parts = self._frames.reel(levels, one.seconds)
+        return text, tuple(Seen(rows, place) for rows, place in parts)
+
     def _before(self, number: int, seconds: float) -> str:
         whole = int(seconds)
         clock = f"{whole // 60:02d}:{whole % 60:02d}"
         return self._watching.before.format(number=number, seconds=seconds, clock=clock)
 
 
+class Hears(Talks):
+    """What a model with ears has beside."""
+
+    def __init__(self, setup: Setup, parts: Parts) -> None:
+        super().__init__(setup, parts)
+        listening = cast(Listening, parts.family.hearing)
+        self._ears: Any = listening.ears(self._net, parts.facts)
+        self.most_sounds = listening.most_sounds
+        self.sound_rate, self.most_seconds = self._ears.rate, float(self._ears.seconds)
+
+    def prepare_sound(self, samples: Array, *, is_of_clip: bool) -> Array:
+        prepared: Array = (self._ears.prepare_track if is_of_clip else self._ears.prepare)(samples)
+        return prepared
+
+    def encode_sound(self, prepared: Array) -> dict[str, Array]:
+        """One sound to ``rows`` (N, W)."""
+        with torch.inference_mode():
+            rows: Tensor = self._ears.encode(torch.from_numpy(prepared[None]).to(self._setup.device))[0]  # (N, W)
+        return {"rows": rows.float().cpu().numpy()}
+
+    def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
+        if isinstance(one, Sound):
+            return self._heard(one)
+        text, seen = super()._shown(one, is_alone)
+        if not isinstance(one, Frames) or one.sound is None:
+            return text, seen
+        heard, rows = self._heard(one.sound)
+        return text + heard, (*seen, *rows)
+
+    def _heard(self, sound: Sound) -> tuple[str, tuple[Seen, ...]]:
+        state = cast(Encoded, sound.source)
+        rows = torch.from_numpy(np.array(state.maps["rows"])).to(self._setup.device, getattr(torch, self._setup.dtype))
+        return self._ears.slot(len(rows)), (Seen(rows, _NOWHERE),)
+
+
+class LooksAndHears(Hears, Looks):
+    """A model with eyes and ears."""
+
+
+class LooksWatchesAndHears(Hears, LooksAndWatches):
+    """One that takes clips as well, with their sound or without."""
+
+
 def _made(setup: Setup, parts: Parts) -> Talks:
-    if parts.family.eyes is None:
-        return Talks(setup, parts)
-    return Looks(setup, parts) if parts.family.watching is None else LooksAndWatches(setup, parts)
+    family = parts.family
+    if family.eyes is None:
+        return (Talks if family.hearing is None else Hears)(setup, parts)
+    if family.watching is None:
+        return (Looks if family.hearing is None else LooksAndHears)(setup, parts)
+    return (LooksAndWatches if family.hearing is None else LooksWatchesAndHears)(setup, parts)
 
 
 def _read(setup: Setup) -> Parts:
@@ -288,9 +347,12 @@ def _read(setup: Setup) -> Parts:
     if packed is not None:
         return _unpacked(setup, packed)
     files = Files(setup.files, setup.name)
-    facts = files.json("preprocessor_config.json") or files.json("processor_config.json").get("image_processor", {})
+    whole = files.json("processor_config.json")
+    facts = files.json("preprocessor_config.json") or whole.get("image_processor", {})
+    if clips := files.json("video_preprocessor_config.json") or whole.get("video_processor"):
+        facts = {**facts, "video_processor": clips}
     state = tensors(files.within("", ".safetensors"), setup.name)
-    found = Checkpoint(files.json("config.json"), facts, state, setup.name)
+    found = Checkpoint(files.json("config.json"), facts, state, setup.name, setup.kind)
     family = found.family
     reader = Reader(found.tokenizer(files.text("tokenizer.json")), setup.name)
     source = family.template if family.is_template_fixed else files.template(family.template)

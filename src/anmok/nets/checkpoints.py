@@ -3,7 +3,8 @@ to the weights.
 
 What a checkpoint in its authors' layout does not bring (a chat template, a token for pictures) is here as well, after
 the code that it was published with: github.com/OpenGVLab/InternVL (``internvl_chat``), github.com/haotian-liu/LLaVA
-and github.com/microsoft/LLaVA-Med (``llava_llama``, ``llava_mistral``).
+and github.com/microsoft/LLaVA-Med (``llava_llama``, ``llava_mistral``), microsoft/Phi-4-multimodal-instruct
+(``phi4mm``).
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from torch import Tensor, nn
 from anmok.errors import BadWeights
 from anmok.nets.adapters_in import folded, parted
 from anmok.nets.families import FAMILIES, VICUNA, Family, family_of
+from anmok.nets.phi4_names import phi4_config, phi4_state
 from anmok.nets.pretrained import configured, filled
+from anmok.nets.videollama3_names import TURNS, videollama3_config, videollama3_facts, videollama3_state
 from anmok.nets.vlm_names import internvl_config, internvl_rules, internvl_state, llava_config, llava_state
 
 Content = Mapping[str, Any]
 State = Mapping[str, Tensor]
 
-_ADAPTER: Final = "vision"  # by which Phi-4 sees; that by which it hears is left out
+_OTHERWISE: Final = ("phi4_multimodal_speech", "gemma3_crops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Checkpoint:
     facts: Content
     state: State
     name: str  # of the card, for messages
+    kind: str = ""  # of the card, which chooses where one checkpoint can be read in two ways
 
     @property
     def original(self) -> Original | None:
@@ -66,8 +70,12 @@ class Checkpoint:
     def family(self) -> Family:
         """Raises:
         BadWeights: none that is known."""
-        original = self.original
-        return family_of(self.content.get("model_type"), self.name) if original is None else original.family
+        original, kind = self.original, self.content.get("model_type")
+        if self.kind in _OTHERWISE:
+            return family_of(self.kind, self.name)
+        if self.content.get("mm_audio_tower"):  # VideoLLaMA2's ears, which its model_type does not tell of
+            kind = f"{kind}_av"
+        return family_of(kind, self.name) if original is None else original.family
 
     def tokenizer(self, content: str) -> str:
         """A ``tokenizer.json`` with the tokens that the net was given beside it."""
@@ -97,8 +105,9 @@ class Checkpoint:
                 content, facts = original.config(content, image_id), original.facts(content) or facts
                 state = original.state(state, self.content)
         if self.family.adapter:
-            weights, own = parted(state, _ADAPTER)
-            known = adapter[1] or content.get(f"{_ADAPTER}_lora") or {}
+            wanted = self.family.adapter.partition("-")[0]
+            weights, own = parted(state, wanted)
+            known = adapter[1] or content.get(f"{wanted}_lora") or {}
             state = folded(weights, own or adapter[0], known, self.name)
         kind: Any = self.family.made()
         return filled(kind, configured(kind.config_class, content, self.name), state, dtype, self.name), facts
@@ -181,6 +190,13 @@ ORIGINALS: Final[Mapping[str, Original]] = {
     ),
     "llava_llama": _llava(VICUNA, "parts"),
     "llava_mistral": _llava(_MISTRAL, "text"),
+    "phi4mm": Original(FAMILIES["phi4_multimodal"], phi4_config, lambda state, _: phi4_state(state), lambda _: {}),
+    "videollama3_qwen2": Original(
+        dataclasses.replace(FAMILIES["video_llama_3"], template=TURNS, is_template_fixed=True),
+        videollama3_config,
+        videollama3_state,
+        videollama3_facts,
+    ),
     # HyperCLOVA X SEED Think 32B: transformers' layout under a name that transformers itself does not look up.
     "vlm": Original(FAMILIES["hyperclovax_vision_v2"], _renamed, lambda state, _: state, lambda _: {}),
 }

@@ -7,7 +7,7 @@ The key is ``model_type`` of a ``config.json``. What differs between checkpoints
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import torch
@@ -15,26 +15,31 @@ import transformers
 from torch import Tensor, nn
 
 from anmok.errors import BadWeights
-from anmok.nets import readings
-from anmok.nets.eyes import Eyes, anyres, gemma, idefics, internvl, onevision, phi4, qwen, square
+from anmok.nets import hearing_phi4, readings, watching
+from anmok.nets.eyes import (
+    Eyes,
+    anyres,
+    gemma,
+    idefics,
+    internvl,
+    onevision,
+    phi4,
+    qwen,
+    square,
+    videollama3,
+)
 from anmok.nets.speaking import Reading
-
-Made = Callable[[Any, Mapping[str, Any]], Any]  # of the net and the facts of preprocessor_config.json
+from anmok.nets.watching import Made, Watching
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
-    """How a family is shown clips. ``before`` stands before each frame, with its number or its time, ``between`` any
-    two; ``opening`` and ``closing`` around all, the first with how many there are and the time of the last. ``eyes``
-    None shows frames as pictures are shown."""
+class Listening:
+    """How a family hears. ``sound`` is what its chat templates write, and the special token that stands for it in a
+    prompt."""
 
-    most_frames: int
-    fps: float | None = None
-    before: str = ""
-    between: str = ""
-    opening: str = ""
-    closing: str = ""
-    eyes: Made | None = None
+    ears: Made
+    most_sounds: int = 1
+    sound: str = "<audio>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +71,18 @@ class Family:
     ends: tuple[str, ...] = ()
     most_pictures: int = 0
     watching: Watching | None = None
+    hearing: Listening | None = None
     template: str = ""
     is_template_fixed: bool = False
     adapter: str = ""
     own: Own | None = None
 
     @property
-    def slots(self) -> dict[Literal["image", "video"], str]:
-        return {"image": self.image, "video": self.video}
+    def slots(self) -> dict[Literal["image", "video", "sound"], str]:
+        heard: dict[Literal["image", "video", "sound"], str] = {}
+        if self.hearing is not None:
+            heard["sound"] = self.hearing.sound
+        return {"image": self.image, "video": self.video, **heard}
 
     def made(self) -> type[nn.Module]:
         """The net's class, which is looked for when it is wanted: transformers has hundreds."""
@@ -116,29 +125,21 @@ def _onevision(net: Any, facts: Mapping[str, Any]) -> Eyes:
     return onevision.OneVision(net, anyres.AnyResRules.of(facts, net.config))
 
 
-def _frames(net: Any, facts: Mapping[str, Any]) -> Any:
-    return anyres.Frames(net, anyres.frame_rules(facts))
-
-
 def _idefics(net: Any, facts: Mapping[str, Any]) -> Eyes:
     return idefics.Idefics(net, idefics.IdeficsRules.of(facts))
-
-
-def _idefics_frames(net: Any, facts: Mapping[str, Any]) -> Any:
-    return idefics.Idefics(net, idefics.IdeficsRules.of({**facts, "do_image_splitting": False}))
 
 
 def _intern(net: Any, facts: Mapping[str, Any]) -> Eyes:
     return internvl.InternVL(net, internvl.InternRules.of(facts))
 
 
-def _intern_frames(net: Any, facts: Mapping[str, Any]) -> Any:
-    return internvl.InternVL(net, internvl.InternRules.of({**facts, "max_patches": 1}))
-
-
 def _qwen(net: Any, facts: Mapping[str, Any]) -> Eyes:
     token = "<|image_pad|>" if net.config.model_type.startswith("qwen") else _image_of(net.config.model_type)
     return qwen.Qwen(net, qwen.QwenRules.of(facts), token)
+
+
+def _videollama3(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return videollama3.VideoLlama3(net, videollama3.VideoLlama3Rules.of(facts))
 
 
 def _image_of(model_type: str) -> str:
@@ -147,6 +148,10 @@ def _image_of(model_type: str) -> str:
 
 def _gemma3(net: Any, facts: Mapping[str, Any]) -> Eyes:
     return gemma.Gemma3(net, gemma.Gemma3Rules.of(facts))
+
+
+def _gemma3_crops(net: Any, facts: Mapping[str, Any]) -> Eyes:
+    return gemma.Gemma3(net, gemma.Gemma3Rules.of({**facts, "do_pan_and_scan": True}))
 
 
 def _gemma4(net: Any, facts: Mapping[str, Any]) -> Eyes:
@@ -166,18 +171,6 @@ VICUNA: Final = (
     "{{ ' ' if m['role'] == 'user' else '</s>' }}{% endif %}{% endfor %}ASSISTANT:"
 )
 
-_INTERN: Final = Watching(32, None, before="Frame{number}: ", between="\n", eyes=_intern_frames)
-# What SmolVLM2 was trained with (transformers, ``SmolVLMProcessor``). The blank at its beginning stands where the
-# template of the weights puts none before a picture.
-_SMOL: Final = Watching(
-    64,
-    1.0,
-    before="\nFrame from {clock}:",
-    opening=" You are provided the following series of {words} frames from a {time} [H:MM:SS] video.\n",
-    closing="\n\n",
-    eyes=_idefics_frames,
-)
-
 
 def _reads(net: str, *ends: str) -> Family:
     return Family(net, _whole, content="text", ends=ends)
@@ -190,9 +183,10 @@ def _qwen_vl(net: str) -> Family:
         _qwen,
         image="<|image_pad|>",
         video="<|video_pad|>",
-        marks=("<|image_pad|>",),
+        marks=("<|image_pad|>", "<|video_pad|>"),
         ends=("<|im_end|>",),
         most_pictures=8,
+        watching=watching.QWEN,
     )
 
 
@@ -222,7 +216,7 @@ FAMILIES: Final[dict[str, Family]] = {
         _anyres,
         marks=("<image>", "<video>"),
         most_pictures=4,
-        watching=Watching(32, eyes=_frames),
+        watching=watching.LLAVA,
     ),
     "llava_onevision": Family(
         "LlavaOnevisionForConditionalGeneration",
@@ -231,7 +225,7 @@ FAMILIES: Final[dict[str, Family]] = {
         marks=("<image>", "<video>"),
         ends=("<|im_end|>",),
         most_pictures=8,
-        watching=Watching(32, eyes=_frames),
+        watching=watching.LLAVA,
     ),
     "idefics3": Family(
         "Idefics3ForConditionalGeneration",
@@ -249,7 +243,7 @@ FAMILIES: Final[dict[str, Family]] = {
         ends=("<end_of_utterance>",),
         most_pictures=8,
         video="<image>",  # the published template knows no clips
-        watching=_SMOL,
+        watching=watching.SMOL,
     ),
     "internvl": Family(
         "InternVLForConditionalGeneration",
@@ -259,37 +253,55 @@ FAMILIES: Final[dict[str, Family]] = {
         marks=("<IMG_CONTEXT>",),
         ends=("<|im_end|>",),
         most_pictures=8,
-        watching=_INTERN,
+        watching=watching.INTERN,
     ),
     "qwen2_vl": _qwen_vl("Qwen2VLForConditionalGeneration"),
     "qwen2_5_vl": _qwen_vl("Qwen2_5_VLForConditionalGeneration"),
     "qwen3_vl": _qwen_vl("Qwen3VLForConditionalGeneration"),
+    "qwen3_vl_moe": _qwen_vl("Qwen3VLMoeForConditionalGeneration"),
     "gemma3": Family(
         "Gemma3ForConditionalGeneration",
         _gemma,
         _gemma3,
         image="<start_of_image>",
+        video="<start_of_image>",  # the published template knows no clips
         marks=("<image_soft_token>",),
         ends=("<end_of_turn>",),
         most_pictures=8,
+        watching=watching.GEMMA3,
     ),
     "gemma4": Family(
         "Gemma4ForConditionalGeneration",
         _gemma,
         _gemma4,
         image="<|image|>",
+        video="<|video|>",
         marks=("<|image|>",),
         ends=("<turn|>",),
         most_pictures=8,
+        watching=watching.GEMMA4,
+    ),
+    "video_llama_3": Family(
+        "VideoLlama3ForConditionalGeneration",
+        _part,
+        _videollama3,
+        image="<|image_pad|>",
+        video="<|video_pad|>",
+        marks=("<|image_pad|>", "<|video_pad|>"),
+        ends=("<|im_end|>",),
+        most_pictures=8,
+        watching=watching.VIDEOLLAMA3,
     ),
     "exaone4_5": Family(
         "Exaone4_5_ForConditionalGeneration",
         _part,
         _qwen,
         image="<|image_pad|>",
-        marks=("<|image_pad|>",),
+        video="<|video_pad|>",
+        marks=("<|image_pad|>", "<|video_pad|>"),
         ends=("[|endofturn|]",),
         most_pictures=8,
+        watching=watching.QWEN,
     ),
     "hyperclovax_vision_v2": Family(
         "HyperCLOVAXVisionV2ForConditionalGeneration",
@@ -299,6 +311,16 @@ FAMILIES: Final[dict[str, Family]] = {
         marks=("<|image_pad|>",),
         ends=("<|im_end|>", "<|endofturn|>"),
         most_pictures=8,
+    ),
+    # The same checkpoint, which listens by another adapter than it sees by; a card's kind says which is wanted.
+    "phi4_multimodal_speech": Family(
+        "Phi4MultimodalForCausalLM",
+        _stretched,
+        content="text",
+        marks=(hearing_phi4.AUDIO_TOKEN,),
+        ends=("<|end|>",),
+        hearing=Listening(hearing_phi4.Phi4Ears, sound=hearing_phi4.AUDIO_TOKEN),
+        adapter="speech-lora",
     ),
     "phi4_multimodal": Family(
         "Phi4MultimodalForCausalLM",
@@ -317,9 +339,13 @@ FAMILIES: Final[dict[str, Family]] = {
 def family_of(model_type: object, name: str) -> Family:
     """Raises:
     BadWeights: a family that is not here."""
-    from anmok.nets.own_families import OWN_FAMILIES  # rows of this table, which are made of its classes
+    from anmok.nets.gemma3n import GEMMA3N  # rows of this table, which are made of its classes
+    from anmok.nets.onevision15 import ONEVISION15
+    from anmok.nets.own_families import OWN_FAMILIES
 
-    known = {**FAMILIES, **OWN_FAMILIES}
+    known = {**FAMILIES, **OWN_FAMILIES, "gemma3n": GEMMA3N, "llavaonevision1_5": ONEVISION15}
+    # The same checkpoint, of whose long pictures crops are shown as well; a card's kind says that it is wanted.
+    known["gemma3_crops"] = replace(FAMILIES["gemma3"], eyes=_gemma3_crops)
     found = known.get(str(model_type))
     if found is None:
         raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {', '.join(sorted(known))}")

@@ -46,12 +46,17 @@ def _window() -> NDArray[np.float32]:
 
 @functools.cache
 def _bands() -> NDArray[np.float32]:
-    """Triangles of equal width on the mel scale, (128, 256)."""
-    edges = np.linspace(_mel(_LOWEST), _mel(RATE / 2), BANDS + 2)  # (130,)
-    places = _mel(RATE / PADDED * np.arange(PADDED // 2))  # (256,)
-    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]  # (128, 1) each
+    return triangles(BANDS, _LOWEST, RATE / 2, PADDED // 2)  # (128, 256)
+
+
+def triangles(bands: int, lowest: float, highest: float, count: int) -> NDArray[np.float32]:
+    """Bands between two frequencies (Hz) as triangles of equal width on the mel scale, over so many frequencies of the
+    transform: (bands, count)."""
+    edges = np.linspace(_mel(lowest), _mel(highest), bands + 2)  # (bands + 2,)
+    places = _mel(RATE / PADDED * np.arange(count))  # (count,)
+    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]  # (bands, 1) each
     rising, falling = (places - left) / (middle - left), (right - places) / (right - middle)
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)  # (128, 256)
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)  # (bands, count)
 
 
 def _mel(hertz: float | NDArray[np.floating]) -> NDArray[np.float64]:

@@ -191,8 +191,21 @@ class Place:
 def places(mind: Mind, memory: Any, prompt: Any, eos: int, most: int, has_size: bool) -> list[Place]:
     """Where the things are that a prompt (rows) asks for: the net says of each where it is, until it says that there
     are no more. Writes to the memory. Ends early where the context does."""
+    return _walked(mind, memory, mind.read(memory, prompt), eos, most, has_size)
+
+
+def place(mind: Mind, memory: Any, prompt: Any, eos: int) -> tuple[Place | None, float]:
+    """The one place that a prompt (rows) asks for, None where the net says that there is none; and the chance that it
+    gave to there being one. Writes to the memory."""
+    read = mind.read(memory, prompt)
+    found = _walked(mind, memory, read, eos, 1, False)
+    return (found[0] if found else None), 1.0 - _share(read[0], eos)
+
+
+def _walked(mind: Mind, memory: Any, read: tuple[Array, Any], eos: int, most: int, has_size: bool) -> list[Place]:
+    """From what was read last: its logits and hidden state."""
     found: list[Place] = []
-    logits, hidden = mind.read(memory, prompt)
+    logits, hidden = read
     steps = 2 + has_size
     while len(found) < most and int(logits.argmax()) != eos and mind.length(memory) + steps <= mind.context:
         score = 1.0 - _share(logits, eos)

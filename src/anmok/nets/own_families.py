@@ -6,6 +6,7 @@ What reads is transformers' Llama (or NAVER's own kind of it), Mistral or Qwen2;
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -23,12 +24,14 @@ from transformers import (
 )
 
 from anmok.errors import BadWeights
+from anmok.nets import hearing
 from anmok.nets.cut_tower import cut_config, tower_class
 from anmok.nets.eyes import hyperclovax, videollama2
-from anmok.nets.families import Family, Own, Watching
+from anmok.nets.families import Family, Listening, Own
 from anmok.nets.honeybee import CAbstractor
 from anmok.nets.pretrained import configured, filled
 from anmok.nets.readings import Whole
+from anmok.nets.watching import Watching
 
 Content = Mapping[str, Any]
 State = Mapping[str, Tensor]
@@ -43,11 +46,14 @@ _READERS: Final[Mapping[str, tuple[Any, Any]]] = {
 
 
 class Pair(nn.Module):
-    """Sight and reader as one net, which is called as those of transformers are. ``content`` is the ``config.json``."""
+    """Sight and reader as one net, which is called as those of transformers are, and maybe what it hears with.
+    ``content`` is the ``config.json``."""
 
-    def __init__(self, sight: nn.Module, reader: nn.Module, content: Content) -> None:
+    def __init__(self, sight: nn.Module, reader: nn.Module, content: Content, ear: nn.Module | None = None) -> None:
         super().__init__()
         self.sight = sight
+        if ear is not None:
+            self.ear = ear
         self.reader: Any = reader
         self.content = content
 
@@ -130,6 +136,19 @@ def _filled(
     return net
 
 
+def _made_to_hear(content: Content) -> nn.Module:
+    kind, config = _reader(content, "random")
+    return Pair(_video_sight(content), kind(config), content, hearing.Hearing.made(content))
+
+
+def _filled_to_hear(content: Content, state: State, dtype: torch.dtype, name: str) -> nn.Module:
+    heard, rest = hearing.parted(state)
+    net: Any = _filled(videollama2.Sight.filled, videollama2.parted)(content, rest, dtype, name)
+    net.ear = hearing.Hearing.filled(content, heard, dtype, name).eval()
+    whole: nn.Module = net
+    return whole
+
+
 def _clova_sight(content: Content) -> nn.Module:
     layer = int(content.get("use_nth_layer", hyperclovax.LAYER))
     config = cut_config(content["vision_config"], layer, "random")
@@ -159,10 +178,15 @@ def _video_frames(net: Any, facts: Content) -> videollama2.VideoLlama2Frames:
     return videollama2.VideoLlama2Frames(net.sight, videollama2.rules_of(net.content, "config.json"))
 
 
+def _video_ears(net: Any, facts: Content) -> hearing.Ears:
+    return hearing.Ears(net.ear, seconds=hearing.seconds_of(net.content))
+
+
 _NARROW: Final = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 _TEXT: Final = {**_NARROW, "num_key_value_heads": 2, "max_position_embeddings": 4096}
 _TOWER: Final = {**_NARROW, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 _SIGLIP: Final = {**_TOWER, "model_type": "siglip_vision_model", "image_size": 16, "patch_size": 4}
+_BEATS: Final = {"width": 16, "inner": 24, "depth": 2, "heads": 2, "patch": 8, "kernel": 8, "groups": 2, "seconds": 1}
 _CLIP: Final = {**_SIGLIP, "model_type": "clip_vision_model", "projection_dim": 8}
 
 
@@ -192,6 +216,11 @@ def _video_toy(kind: str, tower: Content, connector: str) -> Callable[[int, int]
     return toy
 
 
+def _hearing_toy(words: int, end: int) -> tuple[Content, Content]:
+    content, facts = _video_toy("videollama2_qwen2", _SIGLIP, "stc_connector_v35")(words, end)
+    return {**content, "mm_audio_tower": _BEATS, "mm_projector_a_type": "mlp2x_gelu"}, facts
+
+
 def _ends(end: int) -> dict[str, int | None]:
     return {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": end}
 
@@ -216,6 +245,19 @@ def _video_family(kind: str, tower: Content, connector: str, ends: tuple[str, ..
             _video_toy(kind, tower, connector),
             added=marks,
         ),
+    )
+
+
+def _hearing_family() -> Family:
+    """VideoLLaMA2.1-AV. A clip and its sound track are one place in a prompt, the sound behind; a sound by itself has
+    its own."""
+    deaf = _video_family("videollama2_qwen2", _SIGLIP, "stc_connector_v35", ("<|im_end|>",), _CHATML_TURNS)
+    marks = (*deaf.marks, hearing.AUDIO_TOKEN)
+    return dataclasses.replace(
+        deaf,
+        marks=marks,
+        hearing=Listening(_video_ears, sound=hearing.AUDIO_TOKEN),
+        own=Own(_made_to_hear, _filled_to_hear, _hearing_toy, added=marks),
     )
 
 
@@ -258,4 +300,5 @@ OWN_FAMILIES: Final[Mapping[str, Family]] = {
     "videollama2_qwen2": _video_family(
         "videollama2_qwen2", _SIGLIP, "stc_connector_v35", ("<|im_end|>",), _CHATML_TURNS
     ),
+    "videollama2_qwen2_av": _hearing_family(),
 }

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from anmok.nets.eyes import Size
+from anmok.nets.eyes import Place
 from anmok.nets.lean import Memory
 
 _KEPT: Final = 4  # conversations
@@ -28,10 +28,11 @@ _MOST_KEPT: Final = 2**30  # bytes of all of them
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What stands for a picture, or a clip, in a prompt: rows (M, W), and the size of what they were made of."""
+    """What stands for a picture, or a clip, in a prompt: rows (M, W), and the size of what they were made of, or how
+    they lie."""
 
     rows: Tensor
-    size_hw: Size
+    size_hw: Place
 
     @property
     def mark(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import torch
@@ -56,6 +56,11 @@ _GRID: Final = [[16, 32], [32, 16], [32, 32]]
 _CUT: Final = {"size": {"shortest_edge": _SIDE}, "crop_size": {"height": _SIDE, "width": _SIDE}}
 _PADDED: Final = {"size": {"height": _SIDE, "width": _SIDE}, "do_pad": True, "do_center_crop": False}
 _QWEN_FACTS: Final = {"patch_size": _PATCH, "merge_size": 2, "size": {"shortest_edge": 64, "longest_edge": 2304}}
+_VIDEO_FACTS: Final = {
+    "patch_size": _PATCH,
+    "size": {"shortest_edge": 64, "longest_edge": 2304},
+    "video_processor": {"patch_size": _PATCH, "size": {"shortest_edge": 64, "longest_edge": 4096}},
+}
 _QWEN_TOWER: Final = {"depth": 2, "num_heads": 2, "patch_size": _PATCH, "spatial_merge_size": 2}
 _QWEN_WIDE: Final = {
     **_QWEN_TOWER,
@@ -67,6 +72,18 @@ _QWEN_WIDE: Final = {
     "fullatt_block_indexes": [1],
 }
 _MROPE: Final = {"rope_parameters": {**_PLACES, "mrope_section": [1, 1, 2]}}
+_QWEN3_TEXT: Final = {
+    "head_dim": 8,
+    "rope_parameters": {**_PLACES, "mrope_section": [1, 1, 2], "mrope_interleaved": True},
+}
+_QWEN3_TOWER: Final = {
+    **_QWEN_TOWER,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "out_hidden_size": 32,
+    "num_position_embeddings": 16,
+    "deepstack_visual_indexes": [0],
+}
 _LAYERS: Final = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 12, "head_dim": 8}
 _PHI_CROP: Final = 56
 _PHI_VISION: Final = {**_NARROW, "hidden_size": 16, "image_size": _PHI_CROP, "crop_size": _PHI_CROP, "patch_size": 14}
@@ -84,6 +101,20 @@ _IDEFICS: Final = _Shape(
     {**_TOWER, "hidden_size": 16},
     {"scale_factor": 2},
     {"size": {"longest_edge": 4 * _SIDE}, "max_image_size": {"longest_edge": _SIDE}, "resample": 1},
+)
+_PHI: Final = _Shape(
+    {},
+    _PHI_VISION,
+    {"audio_config": {**_PHI_AUDIO, "audio_token_id": 91}},
+    {"size": {"height": _PHI_CROP, "width": _PHI_CROP}, "dynamic_hd": 6},
+    is_flat=True,
+)
+_GEMMA3: Final = _Shape(
+    {**_LAYERS, "query_pre_attn_scalar": 8},
+    {**_TOWER, "hidden_size": 16, "image_size": 32},
+    {"mm_tokens_per_image": 4},
+    {"size": {"height": 32, "width": 32}},
+    image_key="image_token_index",
 )
 _SHAPES: Final[dict[str, _Shape]] = {
     "gemma2": _Shape(_LAYERS, is_flat=True),
@@ -124,17 +155,16 @@ _SHAPES: Final[dict[str, _Shape]] = {
     ),
     "qwen2_vl": _Shape(_MROPE, {**_QWEN_TOWER, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2}, facts=_QWEN_FACTS),
     "qwen2_5_vl": _Shape(_MROPE, _QWEN_WIDE, facts=_QWEN_FACTS),
-    "qwen3_vl": _Shape(
-        {"head_dim": 8, "rope_parameters": {**_PLACES, "mrope_section": [1, 1, 2], "mrope_interleaved": True}},
-        {
-            **_QWEN_TOWER,
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "out_hidden_size": 32,
-            "num_position_embeddings": 16,
-            "deepstack_visual_indexes": [0],
-        },
+    "qwen3_vl": _Shape(_QWEN3_TEXT, _QWEN3_TOWER, facts=_QWEN_FACTS),
+    "qwen3_vl_moe": _Shape(
+        {**_QWEN3_TEXT, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+        _QWEN3_TOWER,
         facts=_QWEN_FACTS,
+    ),
+    "video_llama_3": _Shape(
+        {"model_type": "qwen2"},
+        {**_NARROW, "hidden_size": 16, "num_attention_heads": 2, "patch_size": _PATCH},
+        facts=_VIDEO_FACTS,
     ),
     "exaone4_5": _Shape(
         {"model_type": "exaone4", "rope_parameters": _PLACES, "sliding_window": 12, "sliding_window_pattern": 2},
@@ -147,33 +177,23 @@ _SHAPES: Final[dict[str, _Shape]] = {
         {"tie_word_embeddings": False},
         _QWEN_FACTS,
     ),
-    "gemma3": _Shape(
-        {**_LAYERS, "query_pre_attn_scalar": 8},
-        {**_TOWER, "hidden_size": 16, "image_size": 32},
-        {"mm_tokens_per_image": 4},
-        {"size": {"height": 32, "width": 32}},
-        image_key="image_token_index",
-    ),
+    "gemma3": _GEMMA3,
+    "gemma3_crops": replace(_GEMMA3, facts={**_GEMMA3.facts, "pan_and_scan_min_crop_size": 8}),
     "gemma4": _Shape(
         {**_LAYERS, "global_head_dim": 8, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},
         {**_NARROW, "num_key_value_heads": 4, "head_dim": 8, "position_embedding_size": 512},
         {"audio_config": None, "audio_token_id": 1},
         {"max_soft_tokens": 70},
     ),
-    "phi4_multimodal": _Shape(
-        {},
-        _PHI_VISION,
-        {"audio_config": {**_PHI_AUDIO, "audio_token_id": 91}},
-        {"size": {"height": _PHI_CROP, "width": _PHI_CROP}, "dynamic_hd": 6},
-        is_flat=True,
-    ),
+    "phi4_multimodal": _PHI,
+    "phi4_multimodal_speech": _PHI,
 }
 
 
 def toy(model_type: str, family: Family, seed: int) -> Toy:
     """A net of that family, filled at random, with a tokenizer of bytes and a template of the same form."""
     shape = _SHAPES.get(model_type, _Shape(is_flat=True))
-    special = list(dict.fromkeys([*family.marks, family.image, family.video, *family.ends, "<|im_start|>", _END]))
+    special = list(dict.fromkeys([*family.marks, *family.slots.values(), *family.ends, "<|im_start|>", _END]))
     ids = {token: _LETTERS + i for i, token in enumerate(special)}
     facts = shape.facts
     if family.own is not None:
@@ -226,6 +246,7 @@ def _template(family: Family) -> str:
             "{% for c in m['content'] %}"
             f"{{% if c['type'] == 'image' %}}{family.image}"
             f"{{% elif c['type'] == 'video' %}}{family.video}"
+            f"{{% elif c['type'] == 'audio' %}}{family.slots.get('sound', '')}"
             "{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
         )
     turn = f"<|im_start|>{{{{ m['role'] }}}}\n{content}{_END}\n"

@@ -22,7 +22,7 @@ from anmok.inputs import Item, Prompted
 from anmok.load import Model
 from anmok.placement.costs import Measured, Timing, spread_of
 from anmok.placement.memory import Watermark, in_words
-from anmok.tasks import Ask, Classify, Depth, Detect, Embed, Matting, Normals, Parse, Pose, Segment
+from anmok.tasks import Ask, Classify, Depth, Detect, Embed, Gaze, Matting, Normals, Parse, Pointing, Pose, Segment
 
 SIZES: Final = (1, 2, 4, 8, 16, 32)
 _WORDS: Final = ("cat", "dog", "car", "tree", "house", "person", "boat", "bird", "chair", "bottle")
@@ -32,6 +32,7 @@ _PLAIN: Final[dict[str, Callable[[], Ask[Any, Any]]]] = {
     "embed": Embed,
     "depth": Depth,
     "pose": Pose,
+    "gaze": Gaze,
     "parse": Parse,
     "normals": Normals,
     "matte": Matting,
@@ -98,6 +99,8 @@ def question(
     words = _WORDS if card.languages and not is_adapted else None
     if task == "classify":
         return list(images), Classify(words)
+    if task == "point":
+        return list(images), Pointing(_WORDS)
     if task == "detect":
         return list(images), Detect(words)
     if words is not None:

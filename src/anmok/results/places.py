@@ -1,4 +1,4 @@
-"""Things with a place in the picture: boxes and masks, in the pixels of the caller's picture."""
+"""Things with a place in the picture: boxes, points and masks, in the pixels of the caller's picture."""
 
 from __future__ import annotations
 
@@ -83,6 +83,63 @@ class Detections(Result):
             class_id=self.class_ids.astype(int),
             data={"class_name": np.asarray(self.names, dtype=object)},
         )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Points(Result):
+    """The middle of each thing, best score first.
+
+    ``xy`` is float32 (N, 2): x and y in pixels of the caller's picture, inside it. ``scores`` is float32 (N,) in
+    [0, 1]; ``class_ids`` int64 (N,) counts in ``labels``, which are the caller's own. ``read_as`` is what the model
+    was given for each label.
+
+    Raises:
+        BadRequest: shapes that do not go together, a point outside the picture, or a number that is no label's.
+    """
+
+    xy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    labels: tuple[str, ...]
+    size_hw: tuple[int, int]
+    read_as: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        object.__setattr__(self, "xy", frozen(self.xy, (count, 2), "Points.xy"))
+        object.__setattr__(self, "scores", frozen(self.scores, (count,), "Points.scores"))
+        object.__setattr__(self, "class_ids", checked_ids(self.class_ids, count, len(self.labels), 0))
+        check_points(self.xy, self.size_hw, "Points.xy")
+        check_reading(self.labels, self.read_as)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, keep: Indices) -> Points:
+        """Those of an index array or a mask (N,)."""
+        index = np.asarray(keep)
+        index = index if index.size else index.astype(np.int64)
+        parts = self.xy[index], self.scores[index], self.class_ids[index]
+        return Points(*parts, self.labels, self.size_hw, self.read_as)
+
+    @classmethod
+    def none(cls, labels: tuple[str, ...], size_hw: tuple[int, int], read_as: tuple[str, ...] = ()) -> Points:
+        """Nothing found."""
+        empty = np.zeros(0, np.float32)
+        return cls(np.zeros((0, 2), np.float32), empty, np.zeros(0, np.int64), labels, size_hw, read_as)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label of each point (N)."""
+        return tuple(self.labels[i] for i in self.class_ids)
+
+    def to_dict(self) -> dict[str, Any]:
+        rows = zip(self.names, self.scores.tolist(), self.xy.tolist(), strict=True)
+        answer: dict[str, Any] = {
+            "size": list(self.size_hw),
+            "points": [{"label": label, "score": score, "point": point} for label, score, point in rows],
+        }
+        return answer | reading(self.labels, self.read_as)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -182,6 +239,12 @@ def check_boxes(xyxy: NDArray[np.float32], size_hw: tuple[int, int]) -> None:
     is_ordered = bool((xyxy[:, 2:] >= xyxy[:, :2]).all())
     if not is_ordered or (xyxy < 0).any() or (xyxy > (width, height, width, height)).any():
         raise BadRequest(f"boxes: want left, top, right, bottom inside a picture of {width} x {height}")
+
+
+def check_points(xy: NDArray[np.float32], size_hw: tuple[int, int], what: str) -> None:
+    """Every point (..., 2) lies in the picture."""
+    if (xy < 0).any() or (xy > (size_hw[1], size_hw[0])).any():
+        raise BadRequest(f"{what}: a point lies outside the picture")
 
 
 def check_reading(labels: tuple[str, ...], read_as: tuple[str, ...]) -> None:

@@ -19,10 +19,11 @@ class Reply(Result):
 
     ``finish`` says why it ends: ``stop`` where the model came to its end or to a text that it was to stop at,
     ``length`` where ``max_tokens`` or the context was used up. ``tokens_in`` are those of the prompt, of which
-    ``image_tokens`` stand for pictures; ``tokens_out`` were made, the one that ends it and those of a stop text among
-    them. ``seconds`` is the time from the beginning of its batch, pictures already encoded; ``seconds_to_first`` that
-    until its first token. ``frames`` has for each clip of the conversation the seconds of the frames that the model was
-    shown of it. ``unknown`` names counts that a model which somebody else runs did not tell: they are 0 here.
+    ``image_tokens`` stand for pictures and ``sound_tokens`` for sounds; ``tokens_out`` were made, the one that ends it
+    and those of a stop text among them. ``seconds`` is the time from the beginning of its batch, pictures already
+    encoded; ``seconds_to_first`` that until its first token. ``frames`` has for each clip of the conversation the
+    seconds of the frames that the model was shown of it. ``unknown`` names counts that a model which somebody else runs
+    did not tell: they are 0 here.
     """
 
     text: str
@@ -34,11 +35,13 @@ class Reply(Result):
     seconds: float = 0.0
     frames: tuple[tuple[float, ...], ...] = ()
     unknown: tuple[Count, ...] = ()
+    sound_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.finish not in get_args(Finish):
             raise BadRequest(f"Reply.finish: want stop or length, got {str(self.finish)[:40]!r}")
-        if not 0 <= self.image_tokens <= self.tokens_in or self.tokens_out < 0:
+        shown = (self.image_tokens, self.sound_tokens)
+        if min(*shown, self.tokens_out) < 0 or sum(shown) > self.tokens_in:
             raise BadRequest("Reply: tokens are counted from 0, and those of pictures are some of tokens_in")
         times = (self.seconds_to_first, self.seconds)
         if not all(math.isfinite(one) and one >= 0 for one in times):
@@ -58,6 +61,8 @@ class Reply(Result):
             "seconds_to_first": round(self.seconds_to_first, 6),
             "seconds": round(self.seconds, 6),
         }
+        if self.sound_tokens:
+            content["sound_tokens"] = self.sound_tokens
         frames = [[round(at, 6) for at in one] for one in self.frames]
         unknown = {"unknown": list(self.unknown)} if self.unknown else {}
         return content | ({"frames": frames} if frames else {}) | unknown

@@ -27,7 +27,9 @@ from anmok.wire import Call, Intake, WrongField
 T = TypeVar("T")
 
 _INLINE = 128 * 2**10  # bytes of a body that is read in the loop itself; a thread costs more than that takes
-_LIGHT: Final = frozenset({"classify", "embed", "detect", "pose"})  # answers that are written in the loop itself
+_LIGHT: Final = frozenset(
+    {"classify", "embed", "detect", "point", "pose", "gaze"}
+)  # answers written in the loop itself
 _LIGHT_ITEMS = 16
 _NAMED = re.compile(r"/(?:v2/)?models/([^/]+)")
 _WINDOW = 2  # batches of a long list that wait in the engine at a time

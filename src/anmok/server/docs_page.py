@@ -154,10 +154,12 @@ EXAMPLES: Mapping[str, Example] = {
     "/run/depth": _own("depth", {}),
     "/run/detect": _own("detect", _LABELS),
     "/run/embed": _own("embed", {}),
+    "/run/gaze": _own("gaze", {}),
     "/run/inspect": _own("inspect", {}),
     "/run/matte": _own("matte", {}),
     "/run/normals": _own("normals", {}),
     "/run/parse": _own("parse", {}),
+    "/run/point": _own("point", _LABELS),
     "/run/pose": _own("pose", {}),
     "/run/segment": _own("segment", _LABELS),
     "/run/track": Example(

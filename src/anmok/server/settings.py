@@ -190,7 +190,7 @@ class Settings:
                 raise BadRequest(
                     f"{name.replace('_bytes', '_memory')} is {getattr(self, name):g}: must not be negative"
                 )
-        for limit in ("body_bytes", "image_bytes", "clip_bytes", "items"):
+        for limit in ("body_bytes", "image_bytes", "clip_bytes", "sound_bytes", "items"):
             if getattr(self.intake, limit) < 1:
                 raise BadRequest(f"intake.{limit} is {getattr(self.intake, limit)}: must be at least 1")
 

@@ -10,12 +10,15 @@ from anmok.tasks.offers import (
     Detects,
     Embeds,
     Encoder,
+    FindsGazes,
     FindsNormals,
     Follows,
+    Hears,
     Inspects,
     Mattes,
     MeasuresDepth,
     Parses,
+    PointsAt,
     Poses,
     Projects,
     SeesPatches,
@@ -27,7 +30,19 @@ from anmok.tasks.offers import (
     Watches,
     WordVectors,
 )
-from anmok.tasks.seeing import Depth, Detect, Everything, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks.seeing import (
+    Depth,
+    Detect,
+    Everything,
+    Gaze,
+    Matting,
+    Normals,
+    Parse,
+    Pointing,
+    Pose,
+    Segment,
+    Track,
+)
 from anmok.tasks.talking import Chat
 
 __all__ = [
@@ -43,8 +58,11 @@ __all__ = [
     "Embeds",
     "Encoder",
     "Everything",
+    "FindsGazes",
     "FindsNormals",
     "Follows",
+    "Gaze",
+    "Hears",
     "Inspect",
     "Inspects",
     "Mattes",
@@ -54,6 +72,8 @@ __all__ = [
     "P",
     "Parse",
     "Parses",
+    "Pointing",
+    "PointsAt",
     "Pose",
     "Poses",
     "Projects",

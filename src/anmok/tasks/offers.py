@@ -17,19 +17,21 @@ from anmok.results import (
     DepthMap,
     Detections,
     Embedding,
+    Gazes,
     Keypoints,
     Masks,
     Matte,
     NormalMap,
     PartMap,
     Piece,
+    Points,
     Reply,
     Scores,
     Tracked,
 )
 from anmok.tasks.asks import Classify, Embed
 from anmok.tasks.inspecting import Inspect
-from anmok.tasks.seeing import Depth, Detect, Matting, Normals, Parse, Pose, Segment, Track
+from anmok.tasks.seeing import Depth, Detect, Gaze, Matting, Normals, Parse, Pointing, Pose, Segment, Track
 from anmok.tasks.talking import Chat
 
 
@@ -160,6 +162,11 @@ class Detects(Protocol):
 
 
 @runtime_checkable
+class PointsAt(Protocol):
+    def point(self, states: Sequence[Encoded], ask: Pointing) -> list[Points]: ...
+
+
+@runtime_checkable
 class Segments(Protocol):
     """A state alone asks for the labels, or for everything; in a ``Prompted`` the picture is a state."""
 
@@ -176,6 +183,13 @@ class Poses(Protocol):
     """In a ``Prompted`` the boxes are the people, and no detector is asked."""
 
     def pose(self, states: Sequence[Encoded | Prompted], ask: Pose) -> list[Keypoints]: ...
+
+
+@runtime_checkable
+class FindsGazes(Protocol):
+    """In a ``Prompted`` the boxes are the faces, or the point is an eye, and no face is looked for."""
+
+    def gaze(self, states: Sequence[Encoded | Prompted], ask: Gaze) -> list[Gazes]: ...
 
 
 @runtime_checkable
@@ -266,4 +280,33 @@ class Watches(Protocol):
 
     def prepare_frame(self, image: NDArray[np.uint8]) -> View:
         """As ``Encoder.prepare``, of one frame, which most families look at less closely than at a picture."""
+        ...
+
+
+@runtime_checkable
+class Hears(Protocol):
+    """A model that talks about sounds as well. To it a sound is a ``Sound`` of a state, and that of a clip stands in
+    the clip's ``Frames``."""
+
+    @property
+    def most_sounds(self) -> int:
+        """Of one conversation, those of clips among them; 0 for a model that hears none."""
+        ...
+
+    @property
+    def sound_rate(self) -> int:
+        """Values a second."""
+        ...
+
+    @property
+    def most_seconds(self) -> float:
+        """Of one sound; of a clip's sound track it may hear parts."""
+        ...
+
+    def prepare_sound(self, samples: NDArray[np.float32], *, is_of_clip: bool) -> NDArray[np.float32]:
+        """A sound float32 (N,) between -1 and 1 to the net's input, without the batch axis. Re-entrant."""
+        ...
+
+    def encode_sound(self, prepared: NDArray[np.float32]) -> Mapping[str, NDArray[np.generic]]:
+        """One prepared sound to named arrays, of which ``Encoded`` is made."""
         ...

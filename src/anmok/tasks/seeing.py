@@ -1,4 +1,4 @@
-"""Asks about places in the picture: boxes, masks, tracks, depth, people."""
+"""Asks about places in the picture: boxes, points, masks, tracks, depth, people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from anmok.errors import BadRequest
-from anmok.results import DepthMap, Detections, Keypoints, Masks, Matte, NormalMap, PartMap, Tracked, Tracks
+from anmok.results import (
+    DepthMap,
+    Detections,
+    Gazes,
+    Keypoints,
+    Masks,
+    Matte,
+    NormalMap,
+    PartMap,
+    Points,
+    Tracked,
+    Tracks,
+)
 from anmok.tasks.asks import Ask, check_labels
 
 Phrases = tuple[tuple[str, ...], ...]
@@ -35,6 +47,11 @@ def _check_share(name: str, value: float | None) -> None:
         raise BadRequest(f"{name} {value}: must lie between 0 and 1")
 
 
+def _check_top(top_k: int | None) -> None:
+    if top_k is not None and top_k < 1:
+        raise BadRequest(f"top_k {top_k}: must be at least 1")
+
+
 @dataclass(frozen=True, slots=True)
 class Detect(Ask[Detections, Detections]):
     """Where are they?
@@ -56,8 +73,29 @@ class Detect(Ask[Detections, Detections]):
         _set_words(self)
         _check_share("threshold", self.threshold)
         _check_share("nms", self.nms)
-        if self.top_k is not None and self.top_k < 1:
-            raise BadRequest(f"top_k {self.top_k}: must be at least 1")
+        _check_top(self.top_k)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointing(Ask[Points, Points]):
+    """Where is the middle of each?
+
+    ``labels`` are words or phrases (``"the leftmost screw"``), each of which may name any number of things; they are
+    what ``class_ids`` count in. ``threshold`` leaves out what scores below.
+
+    Raises:
+        BadRequest: no labels, an empty one, or one twice; a threshold that is no share; ``top_k`` below 1.
+    """
+
+    task: ClassVar[str] = "point"
+    labels: tuple[str, ...]
+    threshold: float | None = None
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", check_labels(self.labels))
+        _check_share("threshold", self.threshold)
+        _check_top(self.top_k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +189,22 @@ class Pose(Ask[Keypoints, Keypoints]):
     def __post_init__(self) -> None:
         _check_share("threshold", self.threshold)
         _check_share("person", self.person)
+
+
+@dataclass(frozen=True, slots=True)
+class Gaze(Ask[Gazes, Gazes]):
+    """Where does everybody look?
+
+    Of a ``Prompted`` picture: each of its boxes is a face, whose middle stands for the eyes; or its one point is an
+    eye (with a box beside it, that of this face). Of a plain picture: all faces that are found, and ``face`` is what
+    the model needs to call something a face.
+    """
+
+    task: ClassVar[str] = "gaze"
+    face: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_share("face", self.face)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,14 @@ from anmok.results import (
     Detections,
     Embedding,
     Failure,
+    Gazes,
     Keypoints,
     Masks,
     Matte,
     NormalMap,
     PartMap,
     Piece,
+    Points,
     Reply,
     Result,
     Scores,
@@ -94,7 +96,7 @@ def _rest(result: Result) -> dict[str, Any]:
         order = np.argsort(-result.scores, kind="stable")[: result.top_k]
         decided = {} if result.decided is None else {"decided": result.decided}
         return {"order": order.tolist(), "threshold": result.threshold, "top_k": result.top_k} | decided
-    if isinstance(result, Detections | Masks):
+    if isinstance(result, Detections | Points | Masks):
         return {"labels": list(result.labels), "class_ids": result.class_ids.tolist()}
     if isinstance(result, Tracked):
         return _rest(result.masks) | {"seconds": result.seconds}
@@ -138,6 +140,26 @@ def _detections(content: Mapping[str, Any]) -> Detections:
     boxes = _floats([row["box"] for row in rows]).reshape(-1, 4)
     return Detections(
         boxes, _floats([row["score"] for row in rows]), ids, labels, _size(content), _read(content, labels)
+    )
+
+
+def _points(content: Mapping[str, Any]) -> Points:
+    rows = content["points"]
+    labels, ids = _classes(content, rows)
+    xy = _floats([row["point"] for row in rows]).reshape(-1, 2)
+    return Points(xy, _floats([row["score"] for row in rows]), ids, labels, _size(content), _read(content, labels))
+
+
+def _gazes(content: Mapping[str, Any]) -> Gazes:
+    people = content["people"]
+    targets = [person["target"] for person in people]
+    return Gazes(
+        eyes=_floats([person["eye"] for person in people]).reshape(-1, 2),
+        targets=_floats([(0.0, 0.0) if target is None else target for target in targets]).reshape(-1, 2),
+        is_inside=np.asarray([target is not None for target in targets], np.bool_),
+        scores=_floats([person["score"] for person in people]),
+        faces=_floats([person["face"] for person in people if "face" in person]).reshape(-1, 4),
+        size_hw=_size(content),
     )
 
 
@@ -211,8 +233,8 @@ def _reply(content: Mapping[str, Any]) -> Reply:
     first, seconds = (float(content[key]) for key in ("seconds_to_first", "seconds"))
     frames = tuple(tuple(float(at) for at in one) for one in content.get("frames", ()))
     unknown = tuple(content.get("unknown", ()))
-    text, finish = _text(content["text"]), content["finish"]
-    return Reply(text, finish, tokens_in, tokens_out, of_images, first, seconds, frames, unknown)
+    text, finish, of_sounds = _text(content["text"]), content["finish"], int(content.get("sound_tokens", 0))
+    return Reply(text, finish, tokens_in, tokens_out, of_images, first, seconds, frames, unknown, of_sounds)
 
 
 def _anomaly(content: Mapping[str, Any]) -> AnomalyMap:
@@ -286,10 +308,12 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Result]] = {
     "depth": _depth,
     "detect": _detections,
     "embed": _embedding,
+    "gaze": _gazes,
     "inspect": _anomaly,
     "matte": _matte,
     "normals": _normals,
     "parse": _parts,
+    "point": _points,
     "pose": _keypoints,
     "segment": _masks,
     "track": _tracks,

@@ -3,7 +3,10 @@
 Pictures come as ``image_url`` parts, with a ``data:`` address or one that the server opens; clips as ``video_url``,
 which vLLM added, or frame by frame in its ``data:video/jpeg;base64,<one>,<next>``. Beside ``video_url`` there may be
 ``fps``, ``start`` and ``end``. An answer about clips has ``frames``: the seconds of what the model was shown of each.
-``developer`` is read as ``system``. Where ``temperature`` is left out it is 0, so that an answer can be had again.
+Sounds come as ``input_audio`` parts with base64 and its format, ``start`` and ``end`` beside; ``has_sound`` beside
+``video_url`` plays the sound track of a clip as well.
+An answer whose tokens nobody counted has no ``usage``. ``developer`` is read as ``system``. Where ``temperature`` is
+left out it is 0, so that an answer can be had again.
 """
 
 from __future__ import annotations
@@ -11,16 +14,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from anmok.errors import AnmokError, BadRequest
-from anmok.inputs import Clip, Conversation, Part, Role, Text, Turn
+from anmok.inputs import Clip, Conversation, Part, Role, Sound, Text, Turn
 from anmok.results import Failure, Piece, Reply, Result
 from anmok.tasks import Chat
 from anmok.wire import fields
 from anmok.wire.intake import Intake, binary, video
 from anmok.wire.openai import error_body, part_of
-from anmok.wire.own import CHOSEN, Call, given_of
+from anmok.wire.own import CHOSEN, SPAN, Call, given_of
 from anmok.wire.refusals import WrongField
 
 _IGNORED: Final = (
@@ -71,7 +74,8 @@ _ROLES: Final[Mapping[str, Role]] = {
     "assistant": "assistant",
 }
 DONE: Final = b"data: [DONE]\n\n"
-_SHOWN: Final = ("image_url", "video_url")
+_SHOWN: Final = ("image_url", "video_url", "input_audio")
+_Kind: TypeAlias = Literal["text", "image_url", "video_url", "input_audio"]
 _STILLS: Final = "data:video/jpeg;base64,"
 
 
@@ -125,7 +129,7 @@ def completion(result: Result, call: ChatCall, number: str, created: int) -> dic
     message = {"role": "assistant", "content": result.text, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": result.finish, "logprobs": None}
     head = _head("chat.completion", call, number, created)
-    return {**head, "choices": [choice], "usage": _usage(result), **_frames(result)}
+    return {**head, "choices": [choice], **_usage(result), **_frames(result)}
 
 
 def chunks(piece: Piece, call: ChatCall, number: str, created: int, *, is_first: bool) -> bytes:
@@ -142,8 +146,9 @@ def chunks(piece: Piece, call: ChatCall, number: str, created: int, *, is_first:
     if piece.reply is None:
         return b"".join(_event(one) for one in events)
     events.append({**head, "choices": [_delta({}, piece.reply.finish)], **_frames(piece.reply)})
-    if call.has_usage:
-        events.append({**head, "choices": [], "usage": _usage(piece.reply)})
+    usage = _usage(piece.reply)
+    if call.has_usage and usage:
+        events.append({**head, "choices": [], **usage})
     return b"".join(_event(one) for one in events) + DONE
 
 
@@ -161,10 +166,16 @@ def _delta(content: dict[str, Any], finish: str | None) -> dict[str, Any]:
 
 
 def _usage(reply: Reply) -> dict[str, Any]:
+    """Whatever is not known is left out: clients take ``usage`` and its details as they may be missing, but not a part
+    of its three counts, and a 0 would be taken for one."""
+    if "tokens_in" in reply.unknown or "tokens_out" in reply.unknown:
+        return {}
     total = reply.tokens_in + reply.tokens_out
-    details = {"image_tokens": reply.image_tokens}
     counts = {"prompt_tokens": reply.tokens_in, "completion_tokens": reply.tokens_out, "total_tokens": total}
-    return {**counts, "prompt_tokens_details": details}
+    heard = {"audio_tokens": reply.sound_tokens} if reply.sound_tokens else {}
+    is_told = "image_tokens" not in reply.unknown
+    details = {"prompt_tokens_details": {"image_tokens": reply.image_tokens, **heard}} if is_told else {}
+    return {"usage": {**counts, **details}}
 
 
 def _frames(reply: Reply) -> dict[str, Any]:
@@ -249,7 +260,9 @@ def _parts(content: object, name: str, intake: Intake) -> tuple[Part, ...]:
 
 def _part(value: object, name: str, intake: Intake) -> Part:
     part = fields.an_object(value, name)
-    kind = fields.value_as(Literal["text", "image_url", "video_url"], part.get("type"), f"{name}.type")
+    kind = fields.value_as(_Kind, part.get("type"), f"{name}.type")
+    if kind == "input_audio":
+        return _sound(part, name, intake)
     if kind != "video_url":
         return part_of(part, name, intake)
     address, place = fields.wanted(part, "video_url", name), f"{name}.video_url"
@@ -259,6 +272,16 @@ def _part(value: object, name: str, intake: Intake) -> Part:
     if isinstance(address, str) and address[: len(_STILLS)].lower() == _STILLS:
         return Clip(_stills(address[len(_STILLS) :], f"{place}.url", intake), **cut)
     return Clip(video(address, f"{place}.url", intake), **cut)
+
+
+def _sound(part: dict[str, Any], name: str, intake: Intake) -> Sound:
+    """OpenAI's part for sounds. What the file is, it says itself; the format that is told has to be one of these."""
+    place = f"{name}.input_audio"
+    told = fields.an_object(fields.wanted(part, "input_audio", name), place)
+    fields.known(told, ("data", "format"), place)
+    fields.value_as(Literal["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"], told.get("format"), f"{place}.format")
+    data = binary(fields.wanted(told, "data", place), f"{place}.data", intake.sound_bytes)
+    return Sound(data, **given_of(part, SPAN, name))
 
 
 def _stills(text: str, name: str, intake: Intake) -> list[bytes]:

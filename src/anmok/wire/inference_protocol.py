@@ -47,7 +47,7 @@ _NUMPY = {
 }
 _KINDS = {"?": "b", "u": "iu", "i": "iu", "f": "iuf"}  # what a JSON number may be, by what is wanted
 _TENSORS, _RESULT = 16, "result"
-_LABELLED = ("classify", "detect", "segment")  # tasks whose pictures may come with labels
+_LABELLED = ("classify", "detect", "point", "segment")  # tasks whose pictures may come with labels
 _RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output")
 
 

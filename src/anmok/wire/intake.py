@@ -1,4 +1,4 @@
-"""Pictures and clips out of a request: bytes and nothing but bytes, counted before they are decoded.
+"""Pictures, clips and sounds out of a request: bytes and nothing but bytes, counted before they are decoded.
 
 A text in a request is never taken for a path. An address is opened only by ``Intake.fetch``, which a server has to
 hand in; without it, an address is refused.
@@ -36,6 +36,7 @@ class Intake:
     body_bytes: int = 256 * MIB
     image_bytes: int = 32 * MIB
     clip_bytes: int = 192 * MIB
+    sound_bytes: int = 32 * MIB
     items: int = 256
     stills: int = 2000
     turns: int = 1000

@@ -8,7 +8,7 @@ left out takes its default, and an unknown key is refused. An item is one of
 - ``{"text": "..."}``
 - ``{"clip": "<base64 of a video, or a list of pictures>", "fps", "start", "end", "cues"}``
 - ``{"turns": [{"role": "user", "parts": ["<base64 of a picture>", {"text": "..."}]}]}``, a conversation; its parts may
-  be clips too, without cues
+  be clips too, without cues, and sounds: ``{"sound": "<base64>", "start", "end"}``
 
 With multipart the same JSON is the part ``request``, and ``{"part": "name"}`` stands for base64 anywhere in its
 items; without items, every part called ``image`` (or ``clip``) is one, in their order.
@@ -23,7 +23,7 @@ from typing import Any
 
 from anmok.errors import AnmokError, BadRequest
 from anmok.geometry import Rle
-from anmok.inputs import Box, Clip, Conversation, Cue, Frames, Item, Point, Prompted, Role, Sign, Text, Turn
+from anmok.inputs import Box, Clip, Conversation, Cue, Frames, Item, Point, Prompted, Role, Sign, Sound, Text, Turn
 from anmok.inputs import Part as Said
 from anmok.tasks import (
     Ask,
@@ -32,10 +32,12 @@ from anmok.tasks import (
     Depth,
     Detect,
     Embed,
+    Gaze,
     Inspect,
     Matting,
     Normals,
     Parse,
+    Pointing,
     Pose,
     Segment,
     Track,
@@ -45,19 +47,20 @@ from anmok.wire.intake import Intake, binary, encoded, picture, sized
 from anmok.wire.refusals import WrongField
 
 _KINDS: tuple[type[Ask[Any, Any]], ...] = (
-    *(Chat, Classify, Depth, Detect, Embed, Inspect, Matting, Normals, Parse, Pose, Segment, Track),
+    *(Chat, Classify, Depth, Detect, Embed, Gaze, Inspect, Matting, Normals, Parse, Pointing, Pose, Segment, Track),
 )
 ASKS: Mapping[str, type[Ask[Any, Any]]] = {kind.task: kind for kind in _KINDS}
 REQUEST, IMAGE, CLIP = "request", "image", "clip"  # parts of a multipart body
-TURNS = "turns"
+TURNS, SOUND = "turns", "sound"
 POINTED: Mapping[str, Any] = {
     "points": tuple[Point, ...],
     "boxes": tuple[Box, ...],
     "mask": Rle,
     "exemplars": tuple[tuple[Box, Sign], ...],
 }
-CHOSEN: Mapping[str, Any] = {"fps": float | None, "start": float, "end": float | None}
-CUT: Mapping[str, Any] = {**CHOSEN, "cues": tuple[Cue, ...]}
+SPAN: Mapping[str, Any] = {"start": float, "end": float | None}
+CHOSEN: Mapping[str, Any] = {"fps": float | None, **SPAN, "has_sound": bool}
+CUT: Mapping[str, Any] = {"fps": float | None, **SPAN, "cues": tuple[Cue, ...]}
 
 Parts = Mapping[str, bytes]
 
@@ -117,7 +120,7 @@ def item_from_json(value: object, name: str, intake: Intake, parts: Parts | None
     return Prompted(data, **pointed) if pointed else data
 
 
-def item_to_json(item: Item | Frames, name: str = "item") -> Any:
+def item_to_json(item: Item | Frames | Sound, name: str = "item") -> Any:
     """The inverse of ``item_from_json``. Arrays and PIL images go as PNG.
 
     Raises:
@@ -128,7 +131,12 @@ def item_to_json(item: Item | Frames, name: str = "item") -> Any:
     if isinstance(item, Clip):
         whole = isinstance(item.source, bytes) or not isinstance(item.source, Sequence)
         source = encoded(item.source, name) if whole else [encoded(one, name) for one in item.source]  # type: ignore[arg-type, union-attr]
-        return {CLIP: source, **{key: fields.plain(getattr(item, key)) for key in CUT if getattr(item, key)}}
+        keys = [key for key in {**CUT, **CHOSEN} if getattr(item, key)]
+        return {CLIP: source, **{key: fields.plain(getattr(item, key)) for key in keys}}
+    if isinstance(item, Sound):
+        if not isinstance(item.source, bytes):
+            raise BadRequest(f"{name}: {type(item.source).__name__} has no wire form; give the bytes of the sound file")
+        return {SOUND: encoded(item.source, name), **{key: getattr(item, key) for key in SPAN if getattr(item, key)}}
     if isinstance(item, Frames):
         raise BadRequest(f"{name}: Frames have no wire form; send the clip, or its pictures as one")
     if isinstance(item, Conversation):
@@ -245,6 +253,10 @@ def _said(value: object, name: str, intake: Intake, parts: Parts | None) -> Said
         return Text(fields.value_as(str, value["text"], f"{name}.text"))
     if isinstance(value, dict) and CLIP in value:
         return _clip(value, name, intake, parts, CHOSEN)
+    if isinstance(value, dict) and SOUND in value:
+        fields.known(value, (SOUND, *SPAN), name)
+        data = _referred(value[SOUND], f"{name}.{SOUND}", intake.sound_bytes, parts)
+        return Sound(data, **given_of(value, SPAN, name))
     return _picture(value, name, intake, parts)
 
 

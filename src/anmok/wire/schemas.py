@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from anmok.geometry import Rle
 from anmok.inputs import Box, Cue, Point, Role, Sign
-from anmok.wire.own import ASKS, CHOSEN
+from anmok.wire.own import ASKS, CHOSEN, SPAN
 
 Schema = dict[str, Any]
 
@@ -33,8 +33,10 @@ def item_schema() -> Schema:
     clip: Schema = {"anyOf": [*file["anyOf"], {"type": "array", "items": file}]}
     cut = {"fps": _NUMBER, "start": _NUMBER, "end": _NUMBER, "cues": _of(tuple[Cue, ...])}
     prompted, cut_clip = _object({"image": file, **pointed}, ["image"]), _object({"clip": clip, **cut}, ["clip"])
-    shown_clip = _object({"clip": clip, **{key: cut[key] for key in CHOSEN}}, ["clip"])
-    said: Schema = {"anyOf": [*file["anyOf"], _object({"text": _TEXT}), shown_clip]}
+    heard = {"has_sound": _SCALARS[bool]}
+    shown_clip = _object({"clip": clip, **{key: (cut | heard)[key] for key in CHOSEN}}, ["clip"])
+    sound = _object({"sound": file, **{key: cut[key] for key in SPAN}}, ["sound"])
+    said: Schema = {"anyOf": [*file["anyOf"], _object({"text": _TEXT}), shown_clip, sound]}
     turns = _list(_object({"role": _of(Role), "parts": _list(said)}))
     return {"anyOf": [*file["anyOf"], prompted, _object({"text": _TEXT}), cut_clip, _object({"turns": turns})]}
 
@@ -102,7 +104,7 @@ def _list(item: Schema, length: int | None = None) -> Schema:
     return schema if length is None else schema | {"minItems": length, "maxItems": length}
 
 
-_SIZE, _BOX, _SHARE = _list(_WHOLE, 2), _list(_NUMBER, 4), {"type": "number"}
+_SIZE, _PLACE, _BOX, _SHARE = _list(_WHOLE, 2), _list(_NUMBER, 2), _list(_NUMBER, 4), {"type": "number"}
 _MAYBE: Schema = {"anyOf": [_NUMBER, {"type": "null"}]}
 _RLE = _of(Rle)
 _MAP = _object({"dtype": {"enum": ["float32"]}, "shape": _list(_WHOLE), "zlib": _FILE})
@@ -110,6 +112,7 @@ _READ: Schema = {"type": "object", "additionalProperties": _TEXT}
 _MASK = {"score": _SHARE, "box": _BOX, "area": _WHOLE, "rle": _RLE, "label": _TEXT}
 _POINT = _object({"name": _TEXT, "x": _NUMBER, "y": _NUMBER, "score": _SHARE})
 _PERSON = _object({"box": _BOX, "score": _SHARE, "keypoints": _list(_POINT)})
+_GAZE = {"eye": _PLACE, "target": {"anyOf": [_PLACE, {"type": "null"}]}, "score": _SHARE, "face": _BOX}
 _CLASSES = {"labels": _list(_TEXT), "class_ids": _list(_WHOLE), "read_as": _READ}
 
 # What every answer to a task has,
@@ -138,6 +141,7 @@ _ANSWERS: Mapping[str, Mapping[str, Schema]] = {
     },
     "detect": {"size": _SIZE, "detections": _list(_object({"label": _TEXT, "score": _SHARE, "box": _BOX}))},
     "embed": {"space": {"enum": ["image", "features", "text"]}, "vector": _list(_NUMBER)},
+    "gaze": {"size": _SIZE, "people": _list(_object(_GAZE, ["eye", "target", "score"]))},
     "inspect": {
         "size": _SIZE,
         "score": _NUMBER,
@@ -153,6 +157,7 @@ _ANSWERS: Mapping[str, Mapping[str, Schema]] = {
         "size": _SIZE,
         "parts": _list(_object({"part": _TEXT, "area": _WHOLE, "box": _BOX, "rle": _RLE})),
     },
+    "point": {"size": _SIZE, "points": _list(_object({"label": _TEXT, "score": _SHARE, "point": _PLACE}))},
     "pose": {"size": _SIZE, "people": _list(_PERSON)},
     "segment": {"size": _SIZE, "masks": _list(_object(_MASK, ["score", "box", "area", "rle"]))},
     "track": {
@@ -171,9 +176,10 @@ _REST: Mapping[str, Mapping[str, Schema]] = {
         "read_as": _READ,
         "decided": _TEXT,
     },
-    "chat": {"frames": _list(_list(_NUMBER)), "unknown": _list(_TEXT)},
+    "chat": {"frames": _list(_list(_NUMBER)), "unknown": _list(_TEXT), "sound_tokens": _WHOLE},
     "depth": {"confidence": _MAP, "points": _MAP, "intrinsics": _list(_list(_NUMBER, 3), 3)},
     "detect": _CLASSES,
+    "point": _CLASSES,
     "parse": {"names": _list(_TEXT)},
     "pose": {"names": _list(_TEXT), "edges": _list(_list(_WHOLE, 2)), "threshold": _SHARE},
     "segment": _CLASSES,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anmok.errors import BadRequest
-from anmok.results import DepthMap, Detections, Embedding, Failure, Matte, NormalMap, PartMap, Result, Scores
+from anmok.results import DepthMap, Detections, Embedding, Failure, Matte, NormalMap, PartMap, Points, Result, Scores
 from anmok.wire.refusals import WrongField
 
 
@@ -41,6 +41,13 @@ OUTPUTS: Mapping[str, tuple[tuple[str, str, tuple[int, ...]], ...]] = {
     "detect": (
         ("counts", "INT64", (-1,)),  # (N,), how many of the M belong to each picture
         ("boxes", "FP32", (-1, 4)),  # (M, 4), left, top, right, bottom in pixels
+        ("scores", "FP32", (-1,)),  # (M,)
+        ("class_ids", "INT64", (-1,)),  # (M,), in labels
+        ("labels", "BYTES", (-1,)),  # (K,)
+    ),
+    "point": (
+        ("counts", "INT64", (-1,)),  # (N,), as above
+        ("points", "FP32", (-1, 2)),  # (M, 2), x and y in pixels
         ("scores", "FP32", (-1,)),  # (M,)
         ("class_ids", "INT64", (-1,)),  # (M,), in labels
         ("labels", "BYTES", (-1,)),  # (K,)
@@ -82,10 +89,10 @@ def _vectors(results: Sequence[Embedding]) -> list[Any]:
     return [_stacked([one.vector for one in results])]
 
 
-def _detections(results: Sequence[Detections]) -> list[Any]:
+def _finds(results: Sequence[Detections] | Sequence[Points]) -> list[Any]:
     return [
         np.asarray([len(one) for one in results], np.int64),
-        np.concatenate([one.xyxy for one in results]),
+        np.concatenate([one.xy if isinstance(one, Points) else one.xyxy for one in results]),
         np.concatenate([one.scores for one in results]),
         np.concatenate([one.class_ids for one in results]),
         list(results[0].labels),
@@ -117,7 +124,8 @@ def _stacked(arrays: Sequence[Any]) -> Any:
 _VALUES: Mapping[str, tuple[type[Result], Callable[[Any], list[Any]]]] = {
     "classify": (Scores, _scores),
     "embed": (Embedding, _vectors),
-    "detect": (Detections, _detections),
+    "detect": (Detections, _finds),
+    "point": (Points, _finds),
     "depth": (DepthMap, _depth),
     "normals": (NormalMap, _normals),
     "parse": (PartMap, _parts),

@@ -7,13 +7,27 @@ the number of tokens is known before the net runs.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 Size = tuple[int, int]  # height and width, in pixels of the caller's picture
+
+
+class Grid(NamedTuple):
+    """How the tokens of a clip lie, or of a part of it: so many moments, in each so many lines and columns. From one
+    moment to the next there are ``pace`` places in time."""
+
+    moments: int
+    rows: int
+    columns: int
+    pace: float = 1.0
+
+
+Place = Size | Grid  # what the places of tokens follow from
 
 
 class Eyes(Protocol):
@@ -36,4 +50,20 @@ class Eyes(Protocol):
     def packed(self, rows: Tensor, size_hw: Size) -> Tensor:
         """The rows (N, D) of one picture as they stand at its image tokens, (M, D): without what was padding, with
         the ends of lines that were learned. M is the number of image tokens in ``slot``."""
+        ...
+
+
+class Reels(Protocol):
+    """The way of a family that sees the frames of a clip together. They are kept as levels, since how large they are
+    shown, and what is seen of them, follows from the others."""
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One frame uint8 (H, W, 3) to the levels that are kept, uint8 (3, h, w). Re-entrant."""
+        ...
+
+    def reel(
+        self, frames: Sequence[NDArray[np.uint8]], seconds: Sequence[float]
+    ) -> tuple[str, tuple[tuple[Tensor, Grid], ...]]:
+        """All frames of a clip, each uint8 (3, h, w), with their times: the text that stands for them in a prompt,
+        and the rows (M, W) at its image tokens, in parts between which there may be words."""
         ...

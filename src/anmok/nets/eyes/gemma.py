@@ -12,7 +12,7 @@ be handed to the net at every step.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -29,6 +29,7 @@ from anmok.nets.eyes.levels import HALF, Levels
 
 _PLAIN: Final = Levels((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bicubic")
 BUDGETS: Final = (70, 140, 280, 560, 1120)  # tokens of a picture of Gemma 4
+FRAME_BUDGET: Final = 70  # of a frame of a clip, where its files do not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +50,76 @@ GEMMA4_TOKENS: Final = GemmaTokens("<|image|>", "<|image>", "<image|>", "")
 
 
 @dataclass(frozen=True, slots=True)
+class PanAndScan:
+    """How Gemma 3 looks at parts of a long picture once more: ``smallest`` is a crop's side in pixels of the picture at
+    least, ``most`` the crops at most, ``ratio`` of its sides what a picture has to have."""
+
+    smallest: int = 256
+    most: int = 4
+    ratio: float = 1.2
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> PanAndScan | None:
+        """What a ``preprocessor_config.json`` says; ``None`` where it does not turn this on.
+
+        Raises:
+            BadWeights: crops of no size, or none of them.
+        """
+        if not content.get("do_pan_and_scan"):
+            return None
+        told = {key: content.get(f"pan_and_scan_{name}") for key, name in _PAN_AND_SCAN.items()}
+        given = {key: value for key, value in told.items() if value is not None}
+        if any(not isinstance(value, int | float) or value < 1 for value in given.values()):
+            raise BadWeights(f"preprocessor_config.json: pan and scan by {given}; want numbers from 1 up")
+        return cls(**given)
+
+    def grid(self, size_hw: Size) -> Size:
+        """Rows and columns of crops, one of which is 1; (0, 0) where the picture is not long or not large enough."""
+        height, width = size_hw
+        long, short = max(size_hw), min(size_hw)
+        if long / short < self.ratio:
+            return 0, 0
+        count = min(math.floor(long / self.smallest), math.floor(long / short + 0.5))
+        count = min(self.most, max(2, count))
+        if min(-(-long // count), short) < self.smallest:
+            return 0, 0
+        return (1, count) if width >= height else (count, 1)
+
+
+_PAN_AND_SCAN: Final = {"smallest": "min_crop_size", "most": "max_num_crops", "ratio": "min_ratio_to_activate"}
+
+
+@dataclass(frozen=True, slots=True)
 class Gemma3Rules:
-    """The square's side in pixels, and the levels."""
+    """The square's side in pixels, the levels, and whether long pictures are looked at in parts as well."""
 
     size: int
     levels: Levels
+    parts: PanAndScan | None = None
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Gemma3Rules:
         """What a ``preprocessor_config.json`` says; what it leaves out is as published.
 
         Raises:
-            BadWeights: no square, or pan and scan, which Gemma's own processor leaves off.
+            BadWeights: no square, or crops of no size.
         """
         size = content.get("size") or {"height": GEMMA3.size, "width": GEMMA3.size}
         if size.get("height") != size.get("width"):
             raise BadWeights(f"preprocessor_config.json: size {size} is no square")
-        if content.get("do_pan_and_scan"):
-            raise BadWeights("preprocessor_config.json: pan and scan is not built in; set do_pan_and_scan to false")
-        return cls(int(size["height"]), Levels.of(content, GEMMA3.levels))
+        return cls(int(size["height"]), Levels.of(content, GEMMA3.levels), PanAndScan.of(content))
+
+    def grid(self, size_hw: Size) -> Size:
+        """Rows and columns of the crops of a picture; (0, 0) where it is looked at as a whole alone."""
+        return (0, 0) if self.parts is None else self.parts.grid(size_hw)
 
 
 GEMMA3: Final = Gemma3Rules(896, Levels(HALF, HALF, "bilinear"))
 
 
 class Gemma3:
-    """Eyes of ``Gemma3ForConditionalGeneration``: a square, whatever the picture's shape, and always as many tokens."""
+    """Eyes of ``Gemma3ForConditionalGeneration``: a square, whatever the picture's shape, and always as many tokens.
+    With pan and scan a long picture is such a square and as many more as it has crops, told apart by words."""
 
     def __init__(
         self,
@@ -87,19 +132,42 @@ class Gemma3:
         self._count: int = net.config.mm_tokens_per_image or 256
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (H, W, 3) to float32 (3, size, size)."""
-        return self._rules.levels.numbers(self._rules.levels.resized(image, (self._rules.size, self._rules.size)))
+        """uint8 (H, W, 3) to float32 (1 + crops, 3, size, size): the picture, then its crops line by line; without
+        pan and scan (3, size, size)."""
+        shown = [image, *self._crops(image)]
+        levels, side = self._rules.levels, (self._rules.size, self._rules.size)
+        squares = levels.numbers(np.stack([levels.resized(one, side) for one in shown]))  # (1 + crops, 3, size, size)
+        return squares[0] if self._rules.parts is None else squares
 
     def encode(self, batch: Tensor) -> Tensor:
-        """(B, 3, size, size) to (B, N, D)."""
-        rows: Tensor = self._net.get_image_features(batch.to(self._net.dtype)).pooler_output
-        return rows
+        """(B, 3, size, size) or (B, 1 + crops, 3, size, size) to (B, N, D)."""
+        squares = batch.reshape(-1, *batch.shape[-3:])  # (B * T, 3, size, size)
+        rows: Tensor = self._net.get_image_features(squares.to(self._net.dtype)).pooler_output  # (B * T, n, D)
+        return rows.reshape(len(batch), -1, rows.shape[-1])  # (B, T * n, D)
 
     def slot(self, size_hw: Size) -> str:
-        return self._tokens.slot(self._count)
+        """With crops, in the words that the published processor has for them."""
+        one = self._tokens.slot(self._count)
+        rows, columns = self._rules.grid(size_hw)
+        if not rows:
+            return one
+        return f"Here is the original image {one} and here are some crops to help you see better " + " ".join(
+            [one] * (rows * columns)
+        )
 
     def packed(self, rows: Tensor, size_hw: Size) -> Tensor:
         return rows
+
+    def _crops(self, image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        """Line by line, all of one size but for the last, which is what is left."""
+        height, width = image.shape[:2]
+        rows, columns = self._rules.grid((height, width))
+        if not rows:
+            return
+        tall, wide = -(-height // rows), -(-width // columns)
+        for top in range(0, rows * tall, tall):
+            for left in range(0, columns * wide, wide):
+                yield image[top : top + tall, left : left + wide]
 
 
 @dataclass(frozen=True, slots=True)

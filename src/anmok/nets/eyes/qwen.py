@@ -3,7 +3,8 @@ patches of which each 2 x 2 become one token.
 
 Source: Wang et al., "Qwen2-VL" (2024, arXiv:2409.12191); Bai et al., "Qwen2.5-VL Technical Report" (2025,
 arXiv:2502.13923); Meng et al., "DeepStack" (2024, arXiv:2406.04334). The nets are transformers'
-``Qwen2VLForConditionalGeneration``, ``Qwen2_5_VLForConditionalGeneration``, ``Qwen3VLForConditionalGeneration``,
+``Qwen2VLForConditionalGeneration``, ``Qwen2_5_VLForConditionalGeneration``, ``Qwen3VLForConditionalGeneration`` (and
+``Qwen3VLMoeForConditionalGeneration``, whose layers have experts),
 ``Exaone4_5_ForConditionalGeneration`` and ``HyperCLOVAXVisionV2ForConditionalGeneration``; pictures go through
 ``Qwen2VLImageProcessor``.
 
@@ -34,7 +35,7 @@ from transformers import (
 )
 
 from anmok.errors import BadMedia
-from anmok.nets.eyes import Size
+from anmok.nets.eyes import Grid, Place, Size
 from anmok.nets.eyes.levels import CLIP_MEAN, CLIP_STD, HALF, Levels
 
 Net = (
@@ -46,7 +47,8 @@ Net = (
 )
 
 _LONGEST: Final = 200  # times as long as wide
-_GRIDDED: Final = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"})  # model types with three positions a token
+# Model types with three positions a token.
+_GRIDDED: Final = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,11 @@ QWEN3: Final = QwenRules(16, Levels(HALF, HALF), 256 * 256, 4096 * 4096)
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
     """One conversation as a language model reads it: ``is_picture`` bool (T,) says which tokens are image tokens,
-    ``sizes`` are those of its pictures in order, ``rows`` (M, W) the packed rows of all of them."""
+    ``sizes`` are those of its pictures in order, and the grids of its clips, ``rows`` (M, W) the packed rows of all of
+    them."""
 
     is_picture: Tensor
-    sizes: tuple[Size, ...]
+    sizes: tuple[Place, ...]
     rows: Tensor
 
 
@@ -113,9 +116,14 @@ class Qwen:
 
     def encode(self, batch: Tensor) -> Tensor:
         """(B, 3, h, w) to rows (B, N, D), or (B, N, (1 + L) * D) where the net adds rows to L of its layers."""
-        patches = self.patches(batch)  # (B * P, F)
-        height, width = batch.shape[2] // self._rules.patch, batch.shape[3] // self._rules.patch
-        grids = torch.tensor([[1, height, width]] * len(batch), device=batch.device)  # (B, 3)
+        return self.seen(batch[:, None].expand(-1, self._rules.times, -1, -1, -1))
+
+    def seen(self, moments: Tensor) -> Tensor:
+        """What stands for moments of a clip, (B, times, 3, h, w), each of so many frames as the tower takes at once: as
+        ``encode``. A moment is seen by itself, as transformers' towers do it as well where they are given many."""
+        patches = patched(moments, self._rules)  # (B * P, F)
+        height, width = moments.shape[3] // self._rules.patch, moments.shape[4] // self._rules.patch
+        grids = torch.tensor([[1, height, width]] * len(moments), device=moments.device)  # (B, 3)
         seen = self._net.model.get_image_features(patches.to(self._net.dtype), grids, return_dict=True)
         rows = torch.stack(list(seen.pooler_output))  # (B, N, D)
         if not self._levels:
@@ -123,15 +131,8 @@ class Qwen:
         return torch.cat([rows, *(torch.stack(list(deep)) for deep in seen.deepstack_features)], dim=2)
 
     def patches(self, batch: Tensor) -> Tensor:
-        """(B, 3, h, w) to the rows that the tower takes (B * P, 3 * times * patch * patch): the patches of one token
-        together."""
-        merge, patch = self._rules.merge, self._rules.patch
-        count, _, height, width = batch.shape
-        rows, columns = height // patch // merge, width // patch // merge
-        cut = batch.reshape(count, 3, rows, merge, patch, columns, merge, patch)
-        cut = cut.permute(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]  # (B, R, C, m, m, 3, 1, p, p)
-        shown = cut.expand(-1, -1, -1, -1, -1, -1, self._rules.times, -1, -1)
-        return shown.reshape(count * rows * columns * merge**2, -1)  # (B * P, F)
+        """(B, 3, h, w) to the rows that the tower takes (B * P, 3 * times * patch * patch)."""
+        return patched(batch[:, None].expand(-1, self._rules.times, -1, -1, -1), self._rules)
 
     def slot(self, size_hw: Size) -> str:
         rows, columns = self.grid(size_hw)
@@ -150,15 +151,16 @@ class Qwen:
         """Time, height and width of each token: int64 (3, T)."""
         device = prompt.is_picture.device
         parts: list[Tensor] = []
-        sizes = iter(prompt.sizes)
+        grids = (one if isinstance(one, Grid) else Grid(1, *self.grid(one)) for one in prompt.sizes)
         told, place = prompt.is_picture.tolist(), 0
         at = 0
         while at < len(told):
             if told[at]:
-                rows, columns = self.grid(next(sizes))
-                down, across = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-                parts.append(torch.stack([torch.zeros_like(down), down, across]).flatten(1) + place)  # (3, R * C)
-                at, place = at + rows * columns, place + max(rows, columns)
+                moments, rows, columns, pace = next(grids)
+                times = (torch.arange(moments) * pace).long()  # (M,)
+                lattice = torch.meshgrid(times, torch.arange(rows), torch.arange(columns), indexing="ij")
+                parts.append(torch.stack(lattice).flatten(1) + place)  # (3, M * R * C)
+                at, place = at + moments * rows * columns, place + max(rows, columns)
             else:
                 end = next((later for later in range(at, len(told)) if told[later]), len(told))
                 parts.append((torch.arange(end - at) + place).expand(3, -1))  # (3, n)
@@ -187,6 +189,16 @@ class Qwen:
             _, *deep = left.chunk(1 + self._levels, dim=1)
             extras |= {"visual_pos_masks": prompt.is_picture[None, kept:], "deepstack_visual_embeds": deep}
         return extras
+
+
+def patched(moments: Tensor, rules: QwenRules) -> Tensor:
+    """(B, times, 3, h, w) to the rows that a tower takes (B * P, 3 * times * patch * patch): the patches of one token
+    together."""
+    count, times, _, height, width = moments.shape
+    rows, columns = height // rules.patch // rules.merge, width // rules.patch // rules.merge
+    cut = moments.reshape(count, times, 3, rows, rules.merge, rules.patch, columns, rules.merge, rules.patch)
+    cut = cut.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)  # (B, R, C, m, m, 3, times, p, p)
+    return cut.reshape(count * rows * columns * rules.merge**2, -1)  # (B * P, F)
 
 
 def together(extras: Sequence[Mapping[str, Any]], longest: int) -> dict[str, Any]:

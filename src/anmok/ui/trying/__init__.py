@@ -12,7 +12,8 @@ from anmok.ui.trying import embedding, examples, segmenting, stills, tracking
 
 # In the order in which a newcomer meets them.
 _TASKS: Final = (
-    *("classify", "detect", "segment", "track", "depth", "inspect", "pose", "parse", "normals", "matte", "embed"),
+    *("classify", "detect", "point", "segment", "track", "depth", "inspect"),
+    *("pose", "gaze", "parse", "normals", "matte", "embed"),
 )
 
 

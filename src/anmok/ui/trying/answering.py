@@ -23,10 +23,12 @@ from anmok.results import (
     Detections,
     Embedding,
     Failure,
+    Gazes,
     Keypoints,
     Masks,
     Matte,
     PartMap,
+    Points,
     Result,
     Scores,
 )
@@ -123,13 +125,16 @@ def sentence(words: Words, result: Result) -> str:
         case Scores():
             label = result.label
             return words("try.said.best", label, result.score) if label else words("try.said.none_fits", result.score)
-        case Detections():
+        case Detections() | Points():
             return _counted(words, list(result.names))
         case Masks():
             named = [name or words("try.said.object") for name in result.names]
             return _counted(words, named)
         case Keypoints():
             return words("try.said.people", len(result)) if len(result) else words("try.said.nobody")
+        case Gazes():
+            seen = int(result.is_inside.sum())
+            return words("try.said.gazes", len(result), seen) if len(result) else words("try.said.nobody")
         case DepthMap() if result.kind == "metric":
             return words("try.said.metres", float(result.depth.min()), float(result.depth.max()))
         case DepthMap():
@@ -156,13 +161,14 @@ def _counted(words: Words, names: list[str]) -> str:
 
 def table(words: Words, result: Result) -> str:
     """What was found, row by row, as HTML; empty where an answer has no rows."""
-    if not isinstance(result, Detections | Masks) or not len(result):
+    if not isinstance(result, Detections | Points | Masks) or not len(result):
         return ""
-    head = "".join(f'<th scope="col">{words(f"try.table.{one}")}</th>' for one in ("label", "score", "box"))
-    rows = zip(result.names, result.scores.tolist(), np.asarray(result.xyxy).round().astype(int).tolist(), strict=True)
+    last, numbers = ("place", result.xy) if isinstance(result, Points) else ("box", result.xyxy)
+    head = "".join(f'<th scope="col">{words(f"try.table.{one}")}</th>' for one in ("label", "score", last))
+    rows = zip(result.names, result.scores.tolist(), np.asarray(numbers).round().astype(int).tolist(), strict=True)
     body = "".join(
-        f"<tr><td>{html.escape(name) or '-'}</td><td>{score:.2f}</td><td>{', '.join(map(str, box))}</td></tr>"
-        for name, score, box in list(rows)[:_ROWS]
+        f"<tr><td>{html.escape(name) or '-'}</td><td>{score:.2f}</td><td>{', '.join(map(str, place))}</td></tr>"
+        for name, score, place in list(rows)[:_ROWS]
     )
     more = f"<p>{words('try.table.more', len(result) - _ROWS)}</p>" if len(result) > _ROWS else ""
     return f'<table class="anmok-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}'

@@ -11,7 +11,7 @@ from typing import Any
 from anmok import wire
 from anmok.catalogue import Card
 from anmok.inputs import Box, Cue, Point
-from anmok.tasks import Ask, Classify, Detect, Embed, Inspect, Pose, Segment, Track
+from anmok.tasks import Ask, Classify, Detect, Embed, Gaze, Inspect, Pointing, Pose, Segment, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +145,16 @@ def _shell(act: Act) -> str:
     if any(thing.text for thing in act.things) or len({thing.file for thing in act.things}) < len(act.things):
         return ""  # texts, and two items of one picture, are for Python and HTTP
     line = _Line(["anmok", ask.task, *(thing.file for thing in act.things)])
-    if isinstance(ask, Classify | Detect | Segment):
+    if isinstance(ask, Classify | Detect | Pointing | Segment):
         line.add("--labels", ask.labels)
     if isinstance(ask, Classify):
         line.add("--threshold", ask.threshold or None)
-    elif isinstance(ask, Detect | Segment):
+    elif isinstance(ask, Detect | Pointing | Segment):
         line.add("--threshold", ask.threshold)
     elif isinstance(ask, Pose):
         line.words += ["--threshold", str(ask.threshold), "--person", str(ask.person)]
+    elif isinstance(ask, Gaze):
+        line.words += ["--face", str(ask.face)]
     elif isinstance(ask, Track):
         line.add("--text", ask.labels)
         line.add("--threshold", ask.threshold)

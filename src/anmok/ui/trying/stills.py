@@ -1,5 +1,5 @@
-"""A picture in, an answer out: ``classify``, ``detect``, ``depth``, ``inspect``, ``pose``, ``parse``, ``normals`` and
-``matte``."""
+"""A picture in, an answer out: ``classify``, ``detect``, ``point``, ``depth``, ``inspect``, ``pose``, ``gaze``,
+``parse``, ``normals`` and ``matte``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 import gradio as gr
 
 from anmok.results import Result, Scores
-from anmok.tasks import Ask, Classify, Depth, Detect, Inspect, Matting, Normals, Parse, Pose
+from anmok.tasks import Ask, Classify, Depth, Detect, Gaze, Inspect, Matting, Normals, Parse, Pointing, Pose
 from anmok.ui.page import Page
 from anmok.ui.texts import Spoken, Words
 from anmok.ui.trying.answering import Files, act, asked, copied, read, said, table, written
@@ -50,9 +50,12 @@ def _classify(words: Words) -> list[Any]:
     ]
 
 
+def _point(words: Words) -> list[Any]:
+    return [gr.Textbox(words("try.example_labels"), label=words("try.labels"), info=words("try.labels_hint"))]
+
+
 def _detect(words: Words) -> list[Any]:
-    labels = gr.Textbox(words("try.example_labels"), label=words("try.labels"), info=words("try.labels_hint"))
-    return [labels, *threshold_field(words)]
+    return [*_point(words), *threshold_field(words)]
 
 
 def threshold_field(words: Words) -> list[Any]:
@@ -74,16 +77,23 @@ def _ask_classify(labels: str, threshold: float) -> Classify:
     return Classify(wanted_labels(labels), threshold=threshold)
 
 
+def _ask_point(labels: str) -> Pointing:
+    return Pointing(wanted_labels(labels))
+
+
 def _ask_detect(labels: str, is_own: bool, threshold: float) -> Detect:
     return Detect(labels_of(labels), threshold=None if is_own else threshold)
 
 
+_NAMED: Final = ("classify", "point")  # nothing can be asked without labels
 QUESTIONS: Final[Mapping[str, Question]] = {
     "classify": Question(_classify, _ask_classify, ("shapes",)),
     "detect": Question(_detect, _ask_detect, ("shapes", "person")),
+    "point": Question(_point, _ask_point, ("shapes", "person")),
     "depth": Question(_nothing, Depth, ("room", "shapes")),
     "inspect": Question(_nothing, Inspect, ()),  # what is good there, only the memory knows: no example fits
     "pose": Question(_pose, Pose, ("person",)),
+    "gaze": Question(_nothing, Gaze, ("shapes", "person")),
     "parse": Question(_nothing, Parse, ("person", "shapes")),
     "normals": Question(_nothing, Normals, ("room", "person")),
     "matte": Question(_nothing, Matting, ("person", "shapes")),
@@ -213,7 +223,7 @@ def _event(page: Page, task: str, shown: _Shown) -> Callable[..., list[Any]]:
         path, model, *values, other = given
         if not path:
             return shown.blank(page.words("try.no_picture"))
-        if task == "classify" and labels_of(values[0]) is None:
+        if task in _NAMED and labels_of(values[0]) is None:
             raise Spoken(page.words("try.no_labels"))
         names = [page.usable(request, one) for one in dict.fromkeys((model, other)) if one]
         name, data = read(path)

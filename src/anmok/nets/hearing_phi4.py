@@ -1,0 +1,78 @@
+"""How Phi-4-multimodal hears: a second of sound becomes twelve and a half tokens of its language model.
+
+Source: Microsoft, "Phi-4-Mini Technical Report: Compact yet Powerful Multimodal Language Models via
+Mixture-of-LoRAs" (2025, arXiv:2503.01743), and the feature extractor and net that transformers publishes for
+microsoft/Phi-4-multimodal-instruct. What hears is a conformer, of transformers; the language model listens by an
+adapter of its own (``speech-lora``), as it sees by another.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from anmok.nets.filterbank import PADDED, RATE, STEP, WINDOW, triangles, windows
+
+AUDIO_TOKEN: Final = "<|endoftext11|>"
+SECONDS: Final = 300  # the report hears 40 s for most tasks, and half an hour for summaries; all sees all in masks
+BANDS: Final = 80
+_HIGHEST: Final = 7690.0  # Hz
+_EMPHASIS: Final = 0.97
+_FULL_SCALE: Final = 2**15
+_FOLD: Final = 8  # windows that become one token
+
+
+class Phi4Ears:
+    """For sounds by themselves, what ``nets.eyes`` is for pictures; ``net`` is a ``Phi4MultimodalForCausalLM``."""
+
+    rate, seconds = RATE, SECONDS
+
+    def __init__(self, net: Any, facts: Mapping[str, Any] | None = None) -> None:
+        self._embed: Any = net.model.embed_tokens_extend.audio_embed
+
+    def prepare(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A sound float32 (N,) of 16,000 values a second between -1 and 1 to its log-mel bands float32 (T, 80)."""
+        return log_mel(np.pad(sound, (0, max(0, WINDOW - len(sound)))))
+
+    def prepare_track(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same: it takes no clips."""
+        return self.prepare(sound)
+
+    def encode(self, batch: Tensor) -> Tensor:
+        """(B, T, 80), all of one length, to rows (B, T / 8, D) of the language model's width."""
+        up, down = self._embed.up_proj_for_speech, self._embed.down_proj_for_speech
+        heard = self._embed.encoder(batch.to(up.weight.dtype), None)  # (B, T / 8, C)
+        rows: Tensor = down(functional.gelu(up(heard)))  # (B, T / 8, D)
+        return rows[:, : tokens(batch.shape[1])]
+
+    def slot(self, count: int) -> str:
+        """The text that stands for a sound of so many rows in a prompt."""
+        return AUDIO_TOKEN * count
+
+
+def tokens(length: int) -> int:
+    """How many stand for so many windows."""
+    return -(-length // _FOLD)
+
+
+def log_mel(sound: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A sound float32 (N,) of 16,000 values a second between -1 and 1 to float32 (windows, 80), as the published
+    feature extractor makes it: no mean is taken off, and what is quieter than one is silence."""
+    starts = STEP * np.arange(windows(len(sound)))
+    cut = sound[starts[:, None] + np.arange(WINDOW)].astype(np.float32)  # (T, 400)
+    before = np.concatenate([cut[:, :1], cut[:, :-1]], axis=1)  # (T, 400); the first value stands before itself
+    shaped = (cut - np.float32(_EMPHASIS) * before) * np.float32(_FULL_SCALE)
+    heard = np.fft.rfft(np.hamming(WINDOW) * shaped, PADDED, axis=1).astype(np.complex64)  # (T, 257)
+    energies = np.abs(heard) ** 2 @ _bands().T  # (T, 80)
+    return np.asarray(np.log(np.maximum(energies, np.float32(1))), np.float32)
+
+
+@functools.cache
+def _bands() -> NDArray[np.float32]:
+    return triangles(BANDS, 0.0, _HIGHEST, PADDED // 2 + 1)  # (80, 257)

@@ -1,0 +1,417 @@
+"""Conversations about sounds: nets at toy size, the engine, another process, over the wire and on the command line."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from openai import OpenAI
+
+from anmok import Chat, Classify, Clip, Conversation, Model, Reply, Sound, cards
+from anmok.engine import Engine, Limits
+from anmok.errors import BadMedia, BadRequest, WrongState
+from anmok.inputs import Encoded, Frames
+from anmok.isolation import Apart
+from anmok.load import load, tiny
+from anmok.nets.filterbank import filterbank
+from anmok.nets.hearing import pieces
+from anmok.server.settings import Served, Settings
+from anmok.tasks import Chats, Hears
+from anmok.wire import Call, Intake, call_from_json, call_to_json, chat, result_from_json, result_to_json
+from anmok.wire.refusals import WrongField
+from battery import picture
+from command_line import anmok, fine
+from serving import Running, png, running
+from sound_files import filmed, tone, wav
+
+HEARS, AV = "fake-talk-sound", "videollama2.1-7b-av"
+A, LOW, HIGH = tone(440), wav(tone(300)), wav(tone(1000))
+SOUND = Sound((A, 16_000))
+SHORT = Chat(max_tokens=6)
+RED = np.full((48, 64, 3), (255, 0, 0), np.uint8)
+PLENTY = 2**30
+
+
+def about(*shown: Any, question: str = "What is it? 뭐예요?") -> Conversation:
+    return Conversation.about(*shown, question=question)
+
+
+@functools.cache
+def model(name: str) -> Model:
+    return tiny(name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``clip.mp4``: red for two seconds, with a tone of 700 Hz; ``low.wav``: a second of 300 Hz."""
+    found = tmp_path_factory.mktemp("sounds")
+    filmed(found / "clip.mp4", [RED] * 20, tone(700, 2, 48_000))
+    (found / "low.wav").write_bytes(LOW)
+    (found / "red.png").write_bytes(png(RED))
+    return found
+
+
+# --- a net at toy size ---------------------------------------------------------------------------------------
+
+
+def script(talker: Model, said: Conversation) -> Any:
+    """As the net reads it."""
+    [state] = talker._looker.states([said])
+    kind: Any = talker.kind
+    return kind._script(state)
+
+
+def written(talker: Model, said: Conversation) -> list[int]:
+    """The tokens of a greedy answer."""
+    kind: Any = talker.kind
+    run = kind._speaker.begin([script(talker, said)])
+    told = [int(np.argmax(run.logits[0]))]
+    while len(told) < SHORT.max_tokens and told[-1] not in kind._parts.ends:
+        run.step(told[-1:])
+        told.append(int(np.argmax(run.logits[0])))
+    return told
+
+
+def rows_of(net: Any, samples: NDArray[np.float32]) -> torch.Tensor:
+    """What the ear makes of a second, by hand, (N, W)."""
+    whole = np.zeros(16_000, np.float32)
+    whole[: len(samples[:16_000])] = samples[:16_000]
+    banks = torch.from_numpy(filterbank(whole * 2**15))[None]  # (1, T, 128)
+    rows: torch.Tensor = net.ear.mm_projector_a(net.ear.audio_tower(banks))[0]
+    return rows
+
+
+FILM = Frames((picture((37, 61), 1), picture((52, 30), 2)), (0.0, 1.0))
+
+
+@pytest.mark.parametrize("way", ["sound", "picture and sound", "film and its sound"])
+def test_answers_are_the_readers(way: str) -> None:
+    """Greedy, token by token, against the reader on rows that were put together by hand: of a film those of the sound
+    follow at once, as the authors join them."""
+    talker = model(AV)
+    kind: Any = talker.kind
+    net, reader = kind._net, kind._parts.reader
+    film = Frames(FILM.pictures, FILM.seconds, SOUND)
+    shown = {"sound": (SOUND,), "picture and sound": (FILM.pictures[0], SOUND), "film and its sound": (film,)}[way]
+    embed = net.get_input_embeddings()
+    with torch.inference_mode():
+        sights = {
+            "sound": [],
+            "picture and sound": [kind._eyes.encode(torch.from_numpy(kind.prepare(FILM.pictures[0]).pixels)[None])[0]],
+            "film and its sound": [
+                kind._frames.film(
+                    kind._frames.encode(
+                        torch.from_numpy(np.stack([kind.prepare_frame(one).pixels for one in FILM.pictures]))
+                    )
+                )
+            ],
+        }[way]
+        heard = rows_of(net, np.concatenate(pieces(np.rint(A * 2**15) / 2**15)) if way.startswith("film") else A)
+        between = "\n" if way == "picture and sound" else ""
+        parts = [
+            embed(torch.tensor(reader.ids(["<|im_start|>user\n"]))),
+            *sights,
+            *([embed(torch.tensor(reader.ids([between])))] if between else []),
+            heard,
+            embed(torch.tensor(reader.ids(["\nWhat is it? 뭐예요?<|im_end|>\n<|im_start|>assistant"]))),
+        ]
+        rows = torch.cat(parts)
+        wanted: list[int] = []
+        while len(wanted) < SHORT.max_tokens and not set(wanted) & kind._parts.ends:
+            token = int(net.reader(inputs_embeds=rows[None]).logits[0, -1].argmax())
+            wanted.append(token)
+            rows = torch.cat([rows, embed(torch.tensor([token]))])
+    assert written(talker, about(*shown)) == wanted
+    read = script(talker, about(*shown))
+    torch.testing.assert_close(read.rows, torch.cat([*sights, heard]), rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_are_counted() -> None:
+    """A second is 98 windows, six patches of them, times eight; a picture or film of four frames is 8."""
+    said = [about(SOUND), about(FILM.pictures[0], SOUND), about(Frames(FILM.pictures, FILM.seconds, SOUND)), about()]
+    replies = model(AV).run(said, SHORT)
+    assert [(one.image_tokens, one.sound_tokens) for one in replies] == [(0, 48), (8, 48), (8, 48), (0, 0)]
+    assert replies[0].tokens_in - 48 == replies[3].tokens_in + 1  # a line's end behind the sound
+
+
+def test_answers_do_not_depend_on_batch_mates() -> None:
+    other = Sound((tone(1000, 0.4), 16_000))
+    said = [about(SOUND), about(FILM), about(other), about(SOUND).then("A beep.", "Sure?"), about()]
+    together = model(AV).run(said, SHORT)
+    alone = [model(AV).run([one], SHORT)[0] for one in said]
+    assert [one.text for one in together] == [one.text for one in alone]
+    logits = [model(AV).kind._speaker.begin([script(model(AV), one)]).logits for one in (said[0], said[2])]  # type: ignore[attr-defined]
+    assert float(np.abs(logits[0] - logits[1]).max()) > 1e-3
+
+
+def test_a_sound_is_heard_once_and_remembered() -> None:
+    """As a state, and as the beginning of a prompt."""
+    talker = tiny(AV)
+    kind: Any = talker.kind
+    state = talker.listen(SOUND)
+    assert isinstance(state.source, Encoded)
+    assert state.source.maps["rows"].shape == (48, 32)
+    assert not state.source.maps["rows"].flags.writeable
+    first = talker.chat(SOUND, "What is it?", max_tokens=3)
+    kind._ears = None  # nothing more is heard
+    kind._ears = type("Slots", (), {"slot": staticmethod(lambda count: "<audio>" * count)})
+    assert talker.chat(state, "What is it?", max_tokens=3).text == first.text
+    list(talker.stream(about(state, question="a"), SHORT))
+    again = script(talker, about(state, question="b"))
+    _, known = kind._speaker._recalled(again)
+    assert known > 48
+    with pytest.raises(WrongState, match="this state was made by videollama2.1-7b-av@.* listen again"):
+        model(HEARS).listen(state)
+
+
+def test_labels_are_answers_about_a_sound() -> None:
+    scores = model(AV).run([about(SOUND)], Classify(("a dog", "a siren")))[0]
+    assert float(scores.scores.sum()) == pytest.approx(1)
+    other = model(AV).run([about(Sound((tone(90), 16_000)))], Classify(("a dog", "a siren")))[0]
+    assert abs(float(scores.scores[0] - other.scores[0])) > 1e-6
+
+
+def test_a_clips_sound_track_is_heard_in_eight_pieces() -> None:
+    """Of 18 seconds two begin every second one, and the last two seconds are not heard; of one second, eight times the
+    whole."""
+    track = np.arange(18 * 16_000, dtype=np.float32)
+    assert [int(one[0]) for one in pieces(track)] == [2 * 16_000 * number for number in range(8)]
+    assert {len(one) for one in pieces(track)} == {32_000}
+    assert [len(one) for one in pieces(track[:16_000])] == [16_000] * 8
+    assert [int(one[0]) for one in pieces(track[: 3 * 16_000])] == [2000 * number for number in range(8)]
+
+
+def test_a_clip_with_its_sound(folder: Path) -> None:
+    talker = model(AV)
+    seen, both = talker.watch(Clip(folder / "clip.mp4")), talker.watch(Clip(folder / "clip.mp4", has_sound=True))
+    assert seen.sound is None
+    assert both.sound is not None
+    assert len(both.pictures) == 4
+    whole = Clip(folder / "clip.mp4", has_sound=True)
+    reply = talker.chat(whole, "What?", max_tokens=3)
+    assert (reply.image_tokens, reply.sound_tokens, len(reply.frames)) == (8, 48, 1)
+    assert reply.text == talker.chat(both, "What?", max_tokens=3).text
+
+
+def test_a_model_hears_if_its_card_says_so() -> None:
+    for one in cards("chat", is_hidden=True):
+        if one.family in ("videollama2", "fake", "phi", "llava"):
+            kind = model(one.name).kind
+            assert isinstance(kind, Chats)
+            assert (isinstance(kind, Hears) and kind.most_sounds > 0) == one.has_ears, one.name
+
+
+# --- what is refused -----------------------------------------------------------------------------------------
+
+
+def test_those_that_do_not_hear_say_who_does() -> None:
+    deaf = load("fake-talk-video", device="cpu")
+    for said in (about(Sound(b"never opened")), about(Clip("gone.mp4", has_sound=True))):
+        with pytest.raises(BadRequest, match=f"1 sound for fake-talk-video, which hears none .*{AV}"):
+            deaf.run([said], Chat())
+    with pytest.raises(BadRequest, match="which hears none"):
+        deaf.listen(SOUND)
+    with pytest.raises(BadRequest, match="2 sounds for .*, which hears 1 in a conversation"):
+        model(AV).run([about(SOUND).then("A beep.", "And this?", SOUND)], Chat())
+    film = Frames(FILM.pictures, FILM.seconds, SOUND)
+    with pytest.raises(BadRequest, match="2 sounds for"):
+        model(AV).run([about(film, SOUND)], Chat())
+
+
+def test_sounds_that_are_none(folder: Path) -> None:
+    talker = load(HEARS, device="cpu")
+    with pytest.raises(BadRequest, match="over 5 s of sound, which are the most at once: give start and end"):
+        talker.chat(Sound((tone(300, 6), 16_000)), "?")
+    assert "300 Hz" in talker.chat(Sound((tone(300, 6), 16_000), start=2, end=4), "?").text
+    with pytest.raises(BadMedia, match="nothing but silence"):
+        talker.chat(Sound((np.zeros(999), 16_000)), "?")
+    bad, good = talker.map([about(Sound(b"x")), about(Sound(folder / "low.wav"))], Chat())
+    assert type(bad.error) is BadMedia  # type: ignore[union-attr]
+    assert good.text == "I see a tone of 300 Hz. Question 1: What is it? 뭐예요?"  # type: ignore[union-attr]
+
+
+# --- the engine, and another process -------------------------------------------------------------------------
+
+
+def test_the_engine_hears_a_sound_once(folder: Path) -> None:
+    heard = 0
+
+    def counted(name: str, **settings: Any) -> Model:
+        found = load(name, **settings)
+        prepare: Any = found.kind.prepare_sound
+
+        def prepare_sound(samples: Any, *, is_of_clip: bool) -> Any:
+            nonlocal heard
+            heard += 1
+            return prepare(samples, is_of_clip=is_of_clip)
+
+        found.kind.prepare_sound = prepare_sound
+        return found
+
+    film = (folder / "clip.mp4").read_bytes()
+    with Engine(PLENTY, loader=counted, limits=Limits(cache_bytes=10_000)) as engine:
+        said = about(Sound(LOW), png(RED), question="a")
+        for question in ("a", "b"):
+            [reply] = engine.run(HEARS, [about(Sound(LOW), png(RED), question=question)], Chat())
+            assert reply.text == f"I see a tone of 300 Hz, red. Question 1: {question}"  # type: ignore[union-attr]
+        assert heard == 1
+        *_, last = engine.stream(HEARS, said, Chat())
+        assert (last.reply.sound_tokens, heard) == (8, 1)  # type: ignore[union-attr]
+        engine.run(HEARS, [about(Sound(LOW, end=0.5))], Chat())  # another part is another sound
+        assert heard == 2
+        for has_sound in (False, True, True):
+            [reply] = engine.run(HEARS, [about(Clip(film, has_sound=has_sound), question="?")], Chat())
+        assert reply.text == "I see 8 frames of red with a tone of 700 Hz. Question 1: ?"  # type: ignore[union-attr]
+        assert heard == 3
+        [reply] = engine.run(HEARS, [about(Sound(io.BytesIO(HIGH)), question="?")], Chat())
+        assert "1000 Hz" in reply.text  # type: ignore[union-attr]
+    with Engine(PLENTY, limits=Limits(queue_bytes=5000)) as engine:
+        for one in (Sound(LOW), Sound((A, 16_000))):
+            with pytest.raises(BadRequest, match="bytes"):
+                engine.submit(HEARS, [about(one)], Chat())
+
+
+def test_in_another_process_it_says_the_same(folder: Path) -> None:
+    here = load(HEARS, device="cpu")
+    state = here.listen(Sound(LOW))
+    shown = [
+        about(Sound(folder / "low.wav"), Sound((A, 16_000), end=0.5)),
+        about(state),
+        about(Sound(io.BytesIO(HIGH))),
+    ]
+    shown.append(about(Clip(folder / "clip.mp4", has_sound=True)))
+    with Apart(device="cpu") as apart, apart(HEARS) as there:
+        theirs = there.run(shown, Chat())
+    shown[2] = about(Sound(HIGH))
+    assert [one.text for one in theirs] == [one.text for one in here.run(shown, Chat())]
+    assert [one.sound_tokens for one in theirs] == [16, 8, 8, 8]
+
+
+# --- over the wire -------------------------------------------------------------------------------------------
+
+
+def coded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def audio(data: bytes, form: str = "wav", **cut: Any) -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": coded(data), "format": form}, **cut}
+
+
+def asked(*parts: Any, question: str = "?") -> list[Any]:
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+
+
+def test_a_request_of_openais_dialect() -> None:
+    film = {"type": "video_url", "video_url": {"url": coded(b"film")}, "has_sound": True}
+    call = chat.chat_call({"messages": asked(audio(b"data", start=1, end=3), audio(b"more", "mp3"), film)}, Intake())
+    [said] = call.items
+    assert isinstance(said, Conversation)
+    assert [(one.source, one.start, one.end) for one in said.sounds] == [(b"data", 1, 3), (b"more", 0, None)]
+    assert said.clips[0].has_sound  # type: ignore[union-attr]
+
+
+PLACE = "messages[0].content[0].input_audio"
+WRONG: dict[str, tuple[Any, str, str]] = {
+    "nothing": ({"type": "input_audio"}, PLACE, "is missing"),
+    "no data": ({"type": "input_audio", "input_audio": {"format": "wav"}}, f"{PLACE}.data", "is missing"),
+    "no format": ({"type": "input_audio", "input_audio": {"data": coded(b"a")}}, f"{PLACE}.format", "want"),
+    "format": (audio(b"a", "midi"), f"{PLACE}.format", "want wav or mp3 or"),
+    "base64": ({"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}, f"{PLACE}.data", "want base64"),
+    "address": (
+        {"type": "input_audio", "input_audio": {"data": "http://a.example/a.wav", "format": "wav"}},
+        f"{PLACE}.data",
+        "addresses are not opened",
+    ),
+    "large": (audio(b"0" * 101), f"{PLACE}.data", "bytes; 100 are the limit"),
+    "times": (audio(b"a", start=3, end=2), "messages[0]", "start 3.* and end 2.* span no time"),
+    "key": (
+        {"type": "input_audio", "input_audio": {"data": coded(b"a"), "format": "wav", "x": 1}},
+        PLACE,
+        "unknown key",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_the_dialect_does_not_have_is_refused(case: str) -> None:
+    part, place, text = WRONG[case]
+    with pytest.raises(WrongField, match=text) as caught:
+        chat.chat_call({"messages": asked(part)}, Intake(sound_bytes=100))
+    assert str(caught.value).startswith(place)
+
+
+def test_sounds_are_counted_before_they_are_decoded() -> None:
+    with pytest.raises(WrongField, match="3 pictures and clips; 2 are the limit"):
+        chat.chat_call({"messages": asked(*[audio(b"a")] * 3)}, Intake(items=2))
+
+
+def test_our_own_dialect() -> None:
+    said = about(Sound(b"data", 1, 3), Clip(b"film", has_sound=True), Sound(b"more"))
+    content = call_to_json(Call(Chat(), (said,), "m"))
+    first, clip, second, _ = content["items"][0]["turns"][0]["parts"]
+    assert first == {"sound": coded(b"data"), "start": 1, "end": 3}
+    assert (clip, second) == ({"clip": coded(b"film"), "has_sound": True}, {"sound": coded(b"more")})
+    [back] = call_from_json("chat", json.loads(json.dumps(content)), Intake()).items
+    assert [(one.source, one.start, one.end) for one in back.sounds] == [(b"data", 1, 3), (b"more", 0, None)]  # type: ignore[union-attr]
+    for source in ((A, 16_000), "a.wav"):
+        with pytest.raises(BadRequest, match="has no wire form; give the bytes of the sound file"):
+            call_to_json(Call(Chat(), (about(Sound(source)),)))
+    with pytest.raises(WrongField, match=r"items\[0\].turns\[0\].parts\[0\].sound: about 99"):
+        call_from_json("chat", call_to_json(Call(Chat(), (about(Sound(b"0" * 99)),))), Intake(sound_bytes=50))
+
+
+def test_replies_go_and_come_with_their_sounds() -> None:
+    reply = Reply("a", "stop", 9, 2, 0, sound_tokens=8)
+    back = result_from_json("chat", json.loads(json.dumps(result_to_json(reply))))
+    assert back.sound_tokens == 8  # type: ignore[attr-defined]
+    assert "sound_tokens" not in Reply("a", "stop", 9, 2).to_dict()
+    with pytest.raises(BadRequest, match="tokens are counted from 0"):
+        Reply("a", "stop", 9, 2, 5, sound_tokens=5)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running(Settings(models=(Served(HEARS, HEARS),))) as found:
+        yield found
+
+
+def test_openais_client(server: Running) -> None:
+    client = OpenAI(base_url=f"{server.address}/v1", api_key="none")
+    answer = client.chat.completions.create(model=HEARS, messages=asked(audio(LOW), question="What?"))
+    assert answer.choices[0].message.content == "I see a tone of 300 Hz. Question 1: What?"
+    assert answer.usage.prompt_tokens_details.audio_tokens == 8  # type: ignore[union-attr]
+    pieces_ = client.chat.completions.create(model=HEARS, messages=asked(audio(HIGH), question="?"), stream=True)
+    assert "".join(one.choices[0].delta.content or "" for one in pieces_) == "I see a tone of 1000 Hz. Question 1: ?"
+
+
+# --- on the command line -------------------------------------------------------------------------------------
+
+
+def test_on_the_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    done = fine("chat", HEARS, "red.png", "What?", "--sound", "low.wav")
+    assert done.out == "I see red, a tone of 300 Hz. Question 1: What?\n"
+    assert "tokens in (16 for pictures, 8 for sounds)" in done.err
+    done = fine("chat", HEARS, "clip.mp4", "What?", "--with-sound", "--json")
+    answer = json.loads(done.out)
+    assert answer["text"] == "I see 8 frames of red with a tone of 700 Hz. Question 1: What?"
+    assert (answer["image_tokens"], answer["sound_tokens"]) == (32, 8)
+    for told, text in (
+        (("fake-talk", "?", "--sound", "low.wav"), "which hears none"),
+        ((HEARS, "?", "--sound", "gone.wav"), "gone.wav: no such file"),
+        ((HEARS, "?", "--with-sound"), "--with-sound is for clips, and there is none"),
+        ((HEARS, "?", "--sound", "red.png"), "red.png: not a sound that anmok reads"),
+    ):
+        done = anmok("chat", *told)
+        assert done.code in (2, 3)
+        assert text in done.err
