@@ -473,6 +473,7 @@ def test_the_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ),
         ((WATCHES, "stills"), 2, "stills is a folder: end with the question"),
         ((WATCHES, "red.png", "?", "--fps", "1"), 2, "--fps, --start and --end are for clips, and there is none"),
+        ((WATCHES, "red.png", "?", "--start", "-1"), 2, "--fps, --start and --end are for clips, and there is none"),
         ((WATCHES, "clip.mp4", "?", "--fps", "0"), 2, "clip: fps 0.0 must lie above 0"),
         ((WATCHES, "clip.mp4", "?", "--start", "9"), 2, "it is over after 6 s, so nothing is left from 9 s on"),
         ((WATCHES, *["clip.mp4"] * 3, "?"), 2, "3 clips for fake-talk-video, which takes 2 in a conversation"),

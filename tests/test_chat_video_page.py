@@ -84,7 +84,7 @@ def test_a_question_about_a_video(server: Running, folder: Path, language: str) 
 def test_gradios_own_client_asks(server: Running, folder: Path) -> None:
     client = Client(f"{server.address}/ui/en/", verbose=False)
     files = [handle_file(str(folder / "my clip.webm"))]
-    last = client.predict(files, "What?", WATCHES, "", 100, 0, 0, api_name="/chat")
+    last = client.predict(files, "What?", WATCHES, "", 100, 0, 0, [], api_name="/chat")
     assert ">I see 8 frames of red then green then blue. Question 1: What?</p>" in last[0]
     assert "Of video 1 the model was shown 8 frames, from 0.3 s to 5.6 s." in last[3]
     assert "anmok.Conversation.about(anmok.Clip('my clip.webm'), question='What?')" in " ".join(map(str, last))

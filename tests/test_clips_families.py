@@ -22,7 +22,7 @@ from transformers.video_utils import VideoMetadata
 
 import published_videos
 from anmok import Chat, Clip, Conversation, Model, Turn
-from anmok.errors import BadMedia, BadWeights
+from anmok.errors import BadMedia, BadWeights, WrongState
 from anmok.inputs import Frames, Text
 from anmok.nets.eyes import Grid
 from anmok.nets.eyes.levels import HALF, Levels
@@ -355,6 +355,32 @@ def test_no_more_than_two_clips_are_kept_as_they_were_seen() -> None:
     assert made == [1, 2, 3, 2]
     assert seen.of([one], (0.5,), lambda: look(4)) == 4  # at another time
     assert seen.of([one.reshape(3, 4, 1)], (0.0,), lambda: look(5)) == 5  # of another shape
+
+
+def test_of_two_large_clips_the_last_alone_is_kept() -> None:
+    seen: Seen[tuple[str, tuple[tuple[Tensor, int], ...]]] = Seen()
+    one, two = (np.full((3, 2, 2), level, np.uint8) for level in (1, 2))
+    made: list[int] = []
+
+    def look(number: int, count: int) -> tuple[str, tuple[tuple[Tensor, int], ...]]:
+        made.append(number)
+        return "", ((torch.empty(count, device="meta"), number),)
+
+    for count in (2**27, 2**27 + 1):  # of 4 bytes: 2**30 both, and 8 more
+        for number, frames in ((1, [one]), (2, [two]), (1, [one])):
+            seen.of(frames, (float(count),), lambda number=number, count=count: look(number, count))
+    assert made == [1, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_states_of_frames_and_of_pictures_are_told_apart(kind: str) -> None:
+    talker = model(kind)
+    frame = talker.watch(Clip(list(FILM), fps=2.0)).pictures[0]
+    with pytest.raises(WrongState, match="this state is of a frame, to be seen beside the others of its clip"):
+        talker.run([about(frame)], SHORT)
+    [alone] = talker.encode([FILM[0]])
+    with pytest.raises(WrongState, match="a state among these frames is of a picture by itself"):
+        talker.run([about(Frames((frame, alone), (0.0, 1.0)))], SHORT)
 
 
 @pytest.mark.parametrize("kind", TOGETHER)

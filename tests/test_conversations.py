@@ -99,9 +99,9 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "bare text": (lambda: Turn("user", "hello"), r"user's turn: a text is anmok.Text\('...'\)"),  # type: ignore[arg-type]
     "number": (lambda: Turn("user", 3), "user's turn: want a list of them, not 3"),  # type: ignore[arg-type]
     "no text in Text": (lambda: Turn("user", (Text(3),)), "user's turn: Text holds a text, not int"),  # type: ignore[arg-type]
-    "prompt": (lambda: Turn("user", (Prompted(PHOTO),)), "it holds Text, pictures and clips, not Prompted"),  # type: ignore[arg-type]
-    "cue": (lambda: Turn("user", (Cue(0, box=(0, 0, 1, 1)),)), "it holds Text, pictures and clips, not Cue"),  # type: ignore[arg-type]
-    "nothing": (lambda: Turn("user", (None,)), "it holds Text, pictures and clips, not NoneType"),  # type: ignore[arg-type]
+    "prompt": (lambda: Turn("user", (Prompted(PHOTO),)), "it holds Text, pictures, clips and sounds, not Prompted"),  # type: ignore[arg-type]
+    "cue": (lambda: Turn("user", (Cue(0, box=(0, 0, 1, 1)),)), "it holds Text, pictures, clips and sounds, not Cue"),  # type: ignore[arg-type]
+    "nothing": (lambda: Turn("user", (None,)), "it holds Text, pictures, clips and sounds, not NoneType"),  # type: ignore[arg-type]
     "clip with cues": (
         lambda: Turn("user", (Clip("a.mp4", cues=(Cue(0, box=(0, 0, 1, 1)),)),)),
         "user's turn: cues say what track is to follow",
@@ -144,7 +144,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no schema": (lambda: Chat(schema="{"), "schema: want a JSON Schema, an object, as text"),
     "schema of objects": (lambda: Chat(schema={"a": object()}), "schema: no JSON"),  # type: ignore[arg-type]
     "finish": (lambda: Reply("a", "end", 1, 1), "Reply.finish: want stop or length, got 'end'"),  # type: ignore[arg-type]
-    "image tokens": (lambda: Reply("a", "stop", 1, 1, 2), "those of pictures are some of tokens_in"),
+    "image tokens": (lambda: Reply("a", "stop", 1, 1, 2), "those of pictures and sounds are some of tokens_in"),
     "seconds": (lambda: Reply("a", "stop", 1, 1, 0, float("inf")), "Reply: seconds are counted from 0"),
     "frames of nothing": (lambda: Reply("a", "stop", 1, 1, frames=((),)), "Reply.frames: want seconds from 0 on"),
     "frames before": (lambda: Reply("a", "stop", 1, 1, frames=((-1.0,),)), "Reply.frames: want seconds from 0 on"),

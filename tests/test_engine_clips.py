@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anmok import Chat, Clip, Conversation, Reply
-from anmok.engine import Engine, Expired, Limits, ModelStatus
+from anmok.engine import Engine, Expired, Limits, ModelStatus, working
 from anmok.geometry import View
 from anmok.load import Model, load
 from anmok.models.fake_talk import FakeTalk
@@ -126,6 +127,54 @@ def test_an_engine_that_closes_waits_for_no_clip_in_line(gate: Gate) -> None:
     gate.wait(4)
     engine.close(drain=False, seconds=0.2)
     assert all("shut" in str(one.exception(10)) for one in clips)
+
+
+def test_whoever_leaves_that_line_lets_go_of_the_clip_at_once(gate: Gate) -> None:
+    with Engine(PLENTY, limits=Limits(batch_items=1)) as engine:
+        begun = [engine.submit(WATCHES, [CLIP], ASK) for _ in range(4)]
+        gate.wait(4)
+        left = [engine.submit(WATCHES, [CLIP], ASK) for _ in range(3)]
+        line = engine._lines[WATCHES]
+        ends = time.monotonic() + 10
+        while len(line.aside) < 3 and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert (len(line.aside), status(engine).running_items) == (3, 7)
+        assert all(one.cancel() for one in left)
+        assert (len(line.aside), status(engine).running_items, engine.status().items) == (0, 4, 4)
+        gate.opened.set()
+        assert [text(one) for one in begun] == [TOLD] * 4
+        assert status(engine).running_items == 0
+
+
+def test_in_that_line_too_whoever_is_due_goes_first(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working, "_READERS", 1)
+    order: list[int] = []
+    with Engine(PLENTY, limits=Limits(batch_items=1)) as engine:
+        engine.submit(WATCHES, [CLIP], ASK)
+        gate.wait(1)
+        asked = [engine.submit(WATCHES, [CLIP], ASK, priority=level) for level in (0, 1, 2)]
+        for level, one in enumerate(asked):
+            one.add_done_callback(lambda _, level=level: order.append(level))
+        line = engine._lines[WATCHES]
+        ends = time.monotonic() + 10
+        while len(line.aside) < 3 and time.monotonic() < ends:
+            time.sleep(0.01)
+        gate.opened.set()
+        assert [text(one) for one in asked] == [TOLD] * 3
+    assert order == [2, 1, 0]
+
+
+def test_a_closing_engine_refuses_that_line_before_it_waits_for_what_is_being_read(gate: Gate) -> None:
+    engine = Engine(PLENTY, limits=Limits(batch_items=1))
+    clips = [engine.submit(WATCHES, [CLIP], ASK) for _ in range(6)]
+    gate.wait(4)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(engine.close, drain=False, seconds=20.0)
+        refused, _ = wait(clips[4:], 5)
+        assert ["shutting down" in str(one.exception()) for one in refused] == [True] * 2
+        assert not closing.done()
+        gate.opened.set()
+        closing.result(15)
 
 
 def test_a_clip_that_cannot_be_read_fails_alone(gate: Gate) -> None:

@@ -227,6 +227,20 @@ def test_those_that_do_not_hear_say_who_does() -> None:
         model(AV).run([about(film, SOUND)], Chat())
 
 
+def test_the_state_of_a_picture_is_no_sound() -> None:
+    talker = load(HEARS, device="cpu")
+    [seen] = talker.encode([np.zeros((4, 4, 3), np.uint8)])
+    with pytest.raises(WrongState, match="that of a picture, not of a sound: listen to the sound"):
+        talker.chat(Sound(seen), "?")
+    with pytest.raises(BadRequest, match=r"their sound is an anmok.Sound, not bytes"):
+        Frames((seen,), (0.0,), b"sound")  # type: ignore[arg-type]
+
+
+def test_a_model_that_hears_and_does_not_see_says_so() -> None:
+    with pytest.raises(BadRequest, match="1 picture for phi4-multimodal-speech, .* it only reads and hears"):
+        model("phi4-multimodal-speech").chat("gone.png", "?")
+
+
 def test_sounds_that_are_none(folder: Path) -> None:
     talker = load(HEARS, device="cpu")
     with pytest.raises(BadRequest, match="over 5 s of sound, which are the most at once: give start and end"):

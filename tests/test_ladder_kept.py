@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 from anmok.ladder import Plan
 from anmok.ladder.dataset import read
 from anmok.ladder.evaluate import Evaluated, Price
+from anmok.ladder.measure import measure
 from anmok.ladder.prepare import prepare
 from anmok.ladder.rungs.fitting import Material
 from anmok.ladder.tuning import kept, recipes, rung
 from anmok.ladder.tuning.ground import Ground
+from anmok.ladder.zero_shot import text_side
 from anmok.load import tiny
 from test_ladder import write
 
@@ -163,6 +166,55 @@ def test_a_damaged_file_is_learned_anew(ground: Ground, runs: list[str], tmp_pat
     assert kept.read(files(tmp_path)[0]) is not None
 
 
+def test_one_changed_byte_is_damage(ground: Ground, runs: list[str], tmp_path: Path) -> None:
+    """The format itself takes any numbers of the right length, such as a page that a disk lost."""
+    right = climbed(ground)
+    [path] = files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 0x40
+    path.write_bytes(content)
+    np.testing.assert_array_equal(climbed(ground).logits, right.logits)
+    assert runs == ["5", "5"]
+    told = path.read_bytes()
+    assert told.count(b'\\"asked\\": 4') == 1
+    path.write_bytes(told.replace(b'\\"asked\\": 4', b'\\"asked\\": 9'))
+    assert kept.read(path) is None
+    assert files(tmp_path) == []
+
+
+def test_the_code_that_trains_is_all_of_it() -> None:
+    names = {package: set(kept._sources(resources.files(package))) for package in kept._CODE}
+    assert {"tuning.py", "losses/tiles.py"} <= names["anmok.train"]
+    assert {"trunk.py", "eyes/qwen.py"} <= names["anmok.nets"]
+    assert {"backbone.py", "mini.py"} <= names["anmok.models"]  # how pictures are prepared, which trunk is taken
+    assert not any(name.endswith(".pyc") for found in names.values() for name in found)
+
+
+def test_fresh_goes_on_with_no_run_that_was_killed(
+    ground: Ground, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = dataclasses.replace(PLAN, rungs=("5",))
+    resumed: list[int] = []
+    trained = rung._trained
+
+    def watched(*given):  # type: ignore[no-untyped-def]
+        tuned = trained(*given)
+        resumed.append(tuned.curve.resumed)
+        return tuned
+
+    monkeypatch.setattr(rung, "_trained", watched)
+    monkeypatch.setattr(rung, "affordable", lambda *_: (4, 60.0))
+    recipe = recipes.recipe_of("5", len(ground.teaching), 0)
+    for is_fresh in (False, True):
+        again = dataclasses.replace(ground, plan=dataclasses.replace(plan, is_fresh=is_fresh))
+        rung.fitted("5", again, recipe)  # killed before anything was kept
+        assert again.checkpoints.is_dir()
+        measure(ground.scene, ground.model, text_side(ground.model, ("a", "b", "c"), plan), again.plan)
+        for path in kept.cache_dir().glob("tuned/*"):
+            path.unlink()
+    assert resumed == [0, 4, 0, 0]
+
+
 def test_a_folder_that_cannot_be_written_costs_nothing(ground: Ground, runs: list[str], tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "tuned").write_text("in the way")
@@ -184,6 +236,8 @@ def test_the_oldest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         if path == paths[1]:
             os.utime(paths[0], (0, 0))
             assert kept.read(paths[0]) is not None  # used now: it is the newest
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["5-a.safetensors", "5-d.safetensors"]
+    kept.write(tmp_path / "6-e.safetensors", dataclasses.replace(one, change={"a": np.zeros((70, 100), np.float32)}))
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["5-a.safetensors", "5-d.safetensors"]
 
 

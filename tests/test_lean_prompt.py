@@ -170,3 +170,11 @@ def test_the_fastest_looks_with_what_is_laid_out(kind: str) -> None:
     want, got = (torch.from_numpy(one.encode(batch)["rows"]) for one in (exact, near))
     assert error(got, want) < 0.01
     assert near.nbytes <= exact.nbytes
+    assert (exact.mark, near.mark) == ("", "~bfloat16" if multiplies_bfloat16() else "")  # states are not shared
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_no_rows_are_as_wide_as_any(kind: Any) -> None:
+    laid = Laid(nn.Linear(8, 5), kind)
+    assert laid(torch.zeros(2, 3, 8)).shape == (2, 3, 5)
+    assert laid(torch.zeros(2, 0, 8)).shape == (2, 0, 5)

@@ -102,6 +102,7 @@ def valid() -> tuple[Sent, ...]:
     labels = ["red", "green"]
     asks: dict[str, Any] = {"classify": {"labels": labels, "top_k": 2}, "detect": {"labels": labels, "threshold": 0.5}}
     asks |= {"segment": {"labels": labels, "candidates": 1}, "track": {"labels": labels, "every": 2}}
+    asks |= {"point": {"labels": labels, "top_k": 2}}
     item: dict[str, Any] = {"image": code(), "points": [[3, 4, 1]], "boxes": [[1, 2, 9, 8]]}
     found = []
     for task in TASKS:

@@ -112,6 +112,9 @@ BROKEN: dict[str, tuple[Any, type[AnmokError], str]] = {
     "slow": ((A, 10), BadRequest, "want 1,000 to 384,000 values a second, not 10"),
     "holes": ((np.full(99, np.nan), 16_000), BadMedia, "some of its values are no numbers"),
     "bytes": ((np.full(99, 3, np.uint8), 16_000), BadRequest, "array of uint8; want floats"),
+    "steps as floats": ((A * 2**15, 16_000), BadRequest, "floats lie between -1 and 1, these far beyond: divide"),
+    "nothing": (None, BadRequest, "want a file, its bytes, or samples with their rate, not NoneType"),
+    "one value": ((np.ones(1, np.float32), 384_000), BadRequest, "sound: too short to be heard"),
 }
 
 
@@ -135,11 +138,23 @@ def test_a_clip_without_a_sound_track(tmp_path: Path) -> None:
 def test_times() -> None:
     with pytest.raises(BadRequest, match="it is over before 3 s, so nothing is left to hear"):
         heard(wav(A), WANTED, start=3)
-    for start, end in ((1, 1), (-1, None), (float("nan"), None)):
+    for start in (2.0**53, 1e300):  # further than libav counts
+        with pytest.raises(BadRequest, match="so nothing is left to hear"):
+            heard(wav(A), WANTED, start=start)
+    for start, end in ((1, 1), (-1, None), (float("nan"), None), (0, float("inf")), (0, float("nan"))):
         with pytest.raises(BadRequest, match="span no time"):
             heard(wav(A), WANTED, start=start, end=end)
         with pytest.raises(BadRequest, match="span no time"):
             Sound(b"x", start, end)
+        with pytest.raises(BadRequest, match="span no time"):
+            Clip(b"x", start=start, end=end)
+
+
+@pytest.mark.parametrize("source", [wav(A), (A, 16_000)], ids=["file", "array"])
+def test_a_part_of_less_than_a_value_is_none(source: Any) -> None:
+    with pytest.raises(BadRequest, match="too short to be heard"):
+        heard(source, WANTED, end=1e-5)
+    assert heard(source, WANTED, end=2 / 16_000).shape == (2,)
 
 
 def test_damage_in_the_middle_is_left_out(tmp_path: Path) -> None:

@@ -202,10 +202,10 @@ def test_gradios_own_client_asks(server: Running, tmp_path: Path) -> None:
     (tmp_path / "red.png").write_bytes(RED)
     client = Client(f"{server.address}/ui/en/", verbose=False)
     shown = [handle_file(str(tmp_path / "red.png"))]
-    job = client.submit(shown, "What is it?", "fake-talk", "Be short.", 100, 0, 0, api_name="/chat")
+    job = client.submit(shown, "What is it?", "fake-talk", "Be short.", 100, 0, 0, [], api_name="/chat")
     last = job.result(timeout=30)
     assert ">Be short. I see red. Question 1: What is it?<" in last[0]
-    again = client.predict([], "And?", "fake-talk", "", 3, 0, 0, api_name="/chat")
+    again = client.predict([], "And?", "fake-talk", "", 3, 0, 0, [], api_name="/chat")
     assert ">I see red</p>" in again[0]  # three tokens of three bytes, and the picture of before is still known
     client.close()
 

@@ -63,6 +63,12 @@ def test_they_do_not_go_with_fewer_rungs(wishes: Wishes, language: str) -> None:
         plan(wishes, "linear", language=language)
 
 
+def test_korean_particles_fit_what_is_put_before_them() -> None:
+    with pytest.raises(Spoken) as said:
+        plan(Wishes(minutes=5), "linear", language="ko")
+    assert str(said.value).endswith("까지)’를 골라 주세요.")
+
+
 def test_what_errors_cost_is_said_in_two_ways_and_not_in_both() -> None:
     assert plan(Wishes(overkill=1.0, good="good")).stakes == Stakes(max_overkill=0.01, good="good")
     shares = Wishes(prevalence="bad=2%,good=98%", good="good")
@@ -85,7 +91,16 @@ def test_classes_that_there_are_not_are_told_before_a_climb_begins(wishes: Wishe
         plan(wishes)
 
 
-@pytest.mark.parametrize("values", [[-1, "", "", 0, "", ""], [1e9, "", "", 0, "", ""], [0, "", "", 100, "", ""]])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [-1, "", "", 0, "", ""],
+        [1e9, "", "", 0, "", ""],
+        [0, "", "", 100, "", ""],
+        [float("nan"), "", "", 0, "", ""],
+        [0, "", "", float("nan"), "", ""],
+    ],
+)
 def test_numbers_that_no_field_lets_through_are_refused(values: list[Any]) -> None:
     with pytest.raises(BadRequest, match="240 minutes"):
         Wishes.of(values)
@@ -95,6 +110,7 @@ def test_numbers_that_no_field_lets_through_are_refused(values: list[Any]) -> No
     ("wishes", "flags"),
     [
         (Wishes(minutes=90), ["--budget", "5400s"]),
+        (Wishes(minutes=2), ["--budget", "120s"]),  # as long as usual, but with every rung
         (Wishes(overkill=2.5, good="good"), ["--max-overkill", "0.025", "--good", "good"]),
         (Wishes(prevalence="bad=0.02,good=98%"), ["--prevalence", "bad=0.02,good=0.98"]),
     ],

@@ -169,6 +169,17 @@ def test_what_a_killed_process_left_on_its_way_out_is_taken_away(tmp_path: Path,
     assert found.photos.is_dir()
 
 
+def test_what_a_killed_process_left_half_unpacked_is_taken_away_in_time(tmp_path: Path, cache: Path) -> None:
+    found = keep(packed(tmp_path, 1), ALLOWED)
+    old, young = (found.folder / f".photos.{name}.part" for name in ("00aa", "11bb"))
+    for left, days in ((old, 4), (young, 2)):  # somebody may be writing the second one yet
+        left.mkdir()
+        (left / "0.bmp").write_bytes(b"x")
+        os.utime(left, (time.time() - days * DAY,) * 2)
+    tidy()
+    assert [old.exists(), young.exists(), found.photos.is_dir()] == [False, True, True]
+
+
 def test_those_who_keep_and_those_who_tidy_at_once_never_meet(tmp_path: Path, cache: Path) -> None:
     """Whoever holds a zip finds all of its photos, however often others make room."""
     archives = [packed(tmp_path, seed) for seed in range(3)]

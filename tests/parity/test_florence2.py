@@ -348,6 +348,8 @@ def test_phrases_threshold_thinning_and_the_best_few() -> None:
     with pytest.raises(Untranslatable, match="꽹과리"):
         model().detect([state], Detect(("꽹과리",)))
     with pytest.raises(BadRequest, match=r"a label makes a prompt of \d+ tokens, where florence2-test reads 128"):
+        model().detect([state], Detect(("é" * 60,)))  # of two bytes, and so of two tokens, each
+    with pytest.raises(BadRequest, match="the text has over 141 tokens and the model reads 128; shorten it"):
         model().detect([state], Detect(("x" * 120,)))
     assert model().detect([], Detect(("cat",))) == []
 

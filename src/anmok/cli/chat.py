@@ -72,7 +72,7 @@ def chat_command(
     if missing:
         raise BadMedia(f"{missing[0]}: no such file; the question is one word to the shell: put it in quotes")
     has_clip = any(_is_clip(file) for file in files)
-    is_cut = start > 0 or end is not None
+    is_cut = start != 0 or end is not None
     if not has_clip and (fps is not None or (is_cut and not sounds)):
         raise BadRequest("--fps, --start and --end are for clips, and there is none")
     if not has_clip and has_sound:

@@ -45,6 +45,7 @@ _SLACK: Final = 0.25  # seconds that encoders add to round their blocks up
 _BEFORE: Final = 0.5  # seconds that are decoded before the start, in which codecs find their feet
 _SILENT: Final = 1 / 2**15  # half a step of 16 bits, at most, to either side
 _FULL: Final = {"i2": 2**15, "i4": 2**31}  # integers by their dtype
+_LOUDEST: Final = 8.0  # of floats: far over 1, which a mix of several may pass, and far below steps of 16 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +67,24 @@ def heard(source: SoundSource, wanted: Wanted, *, start: float = 0.0, end: float
 
     Raises:
         BadRequest: ``start`` and ``end`` span no time, or the sound is over before; it is longer than ``wanted.most``;
-            an array that is no sound.
+            what is no file, or an array that is no sound.
         BadMedia: no sound that can be opened, of a rate or with channels that no sound has, or nothing but silence.
         MissingDependency: PyAV is not installed, and the source is a file or of another rate.
     """
-    if not (math.isfinite(start) and start >= 0 and (end is None or end > start)):
+    if not (0 <= start < math.inf and (end is None or start < end < math.inf)):
         raise BadRequest(f"sound: start {start} and end {end} span no time")
     if isinstance(source, tuple):
         name, pieces, at = "sound", _of_array(*source, wanted.rate), 0.0
     else:
+        if not (isinstance(source, Path | str | bytes) or hasattr(source, "seekable")):
+            raise BadRequest(f"sound: want a file, its bytes, or samples with their rate, not {type(source).__name__}")
         file = _SoundFile(source)
         name = file.name
         pieces, at = file.pieces(wanted.rate, max(0.0, start - _BEFORE))
     samples = _cut(pieces, name, wanted, (start - at, None if end is None else end - at))
     if not samples.size:
-        raise BadRequest(f"{name}: it is over before {start:g} s, so nothing is left to hear")
+        lack = f"it is over before {start:g} s, so nothing is left to hear" if start else "too short to be heard"
+        raise BadRequest(f"{name}: {lack}")
     if not np.isfinite(samples).all():
         raise BadMedia(f"{name}: some of its values are no numbers")
     if float(np.abs(samples).max()) <= _SILENT:
@@ -105,7 +109,7 @@ def _cut(pieces: Iterator[Samples], name: str, wanted: Wanted, span: tuple[float
     if (count if last is None else min(last, count)) > most:
         raise BadRequest(f"{name}: over {wanted.most:g} s of sound, which are the most at once: give start and end")
     whole = np.concatenate(found) if found else np.zeros(0, np.float32)  # (N,)
-    return whole[: min(round(wanted.most * wanted.rate), (last or most) - first)]
+    return whole[: min(round(wanted.most * wanted.rate), (most if last is None else last) - first)]
 
 
 class _SoundFile(ClipFile):
@@ -205,7 +209,7 @@ def _sought(container: InputContainer, stream: AudioStream, seconds: float) -> b
         return False
     try:
         container.seek(int(seconds / stream.time_base) + (stream.start_time or 0), stream=stream)
-    except FFmpegError:
+    except (FFmpegError, OverflowError):  # of places that no file has
         return False
     return True
 
@@ -226,6 +230,8 @@ def _of_array(array: NDArray[Any], rate: int, wanted: int) -> Iterator[Samples]:
     if full == 1 and array.dtype.kind != "f":
         raise BadRequest(f"sound: array of {array.dtype}; want floats between -1 and 1, int16 or int32")
     mono = array if array.ndim == 1 else _mean(array)  # (N,)
+    if full == 1 and float(np.abs(mono).max()) > _LOUDEST:
+        raise BadRequest("sound: floats lie between -1 and 1, these far beyond: divide them by what is full scale")
     samples = np.ascontiguousarray(mono / full, np.float32)
     yield samples if rate == wanted else _at_rate(samples, int(rate), wanted)
 
@@ -248,4 +254,4 @@ def _at_rate(samples: Samples, rate: int, wanted: int) -> Samples:
     frame.sample_rate = rate
     resampler = AudioResampler(format="fltp", rate=wanted)
     pieces = [*_mixed(resampler.resample(frame)), *_mixed(resampler.resample(None))]
-    return np.concatenate(pieces)  # (N',)
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)  # (N',)

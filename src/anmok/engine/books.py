@@ -46,11 +46,17 @@ class Books:
             return False
         line = self.open.pop(ticket)
         line.queue.remove(ticket)
+        line.forget(ticket)
         line.counts[how] += 1
         self.door.leave(ticket)
         if line.is_idle or not self.open:
             self.changed.notify_all()
         return True
+
+    def waiting(self) -> list[Ticket]:
+        """Those of whom an item has not been begun, in a queue or put aside."""
+        aside = {part.ticket for line in set(self.open.values()) for batch in line.aside for part in batch.parts}
+        return [one for one in self.open if one.left or one in aside]
 
     def dropped(self, line: Line) -> list[Ticket]:
         """Takes out what waits for a model that does not come."""

@@ -50,10 +50,7 @@ class Reaper:
     def _late(self) -> list[Ticket]:
         """Settles what is late, and notes the earliest deadline of the rest."""
         now = self._clock()
-        lines = set(self._books.open.values())
-        aside = {part.ticket for line in lines for batch in line.aside for part in batch.parts}
-        waiting = (one for one in self._books.open if one.left or one in aside)
-        due = {one: one.deadline for one in waiting if one.deadline is not None}
+        due = {one: one.deadline for one in self._books.waiting() if one.deadline is not None}
         self._earliest = min((moment for moment in due.values() if moment > now), default=math.inf)
         return [one for one, moment in due.items() if moment <= now and self._books.settle(one, "expired")]
 

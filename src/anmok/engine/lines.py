@@ -7,7 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from anmok.catalogue import Card
@@ -15,7 +15,7 @@ from anmok.engine.limits import Limits
 from anmok.engine.pacing import Company, Pace
 from anmok.engine.queueing import Batch, Queue
 from anmok.engine.residency import Resident
-from anmok.engine.tickets import Answer
+from anmok.engine.tickets import Answer, Ticket
 from anmok.errors import AnmokError
 from anmok.load import Model
 from anmok.results import Failure
@@ -129,6 +129,13 @@ class Line:
         self.counts["items"] += len(answers)
         self.counts["failed"] += sum(isinstance(one, Failure) for one in answers)
         self.largest = max(self.largest, len(answers))
+
+    def forget(self, ticket: Ticket) -> None:
+        """Takes a settled request out of what was put aside: its items are let go of now, not when its turn comes."""
+        before = sum(batch.size for batch in self.aside)
+        left = (tuple(part for part in batch.parts if part.ticket is not ticket) for batch in self.aside)
+        self.aside = deque(replace(one, parts=parts) for one, parts in zip(self.aside, left, strict=True) if parts)
+        self.running -= before - sum(batch.size for batch in self.aside)
 
     def backlog(self, limits: Limits) -> float:
         """Seconds that the items here will take, as measured; 1.0 where nothing was measured yet."""

@@ -266,8 +266,7 @@ class Engine:
             self._is_closing = True
             while drain and self._books.open and time.monotonic() < ends:
                 self._books.changed.wait(ends - time.monotonic())
-            waiting = [ticket for ticket in list(self._books.open) if ticket.left]
-            waiting = [ticket for ticket in waiting if self._books.settle(ticket, "refused")]
+            waiting = [ticket for ticket in self._books.waiting() if self._books.settle(ticket, "refused")]
             models, threads = self._dismissed()
         refuse(waiting, Closing("the engine is shutting down"))
         for thread in threads:

@@ -117,7 +117,8 @@ class Crew:
             if not line.aside or line.model is not model:
                 line.readers -= 1
                 return False
-            batch, now = line.aside.popleft(), self._clock()
+            batch, now = min(line.aside, key=lambda one: one.parts[0].ticket.rank), self._clock()
+            line.aside.remove(batch)
             live, late = self._live(batch, now)
             line.running -= batch.size - live.size
             self._books.changed.notify_all()

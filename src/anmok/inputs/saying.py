@@ -156,7 +156,7 @@ def _part(part: Any, role: str) -> Part:
             raise BadRequest(f"{role}'s turn: Text holds a text, not {type(part.text).__name__}")
         return Text(unicodedata.normalize("NFC", part.text))
     if isinstance(part, Prompted | Turn | Conversation | Cue) or part is None:
-        raise BadRequest(f"{role}'s turn: it holds Text, pictures and clips, not {type(part).__name__}")
+        raise BadRequest(f"{role}'s turn: it holds Text, pictures, clips and sounds, not {type(part).__name__}")
     if isinstance(part, Clip) and part.cues:
         raise BadRequest(f"{role}'s turn: cues say what track is to follow; leave them out of the clip")
     found: Part = part

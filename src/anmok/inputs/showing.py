@@ -36,7 +36,7 @@ class Clip:
     def __post_init__(self) -> None:
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise BadRequest(f"clip: fps {self.fps} must lie above 0 and not over 1000")
-        if self.start < 0 or (self.end is not None and self.end <= self.start):
+        if not (0 <= self.start < math.inf and (self.end is None or self.start < self.end < math.inf)):
             raise BadRequest(f"clip: start {self.start} and end {self.end} span no time")
         if self.has_sound and isinstance(self.source, list | tuple | np.ndarray):
             raise BadRequest("clip: pictures have no sound track; play the sound beside them, as anmok.Sound")
@@ -58,7 +58,7 @@ class Sound:
     end: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and self.start >= 0 and (self.end is None or self.end > self.start)):
+        if not (0 <= self.start < math.inf and (self.end is None or self.start < self.end < math.inf)):
             raise BadRequest(f"sound: start {self.start} and end {self.end} span no time")
         is_pair = isinstance(self.source, tuple) and len(self.source) == 2
         if isinstance(self.source, np.ndarray | list | tuple) and not is_pair:
@@ -79,7 +79,7 @@ class Frames:
     his own. ``sound`` is what is heard of the clip.
 
     Raises:
-        BadRequest: no picture, not one time for each, or times that do not grow from 0 on.
+        BadRequest: no picture, not one time for each, times that do not grow from 0 on, or a sound that is none.
     """
 
     pictures: tuple[Source | Encoded, ...]
@@ -96,6 +96,8 @@ class Frames:
             seconds = (-1.0,)
         if not (seconds[0] >= 0 and seconds[-1] < np.inf and all(a < b for a, b in pairwise(seconds))):
             raise BadRequest("frames: seconds are counted from the beginning of the clip, and grow")
+        if self.sound is not None and not isinstance(self.sound, Sound):
+            raise BadRequest(f"frames: their sound is an anmok.Sound, not {type(self.sound).__name__}")
         object.__setattr__(self, "pictures", tuple(pictures))
         object.__setattr__(self, "seconds", seconds)
 

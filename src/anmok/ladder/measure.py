@@ -93,6 +93,8 @@ def measure(
     tally = Tally.of(progress, plan, len(keys), len(supports))
     beside = beside or Beside()
     ground = Ground(model, scene, material, held, price, plan, progress, beside.student)
+    if plan.is_fresh:
+        remove(ground.checkpoints)  # of a climb that was killed
     _on_features(ground, keys, supports, final, curve, watch, tally)
     end = time.perf_counter() + plan.budget
     closer = _tiled(ground, supports, final, curve, watch, tally)

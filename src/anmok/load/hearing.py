@@ -53,12 +53,14 @@ def heard(owner: tuple[str, Any, threading.Lock], sound: Sound, *, is_of_clip: b
     Raises:
         BadMedia: it cannot be read, or there is nothing to be heard.
         BadRequest: it is over before it starts, or longer than the model hears.
-        WrongState: a state of another model.
+        WrongState: a state of another model, or of a picture.
     """
     maker, kind, lock = owner
     if isinstance(sound.source, Encoded):
         if sound.source.maker != maker:
             raise WrongState(f"this state was made by {sound.source.maker}, not by {maker}: listen again")
+        if sound.source.frame is not None:
+            raise WrongState("this state is that of a picture, not of a sound: listen to the sound")
         return sound
     wanted = clips.Wanted(kind.sound_rate, MOST_TRACK if is_of_clip else kind.most_seconds)
     samples = clips.heard(sound.source, wanted, start=sound.start, end=sound.end)

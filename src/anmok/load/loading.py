@@ -93,7 +93,8 @@ def load(
         setup = dataclasses.replace(setup, runtime="fastest")
     # Whoever runs it answers many at a time: nobody waits for another's answer.
     lock = cast(Any, contextlib.nullcontext()) if is_remote else None
-    return Model(one, _kind(one).from_files(setup), setup, lock=lock)
+    kind = _kind(one).from_files(setup)
+    return Model(one, kind, setup, lock=lock, mark=getattr(kind, "mark", ""))
 
 
 def tiny(name: str, seed: int = 0, parts: Mapping[str, str] | None = None) -> Model:

@@ -126,7 +126,7 @@ class Looker:
         Raises:
             BadRequest: a model that hears none, or a sound that is over before it starts, or too long.
             BadMedia: it cannot be read, or is silent.
-            WrongState: a state of another model.
+            WrongState: a state of another model, or of a picture.
         """
         hearing.check_count(self._name, self._kind, 1)
         return hearing.heard(self._owner, sound)

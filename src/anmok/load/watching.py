@@ -10,7 +10,7 @@ from anmok.errors import BadRequest
 from anmok.geometry import View
 from anmok.inputs import Clip, Conversation, Encoded, Frames
 from anmok.load.hearing import check_count, check_sounds, is_heard
-from anmok.tasks import Chats, Watches
+from anmok.tasks import Chats, Hears, Watches
 
 
 def check_shown(name: str, kind: Any, said: Conversation) -> None:
@@ -24,7 +24,7 @@ def check_shown(name: str, kind: Any, said: Conversation) -> None:
     check_sounds(name, kind, said)
     pictures, moving = len(said.pictures), said.clips
     if pictures > kind.most_pictures:
-        takes = f"takes {kind.most_pictures} in a conversation" if kind.most_pictures else "takes none: it only reads"
+        takes = f"takes {kind.most_pictures} in a conversation" if kind.most_pictures else f"takes none: {_only(kind)}"
         raise BadRequest(f"{pictures} picture{'s' * (pictures > 1)} for {name}, which {takes}")
     for one in moving:
         check_clip(name, kind, one, len(moving))
@@ -41,13 +41,18 @@ def check_clip(name: str, kind: Any, clip: Clip | Frames, count: int = 1) -> Non
     most = kind.most_clips if isinstance(kind, Watches) else 0
     if count > most:
         has_eyes = not isinstance(kind, Chats) or kind.most_pictures
-        why = "show it single frames, as pictures" if has_eyes else "it only reads"
+        why = "show it single frames, as pictures" if has_eyes else _only(kind)
         takes = f"takes {most} in a conversation" if most else f"takes none: {why}"
         raise BadRequest(f"{count} clip{'s' * (count > 1)} for {name}, which {takes}")
     if isinstance(clip, Frames) and len(clip.pictures) > kind.most_frames:
         raise BadRequest(f"{len(clip.pictures)} frames for {name}, which takes {kind.most_frames} of a clip")
     if isinstance(clip, Clip) and clip.cues:
         raise BadRequest("cues say what track is to follow; leave them out of the clip")
+
+
+def _only(kind: Any) -> str:
+    """What a model does that does not see."""
+    return "it only reads and hears" if isinstance(kind, Hears) and kind.most_sounds else "it only reads"
 
 
 def seen(kind: Watches, clip: Clip | Frames) -> Iterator[tuple[float, View | Encoded]]:

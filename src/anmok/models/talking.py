@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anmok import choosing, utterance
-from anmok.errors import BadWeights
+from anmok.errors import BadWeights, WrongState
 from anmok.geometry import Frame, View
 from anmok.inputs import Conversation, Encoded, Frames, Sound
 from anmok.nets import gguf_files, lean_gguf, toys
@@ -29,7 +29,7 @@ from anmok.nets.checkpoints import Checkpoint, tensors
 from anmok.nets.eyes import Size
 from anmok.nets.families import Family, Listening, family_of
 from anmok.nets.lean import lay_out_senses
-from anmok.nets.lean_weights import laid_nbytes
+from anmok.nets.lean_weights import laid_nbytes, multiplies_bfloat16
 from anmok.nets.likelihood import Likelihood
 from anmok.nets.number_words import in_words
 from anmok.nets.readings import Alone, Packed, reading_of
@@ -71,8 +71,8 @@ class Talks:
         self._setup, self._parts = setup, parts
         net: Any = parts.net.eval().to(setup.device)
         self._net = net
-        if setup.runtime == "fastest" and setup.device == "cpu":
-            lay_out_senses(net)
+        is_near = setup.runtime == "fastest" and setup.device == "cpu" and lay_out_senses(net) > 0
+        self.mark = "~bfloat16" if is_near and multiplies_bfloat16() else ""  # of states, in the name of their maker
         self._eyes: Any = parts.family.eyes(net, parts.facts) if parts.family.eyes is not None else None
         text = net.config.get_text_config()
         self._context = int(getattr(text, "max_position_embeddings", None) or _FEWEST)
@@ -227,6 +227,8 @@ class Looks(Talks):
 
     def _picture(self, eyes: Any, state: Encoded) -> tuple[str, tuple[Seen, ...]]:
         size: Size = state.place.size_hw
+        if "rows" not in state.maps:
+            raise WrongState("this state is of a frame, to be seen beside the others of its clip: encode the picture")
         rows = torch.from_numpy(np.array(state.maps["rows"])).to(self._setup.device, getattr(torch, self._setup.dtype))
         with torch.inference_mode():
             return eyes.slot(size), (Seen(eyes.packed(rows, size), size),)
@@ -279,7 +281,10 @@ class LooksAndWatches(Looks):
 
     def _reel(self, one: Frames) -> tuple[str, tuple[Seen, ...]]:
         """Of a family that sees all frames together."""
-        levels = [np.asarray(cast(Encoded, picture).maps["levels"]) for picture in one.pictures]  # each (3, h, w)
+        states = [cast(Encoded, picture) for picture in one.pictures]
+        if not all("levels" in state.maps for state in states):
+            raise WrongState("a state among these frames is of a picture by itself: watch the clip, or show pictures")
+        levels = [np.asarray(state.maps["levels"]) for state in states]  # each (3, h, w)
         with torch.inference_mode():
             text, parts = self._frames.reel(levels, one.seconds)
         return text, tuple(Seen(rows, place) for rows, place in parts)

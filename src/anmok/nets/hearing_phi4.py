@@ -20,7 +20,7 @@ from torch.nn import functional
 from anmok.nets.filterbank import PADDED, RATE, STEP, WINDOW, triangles, windows
 
 AUDIO_TOKEN: Final = "<|endoftext11|>"
-SECONDS: Final = 300  # the report hears 40 s for most tasks, and half an hour for summaries; all sees all in masks
+SECONDS: Final = 300  # the report: 40 s for most tasks, half an hour for summaries; the cost grows with the square
 BANDS: Final = 80
 _HIGHEST: Final = 7690.0  # Hz
 _EMPHASIS: Final = 0.97

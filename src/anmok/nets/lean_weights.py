@@ -121,7 +121,7 @@ class Laid(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(..., K) to (..., N)."""
         flat = rows.reshape(-1, rows.shape[-1]).to(self.matrix.dtype)  # (T, K)
-        made = self.matrix(flat).view(*rows.shape[:-1], -1).to(rows.dtype)  # (..., N)
+        made = self.matrix(flat).view(*rows.shape[:-1], len(self.weight)).to(rows.dtype)  # (..., N)
         return made if self.bias is None else made + self.bias
 
 

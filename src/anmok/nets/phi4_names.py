@@ -2,7 +2,7 @@
 ``Phi4MultimodalForCausalLM`` has it: the names of the tensors and the configuration.
 
 Its ``config.json`` does not describe the tower, which its code makes of fixed sizes. Two adapters lie among the
-weights (``layer.lora_A.vision.weight``); ``adapters_in.parted`` takes them apart, and the one that sees is added.
+weights (``layer.lora_A.vision.weight``); ``adapters_in.parted`` takes them apart, and the one that is wanted is added.
 """
 
 from __future__ import annotations

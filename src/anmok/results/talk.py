@@ -42,7 +42,7 @@ class Reply(Result):
             raise BadRequest(f"Reply.finish: want stop or length, got {str(self.finish)[:40]!r}")
         shown = (self.image_tokens, self.sound_tokens)
         if min(*shown, self.tokens_out) < 0 or sum(shown) > self.tokens_in:
-            raise BadRequest("Reply: tokens are counted from 0, and those of pictures are some of tokens_in")
+            raise BadRequest("Reply: tokens are counted from 0, and those of pictures and sounds are some of tokens_in")
         times = (self.seconds_to_first, self.seconds)
         if not all(math.isfinite(one) and one >= 0 for one in times):
             raise BadRequest("Reply: seconds are counted from 0")

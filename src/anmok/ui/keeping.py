@@ -23,7 +23,7 @@ from anmok import media
 from anmok.errors import BadRequest, CannotWrite
 from anmok.files import cannot_write, write_beside
 from anmok.ui.unpacking import Allowance, remove, unpack
-from anmok.weights.cache import cache_dir, sha256_of
+from anmok.weights.cache import cache_dir, sha256_of, sweep
 
 if sys.platform != "win32":
     import fcntl
@@ -128,8 +128,8 @@ def kept(name: str) -> Kept:
 
 
 def tidy(bounds: Bounds | None = None) -> None:
-    """Takes away the photos of zips that nobody has used for long, and of others, the longest unused first, until all
-    that are left fit together."""
+    """Takes away the photos of zips that nobody has used for long. Of the others, the last used first, as many stay as
+    fit together."""
     bounds = bounds or Bounds()
     left = 0
     for used, folder in sorted(_times(), reverse=True):
@@ -139,8 +139,9 @@ def tidy(bounds: Bounds | None = None) -> None:
 
 
 def _times() -> Iterator[tuple[float, Path]]:
-    """When each zip with photos was last used; what was on its way out when a process ended is taken away."""
+    """When each zip with photos was last used; what was on its way in or out when a process ended is taken away."""
     for folder in _all().glob("*"):
+        sweep(folder)
         for gone in folder.glob(f"{_GONE}*"):
             remove(gone)
         with contextlib.suppress(OSError):

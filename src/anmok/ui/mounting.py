@@ -141,7 +141,7 @@ def _gradio(blocks: gr.Blocks, host: Host, path: str) -> ASGIApp:
         root_path=f"{host.prefix}{path}" if host.prefix else None,
         allowed_paths=[],
         show_error=False,
-        max_file_size=max(host.intake.image_bytes, host.intake.clip_bytes),
+        max_file_size=max(host.intake.image_bytes, host.intake.clip_bytes, host.intake.sound_bytes),
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,

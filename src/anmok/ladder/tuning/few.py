@@ -64,6 +64,8 @@ def _at(key: str, ground: Ground, draws: Labels, end: float, expected: float) ->
         drawn = _of_rows(ground, rows)
         if key not in HOLDS and len(np.unique(drawn.material.groups)) < JUDGES:
             return []  # too few groups to keep one from learning
+        if ground.plan.is_fresh:
+            remove(drawn.checkpoints)  # of a climb that was killed
         one = climb_one(key, drawn, (end - begun) / to_come)
         remove(drawn.checkpoints)
         if isinstance(one, Skipped):

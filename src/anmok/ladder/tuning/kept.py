@@ -13,7 +13,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,8 +38,11 @@ MOST_BYTES: Final = 256_000_000  # of all such files; the one that was not used 
 _FOLDER: Final = "tuned"
 _ENDING: Final = ".safetensors"
 _TOLD: Final = "anmok.tuned"
+_DIGEST: Final = "anmok.sha256"  # of all that is told and learned
 _CHANGE: Final = "change."
-_CODE: Final = ("anmok.train", "anmok.nets", "anmok.ladder.tuning")  # packages that decide what comes out
+# Packages that decide what comes out, with all that is below them, and those of others that may be absent.
+_CODE: Final = ("anmok.train", "anmok.nets", "anmok.models", "anmok.ladder.tuning")
+_OTHERS: Final = ("torch", "transformers", "peft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +85,18 @@ def place_of(key: str, ground: Ground, how: How, recipe: Recipe) -> Path:
 
 
 def read(path: Path) -> Kept | None:
-    """What lies there; nothing where there is no such file, or one that cannot be read, which then goes."""
+    """What lies there; nothing where there is no such file, or one that is damaged, which then goes."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            told = Told(**json.loads((file.metadata() or {})[_TOLD]))
+            noted = file.metadata() or {}
             arrays: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if noted[_DIGEST] != _digest(noted[_TOLD], arrays):  # the format itself notices a wrong length and no more
+            raise ValueError(f"{path} is not what was written")
+        told = Told(**json.loads(noted[_TOLD]))
         change = {name.removeprefix(_CHANGE): one for name, one in arrays.items() if name.startswith(_CHANGE)}
         found = Kept(told, change, arrays["weight"], arrays["bias"], arrays["logits"])
         path.touch()  # used now: others go before it
@@ -99,16 +107,27 @@ def read(path: Path) -> Kept | None:
 
 
 def write(path: Path, kept: Kept) -> None:
-    """Keeps it, and lets go of the oldest beyond ``MOST_BYTES``. A disk that refuses costs the next run its time and
-    this one nothing."""
+    """Keeps it, and lets go of the oldest beyond ``MOST_BYTES``; what is larger by itself is not kept. A disk that
+    refuses costs the next run its time and this one nothing."""
     from safetensors.numpy import save_file
 
     arrays = {_CHANGE + name: np.ascontiguousarray(one) for name, one in kept.change.items()}
     arrays |= {name: np.ascontiguousarray(getattr(kept, name)) for name in ("weight", "bias", "logits")}
+    if sum(one.nbytes for one in arrays.values()) > MOST_BYTES:
+        return
+    told = json.dumps(asdict(kept.told))
     with contextlib.suppress(CannotWrite):
         with write_beside(path) as beside:
-            save_file(arrays, beside, metadata={_TOLD: json.dumps(asdict(kept.told))})
+            save_file(arrays, beside, metadata={_TOLD: told, _DIGEST: _digest(told, arrays)})
         _tidy(path)
+
+
+def _digest(told: str, arrays: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256(told.encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _tidy(newest: Path) -> None:
@@ -124,11 +143,22 @@ def _tidy(newest: Path) -> None:
 @cache
 def _code() -> str:
     """Of the sources that train, and the versions of what they stand on."""
-    import torch
-
-    digest = hashlib.sha256(f"{__version__} {torch.__version__}".encode())
+    digest = hashlib.sha256(__version__.encode())
+    for other in _OTHERS:
+        with contextlib.suppress(PackageNotFoundError):
+            digest.update(f"{other} {version(other)}".encode())
     for package in _CODE:
-        sources = {one.name: one for one in files(package).iterdir() if one.name.endswith(".py")}
-        for name in sorted(sources):
-            digest.update(name.encode() + sources[name].read_bytes())
+        for name, source in sorted(_sources(files(package)).items()):
+            digest.update(name.encode() + source.read_bytes())
     return digest.hexdigest()
+
+
+def _sources(folder: Traversable, above: str = "") -> dict[str, Traversable]:
+    """By their names below the package."""
+    found: dict[str, Traversable] = {}
+    for one in folder.iterdir():
+        if one.is_dir():
+            found |= _sources(one, f"{above}{one.name}/")
+        elif one.name.endswith(".py"):
+            found[above + one.name] = one
+    return found

@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from anmok.nets.eyes.levels import Canvas, Levels
 
@@ -16,11 +17,12 @@ T = TypeVar("T")
 
 Frame = NDArray[np.uint8]  # (3, h, w)
 _KEPT: Final = 2  # clips
+_MOST_KEPT: Final = 2**30  # bytes of both, beyond which the last alone stays
 
 
 class Seen(Generic[T]):
-    """The last few clips, as they were seen: who asks ten questions about one has it seen once. Not for several
-    threads at a time."""
+    """The last two clips as they were seen, or the last one where two are large: who asks ten questions about one has
+    it seen once. Not for several threads at a time."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, T] = OrderedDict()
@@ -30,9 +32,16 @@ class Seen(Generic[T]):
         key = _mark(frames, seconds)
         found = self._kept.pop(key, None)
         self._kept[key] = look() if found is None else found
-        while len(self._kept) > _KEPT:
+        while len(self._kept) > _KEPT or (len(self._kept) > 1 and sum(map(_nbytes, self._kept.values())) > _MOST_KEPT):
             self._kept.popitem(last=False)
         return self._kept[key]
+
+
+def _nbytes(seen: object) -> int:
+    """Of the tensors in it."""
+    if isinstance(seen, Tensor):
+        return seen.nbytes
+    return sum(map(_nbytes, seen)) if isinstance(seen, tuple) else 0
 
 
 def kept(image: Canvas) -> Frame:

@@ -1,4 +1,4 @@
-"""The tab ``Chat``: questions about photos and videos, or about anything, and answers as they are written."""
+"""The tab ``Chat``: questions about photos, videos and sounds, or about anything, and answers as they are written."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from anyio import CapacityLimiter
 from anmok.errors import AnmokError
 from anmok.results import Piece
 from anmok.tasks import Chat
-from anmok.ui.chatting import commands, showing
+from anmok.ui.chatting import commands, hearing, showing
 from anmok.ui.chatting.browser_model import browser_model
-from anmok.ui.chatting.talking import Said, Stops, conversation_of, grown
+from anmok.ui.chatting.hearing import Ears
+from anmok.ui.chatting.talking import Said, Stops, conversation_of, grown, is_video
 from anmok.ui.copying import code_tab
 from anmok.ui.page import Page
 from anmok.ui.texts import Words
@@ -23,6 +24,7 @@ from anmok.ui.trying.fields import model_field
 _MOST_LETTERS: Final = 20_000
 _MOST_TOKENS: Final = 4096
 _WRITING: Final = 64  # threads: answers at a time
+_VALUES: Final = 10  # of ``_Shown.all``
 # On a phone the answer begins below what is seen.
 _SEEN: Final = "() => document.getElementById('chat-said').scrollIntoView({ block: 'nearest' })"
 
@@ -38,12 +40,14 @@ class _Form:
     most: Any
     temperature: Any
     seed: Any
+    ears: Ears
     turns: Any  # what was said until now
 
     @property
     def all(self) -> list[Any]:
         asked = [self.pictures, self.question, self.model, self.system]
-        return [*asked, self.most, self.temperature, self.seed, self.turns]
+        heard = [self.ears.sounds, self.ears.has_sound]
+        return [*asked, self.most, self.temperature, self.seed, *heard, self.turns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ class _Shown:
     codes: list[Any]
 
     def all(self, form: _Form) -> list[Any]:
-        return [form.turns, self.talk, form.pictures, form.question, self.said, self.stop, *self.codes]
+        fields = [form.turns, self.talk, form.pictures, form.question, self.said, self.stop, form.ears.sounds]
+        return [*fields, *self.codes]
 
 
 def tab(page: Page) -> None:
@@ -79,8 +84,8 @@ def _form(page: Page) -> tuple[_Form, Any, Any]:
         height=150,
         elem_id="chat-pictures",
     )
+    ears = hearing.fields(page)
     seen = gr.HTML(css_template=showing.style(), elem_id="chat-seen")
-    pictures.change(showing.pictures, [pictures], [seen], api_visibility="private", show_progress="hidden")
     question = gr.Textbox(
         "",
         label=words("chat.question"),
@@ -93,7 +98,8 @@ def _form(page: Page) -> tuple[_Form, Any, Any]:
     with gr.Row():
         go = gr.Button(words("chat.go"), variant="primary", elem_id="chat-go")
         clear = gr.Button(words("chat.clear"), elem_id="chat-clear")
-    models = model_field(page, "chat", has_other=False)
+    model = model_field(page, "chat", has_other=False).model
+    ears.follow(page.host, model, pictures, seen)
     browser_model(words)
     with gr.Accordion(words("chat.more"), open=False):
         system = gr.Textbox(
@@ -104,7 +110,7 @@ def _form(page: Page) -> tuple[_Form, Any, Any]:
             0, 2, 0, step=0.05, label=words("chat.temperature"), info=words("chat.temperature_hint")
         )
         seed = gr.Number(0, label=words("chat.seed"), info=words("chat.seed_hint"), precision=0, minimum=0)
-    return _Form(pictures, question, models.model, system, most, temperature, seed, gr.State(())), go, clear
+    return _Form(pictures, question, model, system, most, temperature, seed, ears, gr.State(())), go, clear
 
 
 def _results(page: Page) -> _Shown:
@@ -125,6 +131,12 @@ def _results(page: Page) -> _Shown:
 def _blank(words: Words) -> str:
     """What stands in place of a command before there is one."""
     return f"# {words('chat.begin')}\n"
+
+
+def _said(question: str, pictures: Any, sounds: Any, *, has_sound: bool) -> Said:
+    """What is asked, out of the fields."""
+    shown, heard = (tuple(str(path) for path in paths or ()) for paths in (pictures, sounds))
+    return Said("user", question.strip(), shown, heard, bool(has_sound) and any(map(is_video, shown)))
 
 
 class _Events:
@@ -152,14 +164,14 @@ class _Events:
 
     async def ask(self, request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
         """values: as ``_Form.all`` has them."""
-        pictures, question, model, system, most, temperature, seed, turns = values
+        pictures, question, model, system, most, temperature, seed, sounds, has_sound, turns = values
         page, visitor = self._page, request.session_hash or ""
         if not (question or "").strip():
             yield self._nothing(page.words("chat.no_question"))
             return
         name = page.usable(request, model)
         ask = Chat(int(most), float(temperature), seed=int(seed or 0) if temperature else None)
-        asked = (*turns, Said("user", question.strip(), tuple(str(path) for path in pictures or ())))
+        asked = (*turns, _said(question, pictures, sounds, has_sound=has_sound))
         try:
             pieces = page.host.engine.stream(name, conversation_of(page.host, asked, system), ask)
             codes = commands.texts(commands.Act.of(page, name, ask, asked, system))
@@ -168,7 +180,7 @@ class _Events:
                     yield step
         except AnmokError as error:  # gradio's own way of telling it covers the fields with what was typed
             told = f"{page.told(error)} {page.words('chat.failed')}"
-            yield self._values(tuple(turns), told, [], (pictures, question))
+            yield self._values(tuple(turns), told, [], (pictures, question, sounds))
 
     async def _written(
         self, pieces: AsyncIterator[Piece], asked: tuple[Said, ...], codes: list[str]
@@ -179,7 +191,7 @@ class _Events:
         async for piece in pieces:
             text, reply = text + piece.text, piece.reply
             if not piece.text and reply is None:
-                yield [gr.skip() for _ in range(9)]  # where the visitor has left, gradio ends this here
+                yield [gr.skip() for _ in range(_VALUES)]  # where the visitor has left, gradio ends this here
             elif reply is None:
                 yield self._values((*asked, Said("assistant", text)), words("chat.writing"), codes, is_running=True)
         told = words("chat.stopped") if reply is None else showing.totals(words, reply)
@@ -196,7 +208,7 @@ class _Events:
         return self._values((), self._page.words("chat.begin"), [_blank(self._page.words)] * 3)
 
     def _nothing(self, text: str) -> list[Any]:
-        skipped: list[Any] = [gr.skip() for _ in range(9)]
+        skipped: list[Any] = [gr.skip() for _ in range(_VALUES)]
         skipped[4] = showing.paragraph(text)
         return skipped
 
@@ -205,12 +217,13 @@ class _Events:
         turns: tuple[Said, ...],
         text: str,
         codes: list[str],
-        asked: tuple[Any, str] = (None, ""),
+        asked: tuple[Any, str, Any] = (None, "", None),
         *,
         is_running: bool = False,
     ) -> list[Any]:
-        """``asked`` are the pictures and the question that stand in the form; no ``codes`` leave those that stand."""
-        pictures, question = asked
+        """``asked`` are the pictures, the question and the sounds that stand in the form; no ``codes`` leave those that
+        stand."""
+        pictures, question, sounds = asked
         shown = codes or [gr.skip()] * 3
         state = [turns, showing.talk(self._page.words, turns), pictures or None, question, showing.paragraph(text)]
-        return [*state, gr.update(visible=is_running), *shown]
+        return [*state, gr.update(visible=is_running), sounds or None, *shown]

@@ -96,6 +96,7 @@ async function ask() {
   const photos = [...document.querySelectorAll('#chat-seen img')].filter((photo) => !shown.has(photo.src));
   if (!question) return say('no_question');
   if (document.querySelector('#chat-seen video')) return say('no_videos');
+  if (document.querySelector('#chat-seen audio')) return say('no_sounds');
   if (photos.length && wanted !== sees) return say('blind');
   running = new AbortController();
   const began = performance.now();

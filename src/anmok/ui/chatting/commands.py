@@ -56,7 +56,7 @@ def _python(act: Act) -> str:
 def _said(act: Act) -> str:
     if len(act.turns) == 1:
         [turn] = act.turns
-        given = [_shown(name) for name in _names(turn)] + [f"question={turn.text!r}"]
+        given = [*_brought(turn), f"question={turn.text!r}"]
         return f"anmok.Conversation.about({', '.join(given + ([f'system={act.system!r}'] if act.system else []))})"
     first = [Said("system", act.system)] if act.system else []
     rows = [_turn(turn) for turn in (*first, *act.turns)]
@@ -64,21 +64,23 @@ def _said(act: Act) -> str:
 
 
 def _turn(turn: Said) -> str:
-    parts = [_shown(name) for name in _names(turn)] + [f"anmok.Text({turn.text!r})"]
+    parts = [*_brought(turn), f"anmok.Text({turn.text!r})"]
     return f"anmok.Turn({turn.role!r}, ({', '.join(parts)},))"
 
 
 def _curl(act: Act) -> str:
-    """In our own dialect, line by line, with pictures and videos as files."""
+    """In our own dialect, line by line, with pictures, videos and sounds as files."""
     first = [Said("system", act.system)] if act.system else []
     turns: list[dict[str, Any]] = []
     files: list[str] = []
     for turn in (*first, *act.turns):
         parts: list[dict[str, Any]] = []
-        for name in _names(turn):
-            part = {"part": f"file{len(files)}"}
-            parts.append({"clip": part} if is_video(name) else part)
+        shown = [("clip" if is_video(name) else "", name) for name in _names(turn.pictures)]
+        for kind, name in (*shown, *(("sound", name) for name in _names(turn.sounds))):
+            part: dict[str, Any] = {"part": f"file{len(files)}"}
             files.append(f"{part['part']}=@{name}")
+            played = {"has_sound": True} if kind == "clip" and turn.has_sound else {}
+            parts.append({kind: part, **played} if kind else part)
         turns.append({"role": turn.role, "parts": [*parts, {"text": turn.text}]})
     request: dict[str, Any] = {"model": act.model, "ask": wire.ask_to_json(act.ask), "items": [{"turns": turns}]}
     words = ["curl", "-sSN", f"{act.address}/run/chat", "-H", "accept: application/x-ndjson"]
@@ -98,18 +100,23 @@ def _shell(act: Act) -> str:
     for flag, name in flags.items():
         if getattr(act.ask, name) != getattr(default, name):
             words += [flag, str(getattr(act.ask, name))]
+    words += [f"--sound={name}" for name in _names(turn.sounds)]
+    if turn.has_sound:
+        words.append("--with-sound")
     if act.system:
         words.append(f"--system={act.system}")
     if not act.card.licence.is_accepted_by_default:
         words += ["--accept-licence", act.card.licence.id]
-    told = [act.target, *_names(turn), turn.text]
+    told = [act.target, *_names(turn.pictures), turn.text]
     return shlex.join([*words, *(["--"] if any(one.startswith("-") for one in told) else []), *told]) + "\n"
 
 
-def _shown(name: str) -> str:
-    """A file, in Python."""
-    return f"anmok.Clip({name!r})" if is_video(name) else repr(name)
+def _brought(turn: Said) -> list[str]:
+    """The files of a turn, in Python."""
+    played = ", has_sound=True" if turn.has_sound else ""
+    shown = [f"anmok.Clip({name!r}{played})" if is_video(name) else repr(name) for name in _names(turn.pictures)]
+    return [*shown, *(f"anmok.Sound({name!r})" for name in _names(turn.sounds))]
 
 
-def _names(turn: Said) -> list[str]:
-    return [Path(path).name for path in turn.pictures]
+def _names(paths: Sequence[str]) -> list[str]:
+    return [Path(path).name for path in paths]

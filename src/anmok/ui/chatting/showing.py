@@ -27,39 +27,55 @@ def talk(words: Words, turns: Sequence[Said]) -> str:
     return f'<div class="anmok-talk" role="log" aria-label="{label}" tabindex="0"><div class="turns">{rows}</div></div>'
 
 
-def pictures(paths: Sequence[str] | None) -> str:
+def brought(pictures: Sequence[str] | None, sounds: Sequence[str] | None) -> str:
     """What the question will be about, as HTML."""
-    shown = "".join(_picture(str(path)) for path in paths or ())
-    return f'<div class="anmok-shown">{shown}</div>' if shown else ""
+    return _row([str(path) for path in pictures or ()], [str(path) for path in sounds or ()])
 
 
 def style() -> str:
-    """Of ``talk`` and ``pictures``."""
+    """Of ``talk`` and ``brought``."""
     return resources.files("anmok.ui.chatting").joinpath("talk.css").read_text(encoding="utf-8")
 
 
 def _turn(words: Words, turn: Said) -> str:
     who = html.escape(words(f"chat.who.{turn.role}"))
-    shown = "".join(_picture(path) for path in turn.pictures)
-    pictures = f'<div class="anmok-shown">{shown}</div>' if shown else ""
+    shown = _row(turn.pictures, turn.sounds, has_sound=turn.has_sound)
     said = f'<p class="words" dir="auto">{html.escape(turn.text)}</p>'
-    return f'<div class="turn {turn.role}"><span class="who">{who}</span>{pictures}{said}</div>'
+    return f'<div class="turn {turn.role}"><span class="who">{who}</span>{shown}{said}</div>'
 
 
-def _picture(path: str) -> str:
-    """An upload, at the address where gradio has it, below the page's own."""
-    name = html.escape(Path(path).name)
-    address = f"gradio_api/file={html.escape(quote(path))}"
+def _row(pictures: Sequence[str], sounds: Sequence[str], *, has_sound: bool = False) -> str:
+    """Uploads side by side."""
+    shown = "".join([*(_picture(path, has_sound=has_sound) for path in pictures), *map(_sound, sounds)])
+    return f'<div class="anmok-shown">{shown}</div>' if shown else ""
+
+
+def _picture(path: str, *, has_sound: bool) -> str:
+    name, address = _called(path)
     if is_video(path):
-        return f'<video src="{address}" aria-label="{name}" controls muted playsinline preload="metadata"></video>'
+        quiet = "" if has_sound else "muted "
+        return f'<video src="{address}" aria-label="{name}" controls {quiet}playsinline preload="metadata"></video>'
     return f'<img src="{address}" alt="{name}">'
+
+
+def _sound(path: str) -> str:
+    """With its name to be read, since all sounds look alike."""
+    name, address = _called(path)
+    player = f'<audio src="{address}" aria-label="{name}" controls preload="metadata"></audio>'
+    return f"<figure>{player}<figcaption>{name}</figcaption></figure>"
+
+
+def _called(path: str) -> tuple[str, str]:
+    """The name of an upload, and the address where gradio has it, below the page's own."""
+    return html.escape(Path(path).name), f"gradio_api/file={html.escape(quote(path))}"
 
 
 def totals(words: Words, reply: Reply) -> str:
     """What the answer took, in a sentence or two."""
     speed = reply.tokens_out / reply.seconds if reply.seconds > 0 else 0.0
-    values = (reply.tokens_in, reply.image_tokens, reply.tokens_out, reply.seconds, speed)
-    told = words("chat.totals_pictures" if reply.image_tokens else "chat.totals", *values)
+    values = (reply.tokens_in, reply.image_tokens, reply.tokens_out, reply.seconds, speed, reply.sound_tokens)
+    brought = ("_pictures" if reply.image_tokens else "") + ("_sounds" if reply.sound_tokens else "")
+    told = words(f"chat.totals{brought}", *values)
     frames = [
         words("chat.frame" if len(seconds) == 1 else "chat.frames", number, len(seconds), seconds[0], seconds[-1])
         for number, seconds in enumerate(reply.frames, start=1)

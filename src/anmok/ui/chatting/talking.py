@@ -16,7 +16,7 @@ from anyio import CapacityLimiter, to_thread
 from anmok.clips import VIDEO_SUFFIXES
 from anmok.engine.streaming import Pieces
 from anmok.errors import BadMedia, TooMuch
-from anmok.inputs import Clip, Conversation, Part, Role, Text, Turn
+from anmok.inputs import Clip, Conversation, Part, Role, Sound, Text, Turn
 from anmok.results import Piece
 from anmok.ui.host import Host
 
@@ -26,11 +26,14 @@ _SILENT: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One turn: words, and the files of the pictures and videos that came with them."""
+    """One turn: words, and the files of the pictures, videos and sounds that came with them. ``has_sound``: the videos
+    are played with their sound tracks."""
 
     role: Role
     text: str
     pictures: tuple[str, ...] = ()
+    sounds: tuple[str, ...] = ()
+    has_sound: bool = False
 
 
 def conversation_of(host: Host, turns: Sequence[Said], system: str) -> Conversation:
@@ -46,7 +49,15 @@ def conversation_of(host: Host, turns: Sequence[Said], system: str) -> Conversat
 
 
 def _parts(host: Host, said: Said) -> tuple[Part, ...]:
-    return (*(_read(host, Path(path)) for path in said.pictures), Text(said.text))
+    limits = host.intake
+    parts: list[Part] = []
+    for path in map(Path, said.pictures):
+        if is_video(path.name):
+            parts.append(Clip(_read(path, limits.clip_bytes), has_sound=said.has_sound))
+        else:
+            parts.append(_read(path, limits.image_bytes))
+    heard = (Sound(_read(Path(path), limits.sound_bytes)) for path in said.sounds)
+    return (*parts, *heard, Text(said.text))
 
 
 def is_video(path: str) -> bool:
@@ -54,13 +65,11 @@ def is_video(path: str) -> bool:
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _read(host: Host, path: Path) -> bytes | Clip:
-    is_clip = is_video(path.name)
-    limit = host.intake.clip_bytes if is_clip else host.intake.image_bytes
+def _read(path: Path, limit: int) -> bytes:
     try:
         if path.stat().st_size > limit:
             raise TooMuch(f"{path.name}: {limit:,} bytes are the limit")
-        return Clip(path.read_bytes()) if is_clip else path.read_bytes()
+        return path.read_bytes()
     except OSError:
         raise BadMedia(f"{path.name}: it is no longer here; clear the conversation and show it again") from None
 

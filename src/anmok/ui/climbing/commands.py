@@ -36,8 +36,9 @@ def follow_up(wanted: Wanted) -> str:
 def shell(wanted: Wanted) -> str:
     """Empty where the plan leaves rungs out, which the command line cannot."""
     plan, usual = wanted.plan, Plan(wanted.plan.model)
-    has_budget = plan.budget != usual.budget
-    if plan.rungs != rungs_for(has_budget=has_budget, has_student=bool(plan.student), has_vlm=bool(plan.vlm)):
+    told = {"has_student": bool(plan.student), "has_vlm": bool(plan.vlm)}
+    has_budget = plan.rungs == rungs_for(has_budget=True, **told)  # even of as many minutes as usual
+    if not has_budget and (plan.rungs, plan.budget) != (rungs_for(has_budget=False, **told), usual.budget):
         return ""
     words = ["anmok", "ladder", wanted.photos]
     words += ["--labels", wanted.labels] if wanted.labels else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -61,7 +60,7 @@ class Wishes:
         told = cls(
             float(minutes or 0), student or "", vlm or "", float(overkill or 0), (good or "").strip(), prevalence or ""
         )
-        if not (0 <= told.minutes <= MOST_MINUTES and 0 <= told.overkill < 100) or math.isnan(told.overkill):
+        if not (0 <= told.minutes <= MOST_MINUTES and 0 <= told.overkill < 100):  # nor what is no number
             raise BadRequest(f"want 0 to {MOST_MINUTES:g} minutes, and an overkill of 0 to less than 100 per cent")
         return told
 
