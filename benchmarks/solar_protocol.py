@@ -69,7 +69,7 @@ def compare(found: Cells, model: Model, draws: int, is_tuned: bool) -> None:
         _add(scores, "linear head", fit.predict(rows[test]), found, test)
         if is_tuned:
             start = time.perf_counter()
-            said = tuned(found, model, (train, test), (fit.coef_, fit.intercept_, mean, scale), seed)
+            said = tuned(found, model, features, (train, test), seed)
             _add(scores, "last blocks", said, found, test)
             print(f"draw {seed}: last blocks in {time.perf_counter() - start:.0f} s", flush=True)
     for name, values in scores.items():
@@ -87,25 +87,20 @@ def _add(scores: dict[str, list[float]], name: str, said: NDArray[np.int64], fou
     scores.setdefault(f"{name}, cells weighed", []).append(float(np.average(right, weights=found.weights[test])))
 
 
-def tuned(found: Cells, model: Model, split: Any, head: Any, seed: int) -> NDArray[np.int64]:
-    """The ladder's rung 5 on this split, a fifth of the training cells kept to end the run."""
+def tuned(found: Cells, model: Model, features: NDArray[np.float32], split: Any, seed: int) -> NDArray[np.int64]:
+    """The ladder's rung 5 on this split, a fifth of the training cells kept from all learning, the head's too, to end
+    the run."""
     import torch
 
     from anmok.ladder.tuning.recipes import how_of, recipe_of
-    from anmok.train.tuning import Lesson, Start, tune
+    from anmok.train.tuning import Lesson, tune
 
     train, test = split
-    weight, bias, mean, scale = head
-    start = Start(
-        np.concatenate([-weight, weight]).astype(np.float32) / 2,
-        np.concatenate([-bias, bias]).astype(np.float32) / 2,
-        mean.astype(np.float32),
-        scale.astype(np.float32),
-    )
-    how, trunk = how_of("5"), model.kind.trunk()
-    boundary = trunk.boundary(how.last)
     order = np.random.default_rng(seed).permutation(train)
     judging, teaching = order[: len(order) // 5], order[len(order) // 5 :]
+    start = _start(found, features, teaching)
+    how, trunk = how_of("5"), model.kind.trunk()
+    boundary = trunk.boundary(how.last)
     inputs = activations(found, model, trunk, boundary)
     lesson = Lesson(inputs, found.labels, teaching, judging, boundary, weights=found.weights)
     one = tune(trunk, start, lesson, how, recipe_of("5", len(teaching), seed))
@@ -117,6 +112,19 @@ def tuned(found: Cells, model: Model, split: Any, head: Any, seed: int) -> NDArr
             seen = fresh.after(inputs.at(rows, None), boundary).numpy()  # (b, F)
             logits.append(((seen - start.mean) / start.scale) @ one.weight.T + one.bias)
     return np.concatenate(logits).argmax(1)
+
+
+def _start(found: Cells, features: NDArray[np.float32], teaching: NDArray[np.int64]) -> Any:
+    """The linear head of those that teach, as two rows of weights."""
+    from anmok.train.tuning import Start
+
+    mean, scale = features[teaching].mean(0), features[teaching].std(0) + 1e-6
+    fit = LogisticRegression(C=STRENGTH, max_iter=1000)
+    fit.fit((features[teaching] - mean) / scale, found.labels[teaching], sample_weight=found.weights[teaching])
+    weight, bias = fit.coef_.astype(np.float32) / 2, fit.intercept_.astype(np.float32) / 2  # (1, F) and (1,)
+    return Start(
+        np.concatenate([-weight, weight]), np.concatenate([-bias, bias]), mean.astype(np.float32), scale.astype("f4")
+    )
 
 
 _KEPT: dict[str, Any] = {}

@@ -376,7 +376,7 @@ def _unpacked(setup: Setup, path: Path) -> Parts:
     """Out of one file that has everything. Its weights are widened; or, the fastest on a processor, their bits kept."""
     is_kept = setup.device == "cpu" and setup.runtime == "fastest"
     found = gguf_files.opened(path, None if is_kept else getattr(torch, setup.dtype), setup.name)
-    net = found.net or Packed(lean_gguf.opened(path), found.config)
+    net = found.net or Packed(lean_gguf.opened(path, found.file), found.config)
     family = family_of(found.config.model_type, setup.name)
     reader = Reader(found.tokenizer, setup.name)
     template = Template(found.template, family.content, family.slots, found.special, setup.name)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from anmok.errors import BadWeights, MissingDependency, Unsupported
+from anmok.errors import BadWeights, Unsupported
+from anmok.nets.gguf_reading import reading
 from anmok.nets.pretrained import filled
 from anmok.wording.byte_level import tokenizer_json
 
@@ -54,6 +55,7 @@ class Opened:
     template: str
     special: Mapping[str, str]
     ends: frozenset[int]
+    file: Any  # the reader
 
 
 def opened(path: Path, dtype: torch.dtype | None, name: str) -> Opened:
@@ -65,11 +67,7 @@ def opened(path: Path, dtype: torch.dtype | None, name: str) -> Opened:
         Unsupported: a model of another kind than plain Llama, or a vocabulary of another kind than byte-level.
     """
     try:
-        import gguf
-    except ImportError:
-        raise MissingDependency(f"{name}: GGUF files need the package gguf: pip install 'anmok[models]'") from None
-    try:
-        file: Any = gguf.GGUFReader(path)
+        file = reading(path, name)
         facts = {key: field.contents() for key, field in file.fields.items()}
         tensors = {one.name: one for one in file.tensors}
     except (OSError, ValueError, IndexError, KeyError) as error:
@@ -86,7 +84,7 @@ def opened(path: Path, dtype: torch.dtype | None, name: str) -> Opened:
     net = None if dtype is None else filled(LlamaForCausalLM, config, state, dtype, name)
     ends = [facts.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
     known = frozenset(one for one in ends if one is not None)
-    return Opened(config, net, tokenizer_json(facts, name), template, _special(facts), known)
+    return Opened(config, net, tokenizer_json(facts, name), template, _special(facts), known, file)
 
 
 def _check(facts: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anmok.errors import BadRequest, TooMuch, Unsupported
+from anmok.nets.lean_attention import attend_by_heads
 from anmok.nets.lean_weights import Gate, Kind, Matrix, Plain, Table, last_matrix, lay_out, matrix, multiplies_bfloat16
 
 _FIRST_ROOM: Final = 256  # tokens that a fresh memory holds
@@ -304,7 +305,12 @@ def lay_out_senses(net: nn.Module) -> int:
     model, language = getattr(net, "model", None), _language(net)
     if model is None or language is model:
         return 0
-    return lay_out(model, "bfloat16" if multiplies_bfloat16() else "float32", but=language)
+    if not multiplies_bfloat16():
+        return lay_out(model, "float32", but=language)
+    for part in model.children():
+        if part is not language:
+            attend_by_heads(part)
+    return lay_out(model, "bfloat16", but=language)
 
 
 def _language(net: Any) -> Any:

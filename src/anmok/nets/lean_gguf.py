@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anmok.errors import BadWeights, MissingDependency, Unsupported
+from anmok.errors import BadWeights, Unsupported
+from anmok.nets.gguf_reading import reading
 from anmok.nets.lean import Layer, Lean, Sizes, angles
 from anmok.nets.lean_weights import (
     GROUP,
@@ -39,8 +40,8 @@ _FOURS: Final = ("Q4_0", "Q4_1", "Q4_K")
 _SUPER: Final = 256  # weights in a block of Q4_K
 
 
-def opened(path: Path) -> Lean:
-    """The model in a file.
+def opened(path: Path, file: Any = None) -> Lean:
+    """The model in a file; ``file`` is its reader, where somebody has opened it already.
 
     Raises:
         MissingDependency: gguf is not installed.
@@ -48,11 +49,7 @@ def opened(path: Path) -> Lean:
         Unsupported: a model of another kind than Llama.
     """
     try:
-        import gguf
-    except ImportError:
-        raise MissingDependency("GGUF files need the package gguf: pip install 'anmok[models]'") from None
-    try:
-        file: Any = gguf.GGUFReader(path)
+        file = file or reading(path, path.name)
     except (OSError, ValueError, IndexError) as error:
         raise BadWeights(f"{path} is no GGUF file, or damaged ({error}); get it again") from None
     facts = {name: field.contents() for name, field in file.fields.items() if not name.startswith("tokenizer.")}

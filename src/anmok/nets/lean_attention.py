@@ -1,0 +1,59 @@
+"""Attention of a tower, head by head, where its numbers are bfloat16 on a processor.
+
+All heads at once make scores that no cache holds: for 1,024 patches and 12 heads that took 2.6 times as long on two
+cores of an EPYC as a head at a time, whose scores are 2 MB, and so did ``scaled_dot_product_attention``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+_NAME: Final = "anmok_heads"
+_AT_ONCE: Final = 2**20  # scores that are made together
+_FEWEST: Final = 128  # rows from which on it is worth it
+
+
+def attend_by_heads(tower: nn.Module) -> bool:
+    """Makes a transformers tower attend so, if it attends by ``scaled_dot_product_attention``; whether it does."""
+    config: Any = getattr(tower, "config", None)
+    if getattr(config, "_attn_implementation", None) != "sdpa":
+        return False
+    AttentionInterface.register(_NAME, _attended)
+    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    config._attn_implementation = _NAME
+    return True
+
+
+def by_heads(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """(B, H, T, D), (B, H, S, D) and (B, H, S, E) to bfloat16 (B, T, H, E): every row sees every other."""
+    batch, heads, count, width = query.shape
+    q = (query * scaling).to(torch.bfloat16).reshape(-1, count, width)  # (B * H, T, D)
+    k = key.to(torch.bfloat16).reshape(batch * heads, -1, width).transpose(1, 2)  # (B * H, D, S)
+    v = value.to(torch.bfloat16).reshape(batch * heads, -1, value.shape[-1])  # (B * H, S, E)
+    made = torch.empty(batch, count, heads, v.shape[-1], dtype=torch.bfloat16)
+    rows = max(1, _AT_ONCE // k.shape[2])
+    for i in range(batch * heads):
+        into = made[i // heads, :, i % heads]  # (T, E)
+        for start in range(0, count, rows):
+            part = slice(start, start + rows)
+            into[part] = (q[i, part] @ k[i]).softmax(-1) @ v[i]
+    return made
+
+
+def _attended(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest: Any
+) -> tuple[Tensor, None]:
+    """transformers' way to ask for attention."""
+    sees_all = attention_mask is None and not rest.get("is_causal", getattr(module, "is_causal", True))
+    is_plain = sees_all and key.shape[:2] == query.shape[:2] and not rest.get("dropout")
+    if not is_plain or query.shape[2] < _FEWEST or query.device.type != "cpu":
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
+    scaling = rest.get("scaling")
+    made = by_heads(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    return made.to(query.dtype), None

@@ -1,0 +1,47 @@
+"""Attention head by head is attention."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import SiglipVisionConfig, SiglipVisionModel
+
+from anmok.nets.lean_attention import attend_by_heads, by_heads
+
+
+def made(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape) + shape[2]))
+
+
+@pytest.mark.parametrize(("count", "others"), [(1, 1), (7, 1500), (300, 300), (2000, 1100)])
+def test_a_head_at_a_time_is_all_at_once(count: int, others: int) -> None:
+    query, key, value = made(2, 3, count, 16), made(2, 3, others, 16), made(2, 3, others, 24)
+    exact = scaled_dot_product_attention(query, key, value, scale=0.3).transpose(1, 2)  # (B, T, H, E)
+    found = by_heads(query, key, value, 0.3)
+    assert found.dtype == torch.bfloat16
+    assert found.shape == (2, count, 3, 24)
+    # bfloat16 has 8 bits: scores, shares and values are each rounded by up to 0.4 %.
+    assert float((found - exact).norm() / exact.norm()) < 0.01
+
+
+def test_a_tower_answers_alike() -> None:
+    torch.manual_seed(0)
+    config = SiglipVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=192, patch_size=16
+    )
+    tower = SiglipVisionModel(config).eval()
+    pixels = made(2, 3, 192, 192)  # 144 patches
+    with torch.inference_mode():
+        before = tower(pixels).last_hidden_state
+        assert attend_by_heads(tower)
+        after = tower(pixels).last_hidden_state
+    distance = float((after - before).norm() / before.norm())
+    assert 0 < distance < 0.01  # bfloat16's: it does attend in the new way
+    assert not attend_by_heads(tower)  # it does already
+
+
+def test_what_attends_otherwise_is_left_alone() -> None:
+    assert not attend_by_heads(torch.nn.Linear(2, 2))
+    assert not attend_by_heads(SiglipVisionModel(SiglipVisionConfig(num_hidden_layers=1, attn_implementation="eager")))
