@@ -34,11 +34,11 @@ fix: .venv/dev            ## what the linter can mend by itself
 # The page is tested in a real browser where there is one: Debian's package is called chromium.
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 # One at a time and after the others: a browser, a server and a worker beside them leave no time to wait for. What
-# fails is tried again, and told of as RERUN: a page's clocks are not the test's own.
+# fails is tried again, and told of as RERUN: the clocks of a page, or of a busy machine, are not the test's own.
 PAGES := tests/browser $(shell grep -ls 'browser.chromium' tests/test_*.py)
 
 test: setup check         ## the suite, in a few minutes
-	$(BIN)/pytest -n 2 -m 'not slow and not data and not browser'
+	$(BIN)/pytest -n 2 -m 'not slow and not data and not browser' --reruns 1
 	$(if $(BROWSER),$(BIN)/pytest $(PAGES) -m 'browser and not slow and not data' --reruns 2 --timeout 600,@echo \
 	"no chromium here: the tests of the page in a browser are left out (apt-get install chromium)")
 

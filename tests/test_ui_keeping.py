@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,9 @@ def test_what_is_held_stays_whatever_the_bounds(tmp_path: Path, cache: Path) -> 
         tidy(Bounds(0, 0.0))
         assert len(list(source.folder.rglob("*.bmp"))) == 4
         del source
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of what other tests have left open
+            gc.collect()
         tidy(Bounds(0, 0.0))
         assert not is_here(name)
 

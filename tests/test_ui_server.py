@@ -134,7 +134,7 @@ def test_a_file_that_was_not_uploaded_is_no_input(
 
 
 def test_an_upload_obeys_the_caps_of_the_server() -> None:
-    settings = Settings(models=FAKES, intake=Intake(image_bytes=2000, clip_bytes=2000))
+    settings = Settings(models=FAKES, intake=Intake(image_bytes=2000, clip_bytes=2000, sound_bytes=2000))
     with shown(settings=settings) as small:
         assert _upload(small, b"x" * 1000).status == 200
         assert _upload(small, b"x" * 5000).status == 413
