@@ -38,8 +38,8 @@ BROWSER := $(shell command -v chromium || command -v chromium-browser || command
 PAGES := tests/browser $(shell grep -ls 'browser.chromium' tests/test_*.py)
 
 test: setup check         ## the suite, in a few minutes
-	$(BIN)/pytest -n 2 -m 'not slow and not data and not browser' --reruns 1
-	$(if $(BROWSER),$(BIN)/pytest $(PAGES) -m 'browser and not slow and not data' --reruns 2 --timeout 600,@echo \
+	$(BIN)/pytest -n 2 -m 'not slow and not data and not browser' --reruns 1 -r aR
+	$(if $(BROWSER),$(BIN)/pytest $(PAGES) -m 'browser and not slow and not data' --reruns 2 -r aR --timeout 600,@echo \
 	"no chromium here: the tests of the page in a browser are left out (apt-get install chromium)")
 
 test-all: setup check     ## with the slow tests, those on real labelled data, and those in a browser
