@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as pillow
 
 from anmok.inputs import Source
 from anmok.labelling import LabelSession, Look, Task
 from anmok.ladder import dataset
 from anmok.load import tiny
 from anmok.results import Failure
+from conftest import coloured
 
 FAKE = tiny("fake")
 LABELS = ("red", "blue")
@@ -36,6 +38,16 @@ def numbered(folder: Path, count: int) -> Path:
     for i in range(count):
         (folder / f"{i:05d}.png").write_bytes(str(i).encode())
     return folder
+
+
+def drawn(root: Path) -> Path:
+    """240 small coloured pictures, half red and half blue, whose names do not say which."""
+    rng = np.random.default_rng(3)
+    (root / "공장").mkdir(parents=True)
+    for i in range(240):
+        place = root / "공장" if i % 5 == 0 else root
+        pillow.fromarray(coloured(LABELS[i % 2], rng)).save(place / f"{i:03d}.png")
+    return root
 
 
 def number_of(task: Task) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from anmok import Conversation
+from anmok.models.remote import places
 from anmok.results import Reply
 from remote_vendor import (
     DOORS,
@@ -20,3 +21,10 @@ ALL_DOORS = pytest.mark.parametrize("door", DOORS)
 
 def facts(reply: Reply) -> tuple[Any, ...]:
     return reply.tokens_in, reply.tokens_out, reply.image_tokens, reply.unknown
+
+
+def forget_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine's environment has for vendors."""
+    for names in (one.keys for one in places.VENDORS.values()):
+        for name in names:
+            monkeypatch.delenv(name, raising=False)

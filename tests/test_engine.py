@@ -38,6 +38,7 @@ from watched_models import (
     picture,
     png,
     threads,
+    warmed,
 )
 
 
@@ -48,14 +49,8 @@ def stable() -> Stable:
 
 @pytest.fixture
 def engine(stable: Stable) -> Iterator[Engine]:
-    """One that has loaded ``fake``; nothing of it is left afterwards."""
-    with Engine(PLENTY, stable, limits=UNHURRIED) as made:
-        made.load("fake").result(10)
-        made.run("fake", [picture(0)], ASK)  # a first batch is small
-        stable["fake"].seen.clear()
+    with warmed(stable) as made:
         yield made
-    status = made.status()
-    assert (status.items, status.nbytes, threads()) == (0, 0, set())
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from anmok.engine import (
 )
 from anmok.results import Scores
 from anmok.tasks import Classify
-from watched_models import ASK, NAMES, PLENTY, UNHURRIED, Clock, Stable, held, label, of, picture, png, threads, until
+from watched_models import ASK, NAMES, PLENTY, Clock, Stable, held, label, of, picture, png, threads, until, warmed
 
 
 @pytest.fixture
@@ -32,14 +32,8 @@ def stable() -> Stable:
 
 @pytest.fixture
 def engine(stable: Stable) -> Iterator[Engine]:
-    """One that has loaded ``fake``; nothing of it is left afterwards."""
-    with Engine(PLENTY, stable, limits=UNHURRIED) as made:
-        made.load("fake").result(10)
-        made.run("fake", [picture(0)], ASK)  # a first batch is small
-        stable["fake"].seen.clear()
+    with warmed(stable) as made:
         yield made
-    status = made.status()
-    assert (status.items, status.nbytes, threads()) == (0, 0, set())
 
 
 def test_higher_priority_goes_first_equal_keeps_its_order_and_waiting_counts(stable: Stable) -> None:

@@ -18,20 +18,13 @@ from anmok.labelling import Curve, LabelSession, Task, thinking
 from anmok.labelling.streams import Streams
 from anmok.labelling.teaching import fitted, plan
 from conftest import coloured
-from labelled_numbers import FAKE, LABELS, Stub, labelled, number_of, numbered, truth_of
+from labelled_numbers import FAKE, LABELS, Stub, drawn, labelled, number_of, numbered, truth_of
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """240 small coloured pictures, half red and half blue, whose names do not say which; treat as read-only."""
-    rng = np.random.default_rng(3)
-    root = tmp_path_factory.mktemp("labelling") / "photos"
-    (root / "공장").mkdir(parents=True)
-    for i in range(240):
-        colour = LABELS[i % 2]
-        place = root / "공장" if i % 5 == 0 else root
-        pillow.fromarray(coloured(colour, rng)).save(place / f"{i:03d}.png")
-    return root
+    """Treat as read-only."""
+    return drawn(tmp_path_factory.mktemp("labelling") / "photos")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image as pillow
 
 from anmok.engine import Busy, Engine
 from anmok.errors import BadMedia, BadRequest
@@ -20,21 +19,13 @@ from anmok.labelling.outlook import LEAST, curve_of
 from anmok.ladder import dataset
 from anmok.load import tiny
 from anmok.results import Failure, Result
-from conftest import coloured
-from labelled_numbers import FAKE, LABELS, labelled, rows, truth_of
+from labelled_numbers import FAKE, LABELS, drawn, labelled, rows, truth_of
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """240 small coloured pictures, half red and half blue, whose names do not say which; treat as read-only."""
-    rng = np.random.default_rng(3)
-    root = tmp_path_factory.mktemp("labelling") / "photos"
-    (root / "공장").mkdir(parents=True)
-    for i in range(240):
-        colour = LABELS[i % 2]
-        place = root / "공장" if i % 5 == 0 else root
-        pillow.fromarray(coloured(colour, rng)).save(place / f"{i:03d}.png")
-    return root
+    """Treat as read-only."""
+    return drawn(tmp_path_factory.mktemp("labelling") / "photos")
 
 
 def test_two_labellers_share_one_image_in_ten(pictures: Path, tmp_path: Path) -> None:

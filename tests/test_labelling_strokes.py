@@ -8,28 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image as pillow
 
 from anmok.errors import BadData, BadRequest, CannotWrite
 from anmok.labelling import LabelSession
 from anmok.labelling.strokes import StrokeFile
-from conftest import coloured
-from labelled_numbers import LABELS, labelled, truth_of
+from labelled_numbers import LABELS, drawn, labelled, truth_of
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """240 small coloured pictures, half red and half blue, whose names do not say which; treat as read-only."""
-    rng = np.random.default_rng(3)
-    root = tmp_path_factory.mktemp("labelling") / "photos"
-    (root / "공장").mkdir(parents=True)
-    for i in range(240):
-        colour = LABELS[i % 2]
-        place = root / "공장" if i % 5 == 0 else root
-        pillow.fromarray(coloured(colour, rng)).save(place / f"{i:03d}.png")
-    return root
+    """Treat as read-only."""
+    return drawn(tmp_path_factory.mktemp("labelling") / "photos")
 
 
 KILLED = """

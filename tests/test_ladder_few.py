@@ -12,29 +12,18 @@ import sample_outcome as sample
 from anmok.evidence.draws import support_draws
 from anmok.evidence.intervals import accuracy
 from anmok.ladder import Plan
-from anmok.ladder.dataset import read
-from anmok.ladder.evaluate import Evaluated, Price
-from anmok.ladder.prepare import prepare
+from anmok.ladder.evaluate import Evaluated
 from anmok.ladder.report import render_page
-from anmok.ladder.rungs.fitting import Material
 from anmok.ladder.tally import Tally
 from anmok.ladder.tuning import few, recipes, rung
 from anmok.ladder.tuning.ground import Ground
 from anmok.ladder.tuning.skipped import Skipped
-from anmok.load import tiny
-from test_ladder import write
+from tuned_ground import ground_of
 
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    folder, model, plan = tmp_path_factory.mktemp("few"), tiny("efficientnet-lite2"), Plan("efficientnet-lite2")
-    photos = write(folder / "photos", 35, 40, seed=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANMOK_CACHE", str(folder / "cache"))
-        scene = prepare(read(photos), model, plan)
-    pool = scene.pool
-    material = Material(scene.looked.features[pool], scene.labels[pool], scene.grouping.groups[pool], 3, None)
-    return Ground(model, scene, material, scene.held(), Price(1.0, 1.0), plan)
+    return ground_of(tmp_path_factory.mktemp("few"), Plan("efficientnet-lite2"))
 
 
 def supports(ground: Ground, shots: tuple[int, ...] = (4, 16), draws: int = 5) -> dict[int, np.ndarray]:

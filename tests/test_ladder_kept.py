@@ -11,30 +11,20 @@ import numpy as np
 import pytest
 
 from anmok.ladder import Plan
-from anmok.ladder.dataset import read
-from anmok.ladder.evaluate import Evaluated, Price
+from anmok.ladder.evaluate import Evaluated
 from anmok.ladder.measure import measure
-from anmok.ladder.prepare import prepare
-from anmok.ladder.rungs.fitting import Material
 from anmok.ladder.tuning import kept, recipes, rung
 from anmok.ladder.tuning.ground import Ground
 from anmok.ladder.zero_shot import text_side
 from anmok.load import tiny
-from test_ladder import write
+from tuned_ground import ground_of
 
 PLAN = Plan("efficientnet-lite2")
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    folder, model = tmp_path_factory.mktemp("kept"), tiny("efficientnet-lite2")
-    photos = write(folder / "photos", 35, 40, seed=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANMOK_CACHE", str(folder / "cache"))
-        scene = prepare(read(photos), model, PLAN)
-    pool = scene.pool
-    material = Material(scene.looked.features[pool], scene.labels[pool], scene.grouping.groups[pool], 3, None)
-    return Ground(model, scene, material, scene.held(), Price(1.0, 1.0), PLAN)
+    return ground_of(tmp_path_factory.mktemp("kept"), PLAN)
 
 
 @pytest.fixture

@@ -169,10 +169,12 @@ def test_checkpoints_are_read_from_files(kind: str, tmp_path: Path) -> None:
     assert mine.keys() == wanted.keys()
     # All but the last norm of the tower, which nobody reads.
     assert all(torch.equal(one, wanted[key]) for key, one in mine.items() if "post_layernorm" not in key)
+    for one in talker.kind._net.parameters():  # type: ignore[attr-defined]
+        one.data = one.data.clone()  # aligned as the toy's, where a file's are not: sums come in the same order
     for said in ("picture", "clip"):
         read, known = script(talker, SAID[said]), script(toy, SAID[said])
         assert int(read.is_picture.sum()) == len(read.rows) == TOKENS[kind][said == "clip"]  # type: ignore[arg-type]
-        torch.testing.assert_close(read.rows, known.rows, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(read.rows, known.rows, rtol=0, atol=0)
         assert len(written(talker, SAID[said])) > 1
 
 

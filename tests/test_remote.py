@@ -19,10 +19,10 @@ from PIL import Image as pillow
 import anmok.models.remote as remote
 from anmok import Chat, Conversation, wire
 from anmok.errors import AnmokError, BadRequest, TooMuch
-from anmok.models.remote import photos, places
+from anmok.models.remote import photos
 from anmok.results import Reply
 from battery import picture
-from remote_samples import ALL_DOORS, RED, SAID, facts
+from remote_samples import ALL_DOORS, RED, SAID, facts, forget_keys
 from remote_vendor import (
     GEMINI,
     HUGGINGFACE,
@@ -42,9 +42,7 @@ from remote_vendor import (
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for names in (one.keys for one in places.VENDORS.values()):
-        for name in names:
-            monkeypatch.delenv(name, raising=False)
+    forget_keys(monkeypatch)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from anmok.server.settings import Served, Settings
 from battery import picture
 from command_line import anmok as run
 from command_line import fine
-from remote_samples import ALL_DOORS, RED, SAID, facts
+from remote_samples import ALL_DOORS, RED, SAID, facts, forget_keys
 from remote_vendor import (
     DOORS,
     GEMINI,
@@ -38,9 +38,7 @@ from serving import png, running, scene
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for names in (one.keys for one in places.VENDORS.values()):
-        for name in names:
-            monkeypatch.delenv(name, raising=False)
+    forget_keys(monkeypatch)
 
 
 @pytest.fixture

@@ -165,3 +165,15 @@ def difference(one: Any, other: Any) -> float:
     assert isinstance(one, Detections)
     assert one.class_ids.tolist() == other.class_ids.tolist()
     return float(max(np.abs(one.xyxy - other.xyxy).max(initial=0), np.abs(one.scores - other.scores).max(initial=0)))
+
+
+@contextmanager
+def warmed(stable: Stable) -> Iterator[Engine]:
+    """An engine that has loaded ``fake``; nothing of it is left afterwards."""
+    with Engine(PLENTY, stable, limits=UNHURRIED) as made:
+        made.load("fake").result(10)
+        made.run("fake", [picture(0)], ASK)  # a first batch is small
+        stable["fake"].seen.clear()
+        yield made
+    status = made.status()
+    assert (status.items, status.nbytes, threads()) == (0, 0, set())

@@ -245,7 +245,7 @@ class Florence2:
         if ask.schema is not None:
             raise Unsupported(f"{self._setup.name} cannot be held to a schema: ask without one")
         picture = cast(Encoded, state.pictures[-1]) if state.pictures else None
-        ids = self._told(_question(state.turns[-1].text))
+        ids = self._told(_question(state.turns[-1].text), "conversation")
         rows = 0 if picture is None else len(picture.maps["rows"])
         count = rows + len(ids)
         # Prompt and answer have a context each.
@@ -253,13 +253,13 @@ class Florence2:
         writing = Utterance(ask, Length(count, rows, context))
         return self._prompt(picture, ids), writing
 
-    def _told(self, spans: Sequence[Span]) -> list[int]:
-        """A sentence as the encoder reads it, ``<s>`` and ``</s>`` around it.
+    def _told(self, spans: Sequence[Span], what: str = "text") -> list[int]:
+        """A sentence as the encoder reads it, ``<s>`` and ``</s>`` around it; ``what`` errors call it.
 
         Raises:
             BadRequest: one that is far too long.
         """
-        self._reader.check_letters(sum(len(span.text) for span in spans), self._context, "text")
+        self._reader.check_letters(sum(len(span.text) for span in spans), self._context, what)
         return [self._ids.start, *self._reader.ids(spans), self._ids.end]
 
     def _prompt(self, picture: Encoded | None, ids: Sequence[int]) -> Tensor:

@@ -330,10 +330,6 @@ class Hears(Talks):
         return self._ears.slot(len(rows)), (Seen(rows, _NOWHERE),)
 
 
-class LooksAndHears(Hears, Looks):
-    """A model with eyes and ears."""
-
-
 class LooksWatchesAndHears(Hears, LooksAndWatches):
     """One that takes clips as well, with their sound or without."""
 
@@ -343,7 +339,7 @@ def _made(setup: Setup, parts: Parts) -> Talks:
     if family.eyes is None:
         return (Talks if family.hearing is None else Hears)(setup, parts)
     if family.watching is None:
-        return (Looks if family.hearing is None else LooksAndHears)(setup, parts)
+        return Looks(setup, parts)
     return (LooksAndWatches if family.hearing is None else LooksWatchesAndHears)(setup, parts)
 
 

@@ -26,6 +26,7 @@ from anmok.nets.eyes import Size
 from anmok.nets.eyes.gemma import GEMMA3_TOKENS, Gemma3Rules
 from anmok.nets.families import Family, Own
 from anmok.nets.mobilenet_v5 import PLANS, MobileNetV5
+from anmok.nets.own_families import Pair
 from anmok.nets.pretrained import configured, fill, filled
 from anmok.nets.readings import Whole
 from anmok.nets.speaking import Batch
@@ -69,22 +70,10 @@ class Sight(nn.Module):
         return rows
 
 
-class Gemma3n(nn.Module):
-    """Sight and reader as one net, which is called as those of transformers are."""
+class Gemma3n(Pair):
+    """Sight and reader as one net, with the tables of its own that its reader looks up."""
 
-    def __init__(self, sight: Sight, reader: Gemma3nForCausalLM) -> None:
-        super().__init__()
-        self.sight = sight
-        self.reader: Any = reader
-
-    @property
-    def config(self) -> Any:
-        """The reader's."""
-        return self.reader.config
-
-    def get_input_embeddings(self) -> nn.Module:
-        found: nn.Module = self.reader.get_input_embeddings()
-        return found
+    sight: Sight
 
     def embedded(self, ids: Tensor) -> Tensor:
         """int64 (..., T) to rows (..., T, W), those of pictures' and sounds' words from their own tables."""
@@ -199,7 +188,7 @@ def _text(content: Content, name: str) -> Gemma3nTextConfig:
 
 def _made(content: Content) -> nn.Module:
     text = _text(content, "random")
-    return Gemma3n(Sight(content, text, "random"), Gemma3nForCausalLM(text))
+    return Gemma3n(Sight(content, text, "random"), Gemma3nForCausalLM(text), content)
 
 
 def _filled(content: Content, state: State, dtype: torch.dtype, name: str) -> nn.Module:
@@ -211,7 +200,7 @@ def _filled(content: Content, state: State, dtype: torch.dtype, name: str) -> nn
     with torch.device("meta"):
         sight = Sight(content, text, name)
     fill(sight, seeing, dtype, name)
-    return Gemma3n(sight, filled(Gemma3nForCausalLM, text, reading, dtype, name)).eval()
+    return Gemma3n(sight, filled(Gemma3nForCausalLM, text, reading, dtype, name), content).eval()
 
 
 def _toy(words: int, end: int) -> tuple[Content, Content]:

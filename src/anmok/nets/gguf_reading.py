@@ -1,4 +1,4 @@
-"""GGUF files, opened by the package ``gguf``, in a third of its time."""
+"""GGUF files, opened by the package ``gguf``, and faster."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from anmok.errors import MissingDependency
 
 
-def reading(path: Path, name: str) -> Any:
-    """A ``gguf.GGUFReader`` of the file; ``name`` is the card's, for messages.
+def reading(path: Path, name: str, extra: str = "models") -> Any:
+    """A ``gguf.GGUFReader`` of the file; ``name`` is the card's, for messages, and ``extra`` brings the package.
 
     Raises:
         MissingDependency: gguf is not installed.
@@ -20,12 +20,12 @@ def reading(path: Path, name: str) -> Any:
     try:
         import gguf
     except ImportError:
-        raise MissingDependency(f"{name}: GGUF files need the package gguf: pip install 'anmok[models]'") from None
+        raise MissingDependency(f"{name}: GGUF files need the package gguf: pip install 'anmok[{extra}]'") from None
 
     class Plain(gguf.GGUFReader):
-        """Slices a plain array over the mapped file. The package slices the map itself, and numpy asks anew at each of
-        half a million slices, four to a word of a vocabulary, whether their memory is shared: two thirds of the time.
-        Where the package is built otherwise one day, this changes nothing but the time."""
+        """Slices a plain array over the mapped file. The package slices the map itself, several times for each word of
+        a vocabulary, and at each slice numpy asks whether memory is shared, which takes most of the time. Where the
+        package is built otherwise one day, this changes nothing but the time."""
 
         def _get(self, offset: int, *rest: Any, **named: Any) -> Any:
             if isinstance(self.data, np.memmap):

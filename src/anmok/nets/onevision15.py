@@ -48,8 +48,7 @@ class Eyes:
         Raises:
             BadMedia: a strip more than 200 times as long as wide.
         """
-        size = smart_size((image.shape[0], image.shape[1]), self._rules)
-        return self._rules.levels.numbers(self._rules.levels.resized(image, size))
+        return self._rules.prepared(image)
 
     def encode(self, batch: Tensor) -> Tensor:
         """(B, 3, h, w) to (B, N, D)."""

@@ -47,8 +47,7 @@ class Detections(Result):
 
     def __getitem__(self, keep: Indices) -> Detections:
         """Those of an index array or a mask (N,)."""
-        index = np.asarray(keep)
-        index = index if index.size else index.astype(np.int64)
+        index = _index(keep)
         parts = self.xyxy[index], self.scores[index], self.class_ids[index]
         return Detections(*parts, self.labels, self.size_hw, self.read_as)
 
@@ -117,8 +116,7 @@ class Points(Result):
 
     def __getitem__(self, keep: Indices) -> Points:
         """Those of an index array or a mask (N,)."""
-        index = np.asarray(keep)
-        index = index if index.size else index.astype(np.int64)
+        index = _index(keep)
         parts = self.xy[index], self.scores[index], self.class_ids[index]
         return Points(*parts, self.labels, self.size_hw, self.read_as)
 
@@ -231,6 +229,12 @@ def checked_ids(class_ids: NDArray[np.integer], count: int, classes: int, least:
         raise BadRequest(f"class_ids: want {count} numbers from {least} to {classes - 1}")
     ids.flags.writeable = False
     return ids
+
+
+def _index(keep: Indices) -> NDArray[Any]:
+    """What numpy picks by; of nothing it would make floats, which pick nothing but an error."""
+    index = np.asarray(keep)
+    return index if index.size else index.astype(np.int64)
 
 
 def check_boxes(xyxy: NDArray[np.float32], size_hw: tuple[int, int]) -> None:

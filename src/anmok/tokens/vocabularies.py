@@ -59,12 +59,10 @@ def from_gguf(name: str, path: Path) -> Tokenizer:
         BadData: no GGUF, or of a kind that is not read from there.
         MissingDependency: the package ``gguf`` is not installed.
     """
+    from anmok.nets.gguf_reading import reading
+
     try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise MissingDependency(f"{path}: reading it needs gguf: pip install 'anmok[tokens]'") from None
-    try:
-        fields = GGUFReader(path).fields
+        fields = reading(path, str(path), "tokens").fields
         found = {key: fields[f"tokenizer.ggml.{key}"].contents() for key in ("model", "tokens")}
         pre = fields["tokenizer.ggml.pre"].contents() if "tokenizer.ggml.pre" in fields else ""
         merges = fields["tokenizer.ggml.merges"].contents() if "tokenizer.ggml.merges" in fields else []

@@ -79,6 +79,15 @@ class QwenRules:
             int(content.get("temporal_patch_size", QWEN2.times)),
         )
 
+    def prepared(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """One picture (H, W, 3), resized: (3, h, w).
+
+        Raises:
+            BadMedia: a strip more than 200 times as long as wide.
+        """
+        size_hw = smart_size((image.shape[0], image.shape[1]), self)
+        return self.levels.numbers(self.levels.resized(image, size_hw))
+
 
 QWEN2: Final = QwenRules(14, Levels(CLIP_MEAN, CLIP_STD), 56 * 56, 28 * 28 * 16384)  # Qwen2-VL and 2.5-VL
 QWEN3: Final = QwenRules(16, Levels(HALF, HALF), 256 * 256, 4096 * 4096)
@@ -111,8 +120,7 @@ class Qwen:
         Raises:
             BadMedia: a strip more than 200 times as long as wide.
         """
-        size = smart_size((image.shape[0], image.shape[1]), self._rules)
-        return self._rules.levels.numbers(self._rules.levels.resized(image, size))
+        return self._rules.prepared(image)
 
     def encode(self, batch: Tensor) -> Tensor:
         """(B, 3, h, w) to rows (B, N, D), or (B, N, (1 + L) * D) where the net adds rows to L of its layers."""
