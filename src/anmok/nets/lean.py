@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from anmok.errors import BadRequest, TooMuch, Unsupported
 from anmok.nets.lean_attention import attend_by_heads
+from anmok.nets.lean_tower import lay_out_blocks
 from anmok.nets.lean_weights import Gate, Kind, Matrix, Plain, Table, last_matrix, lay_out, matrix, multiplies_bfloat16
 
 _FIRST_ROOM: Final = 256  # tokens that a fresh memory holds
@@ -191,7 +192,7 @@ class Lean:
             spots[i].copy_(fresh)
             # The heads of a group are as good as so many queries of one head.
             groups = queries.view(1, kv_heads, -1, self.sizes.head)  # (1, kv heads, group, head)
-            made = functional.scaled_dot_product_attention(groups, keys[i], values[i])
+            made = functional.scaled_dot_product_attention(groups, keys[i], values[i], scale=1.0)
             self._finished(layer, x, made.reshape(1, -1), second)
         memory.length = past + 1
         return x
@@ -222,22 +223,24 @@ class Lean:
         return normed
 
     def _turns(self, past: int, count: int) -> Tensor:
-        """complex64 (T, heads + 2 * kv heads, head / 2): angles of queries and keys; values stay as they are."""
+        """complex64 (T, heads + 2 * kv heads, head / 2): angles of keys and of queries, which it scales for attention
+        by the way; values stay as they are."""
         turns = torch.ones(
             count, self.sizes.heads + 2 * self.sizes.kv_heads, self.sizes.head // 2, dtype=torch.complex64
         )
         turns[:, : self.sizes.heads + self.sizes.kv_heads] = self._angles[past : past + count, None]
+        turns[:, : self.sizes.heads] *= self.sizes.head**-0.5
         return turns
 
 
 def _exact(queries: Tensor, kept: Tensor) -> Tensor:
-    """Causal attention: queries (T, heads, head) of the last T of S tokens, keys above values (2 * kv heads, S, head),
-    to (T, heads * head)."""
+    """Causal attention: scaled queries (T, heads, head) of the last T of S tokens, and keys above values (2 * kv heads,
+    S, head), to (T, heads * head)."""
     count, past = len(queries), kept.shape[1] - len(queries)
     seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past) if past else None  # (T, S)
     keys, values = kept[None].chunk(2, 1)  # (1, kv heads, S, head)
     made = functional.scaled_dot_product_attention(
-        queries.transpose(0, 1)[None], keys, values, attn_mask=seen, is_causal=seen is None, enable_gqa=True
+        queries.transpose(0, 1)[None], keys, values, attn_mask=seen, is_causal=seen is None, scale=1.0, enable_gqa=True
     )  # (1, heads, T, head)
     return made[0].transpose(0, 1).flatten(1)  # (T, heads * head)
 
@@ -248,7 +251,7 @@ def _in_blocks(queries: Tensor, kept: Tensor) -> Tensor:
     count, heads, head = queries.shape
     past, kv_heads = kept.shape[1] - count, len(kept) // 2
     keys, values = kept.to(torch.bfloat16).chunk(2)  # (kv heads, S, head)
-    groups = (queries * head**-0.5).to(torch.bfloat16).view(count, kv_heads, -1, head).permute(1, 2, 0, 3)
+    groups = queries.to(torch.bfloat16).view(count, kv_heads, -1, head).permute(1, 2, 0, 3)
     made = torch.empty(count, kv_heads, heads // kv_heads, head, dtype=torch.bfloat16)
     unseen = torch.full((min(count, _BLOCK),) * 2, -torch.inf, dtype=torch.bfloat16).triu_(1)  # among a block's own
     for start in range(0, count, _BLOCK):
@@ -307,10 +310,12 @@ def lay_out_senses(net: nn.Module) -> int:
         return 0
     if not multiplies_bfloat16():
         return lay_out(model, "float32", but=language)
+    blocks = 0
     for part in model.children():
         if part is not language:
+            blocks += lay_out_blocks(part)
             attend_by_heads(part)
-    return lay_out(model, "bfloat16", but=language)
+    return blocks + lay_out(model, "bfloat16", but=language)
 
 
 def _language(net: Any) -> Any:

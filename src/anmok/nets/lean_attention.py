@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -44,6 +45,24 @@ def by_heads(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tenso
             part = slice(start, start + rows)
             into[part] = (q[i, part] @ k[i]).softmax(-1) @ v[i]
     return made
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """bfloat16 (T, H, D) each, the queries scaled, to (T, H * D): every row sees every other, or those that a mask (1,
+    T, T) lets it."""
+    count, heads, width = query.shape
+    if mask is not None or count < _FEWEST:
+        q, k, v = (one.transpose(0, 1)[None] for one in (query, key, value))  # (1, H, T, D)
+        seen = functional.scaled_dot_product_attention(q, k, v, mask, scale=1.0)  # (1, H, T, D)
+        return seen[0].transpose(0, 1).reshape(count, heads * width)
+    made = torch.empty_like(query, memory_format=torch.contiguous_format)
+    rows = max(1, _AT_ONCE // count)
+    for i in range(heads):
+        k, v, into = key[:, i].T, value[:, i], made[:, i]  # (D, T), (T, D), (T, D)
+        for start in range(0, count, rows):
+            part = slice(start, start + rows)
+            into[part] = (query[part, i] @ k).softmax(-1) @ v
+    return made.view(count, heads * width)
 
 
 def _attended(

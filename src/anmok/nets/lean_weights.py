@@ -9,6 +9,7 @@ into arithmetic, for which the kernels of few bits are the slow ones: from ``_MA
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal, Protocol, TypeAlias
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Kind: TypeAlias = Literal["float32", "bfloat16", "int8", "int4"]
+Then: TypeAlias = Literal["gelu", "gelu-tanh", "gelu-quick"]  # what is done to the sums
 
 GROUP: Final = 32  # weights that share a scale; that of GGUF
 _MANY: Final = 12  # rows, from which on bfloat16 is faster than 4 or 8 bits
@@ -23,6 +25,15 @@ _PACKED_FOR: Final = 64  # rows that oneDNN lays a weight out for; as good for o
 _OUT: Final = 8  # numbers of a row that stand out
 _STEPS: Final = 15  # between the least and the greatest number of four bits
 _MULTIPLE: Final = 16  # the kernel of 4 bits wants so many rows, or a multiple
+_FUSED: Final[dict[Then | None, tuple[str, str]]] = {  # of oneDNN
+    "gelu": ("gelu", "none"),
+    "gelu-tanh": ("gelu", "tanh"),
+}
+_THEN: Final[dict[Then, Callable[[Tensor], Tensor]]] = {
+    "gelu": functional.gelu,
+    "gelu-tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "gelu-quick": lambda x: x * torch.sigmoid(1.702 * x),
+}
 
 
 class Matrix(Protocol):
@@ -52,13 +63,14 @@ class Float:
 
     dtype = torch.float32
 
-    def __init__(self, weight: Tensor) -> None:
-        self.nbytes = _nbytes(weight)
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.nbytes = _nbytes(weight, bias)
         self._is_laid = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        self._weight = _laid(weight) if self._is_laid else weight.contiguous()
+        self._weight, self._bias = _laid(weight) if self._is_laid else weight.contiguous(), bias
 
     def __call__(self, rows: Tensor) -> Tensor:
-        return _times(rows, self._weight) if self._is_laid else functional.linear(rows, self._weight)  # (T, N)
+        multiply = _times if self._is_laid else functional.linear
+        return multiply(rows, self._weight, self._bias)  # (T, N)
 
     def gated(self, rows: Tensor) -> Tensor:
         """(T, K) to (T, N / 2)."""
@@ -68,18 +80,19 @@ class Float:
 class Twin:
     """bfloat16 (N, K), laid out by oneDNN where it multiplies bfloat16: ``linear`` would do that in each call, which
     takes 1.2 times as long for 64 rows, 1.8 times for one. Of a gate, both halves lie apart, so that SiLU and product
-    are part of the multiplication, before the sums are rounded."""
+    are part of the multiplication, before the sums are rounded; so are a bias and what comes ``then``."""
 
     dtype = torch.bfloat16
 
-    def __init__(self, weight: Tensor, is_gate: bool = False) -> None:
+    def __init__(self, weight: Tensor, is_gate: bool = False, bias: Tensor | None = None) -> None:
         whole = weight.to(torch.bfloat16)
         self._is_laid = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
         self._parts = [_laid(one) if self._is_laid else one for one in whole.chunk(2 if is_gate else 1)]
-        self.nbytes = _nbytes(whole)
+        self._bias = None if bias is None else bias.to(torch.bfloat16)
+        self.nbytes = _nbytes(whole, self._bias)
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        made = [_times(rows, one) if self._is_laid else functional.linear(rows, one) for one in self._parts]
+    def __call__(self, rows: Tensor, then: Then | None = None) -> Tensor:
+        made = [self._times(rows, one, then) for one in self._parts]
         return made[0] if len(made) == 1 else torch.cat(made, 1)  # (T, N)
 
     def gated(self, rows: Tensor) -> Tensor:
@@ -87,9 +100,15 @@ class Twin:
         gate, up = self._parts
         if not self._is_laid:
             return functional.silu(functional.linear(rows, gate)).mul_(functional.linear(rows, up))  # (T, N / 2)
-        opened = _times(rows, gate, "swish")  # (T, N / 2)
+        opened = _times(rows, gate, None, ("swish", ""))  # (T, N / 2)
         made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, opened, up, None, "mul")  # (T, N / 2)
         return made
+
+    def _times(self, rows: Tensor, part: Tensor, then: Then | None) -> Tensor:
+        if self._is_laid and then in _FUSED:
+            return _times(rows, part, self._bias, _FUSED[then])  # (T, N)
+        made = _times(rows, part, self._bias) if self._is_laid else functional.linear(rows, part, self._bias)  # (T, N)
+        return made if then is None else _THEN[then](made)
 
 
 def _laid(weight: Tensor) -> Tensor:
@@ -97,8 +116,8 @@ def _laid(weight: Tensor) -> Tensor:
     return made
 
 
-def _times(rows: Tensor, laid: Tensor, then: str = "none") -> Tensor:
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, laid, None, then, [], "")  # (T, N)
+def _times(rows: Tensor, laid: Tensor, bias: Tensor | None = None, then: tuple[str, str] = ("none", "")) -> Tensor:
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, laid, bias, then[0], [], then[1])  # (T, N)
     return made
 
 
@@ -107,22 +126,33 @@ def _gated(both: Tensor) -> Tensor:
     return functional.silu(gate).mul_(up)
 
 
-class Laid(nn.Module):
+class Aside(nn.Module):
+    """A module whose weights lie in forms that no ``state_dict`` has."""
+
+    @property
+    def nbytes(self) -> int:
+        raise NotImplementedError
+
+
+class Laid(Aside):
     """What stands for a ``Linear`` of float32: the same sums in less time, on processors of AMD in half of it; or near
     ones, by bfloat16. It takes and gives float32, and its weight is told by form alone, for nets that ask for it."""
 
     def __init__(self, linear: nn.Linear, kind: Literal["float32", "bfloat16"] = "float32") -> None:
         super().__init__()
         weight = linear.weight.detach()
+        bias = None if linear.bias is None else linear.bias.detach()
         self.weight = torch.empty_like(weight, device="meta")
-        self.matrix = matrix(weight, kind)
-        self.bias = linear.bias
+        self.matrix: Matrix = Twin(weight, bias=bias) if kind == "bfloat16" else Float(weight.float(), bias)
 
     def forward(self, rows: Tensor) -> Tensor:
         """(..., K) to (..., N)."""
         flat = rows.reshape(-1, rows.shape[-1]).to(self.matrix.dtype)  # (T, K)
-        made = self.matrix(flat).view(*rows.shape[:-1], len(self.weight)).to(rows.dtype)  # (..., N)
-        return made if self.bias is None else made + self.bias
+        return self.matrix(flat).view(*rows.shape[:-1], len(self.weight)).to(rows.dtype)  # (..., N)
+
+    @property
+    def nbytes(self) -> int:
+        return self.matrix.nbytes
 
 
 def lay_out(net: nn.Module, kind: Literal["float32", "bfloat16"] = "float32", but: nn.Module | None = None) -> int:
@@ -142,8 +172,8 @@ def lay_out(net: nn.Module, kind: Literal["float32", "bfloat16"] = "float32", bu
 
 
 def laid_nbytes(net: nn.Module) -> int:
-    """Of the weights that lie in ``Laid``, which no ``state_dict`` has."""
-    return sum(one.matrix.nbytes for one in net.modules() if isinstance(one, Laid))
+    """Of the weights that lie where no ``state_dict`` has them."""
+    return sum(one.nbytes for one in net.modules() if isinstance(one, Aside))
 
 
 def multiplies_bfloat16() -> bool:
