@@ -53,13 +53,17 @@ class Block(Aside):
         norms: int = sum(weight.nbytes + bias.nbytes for weight, bias, _ in self._norms)
         return norms + sum(one.nbytes for one in (self._qkv, self._out, self._up, self._down))
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **rest: Any) -> Tensor:
-        """float32 (B, T, W) to the same, under the names that transformers calls a block by; a mask is (B, 1, T, T)."""
-        rows = hidden_states.contiguous()  # patches come out of a convolution with their numbers far apart
+    def forward(self, rows: Tensor, mask: Tensor | None = None) -> Tensor:
+        """float32 (B, T, W) to the same; a mask is (B, 1, T, T)."""
+        rows = rows.contiguous()  # patches come out of a convolution with their numbers far apart
         made = torch.empty_like(rows)
         for i, x in enumerate(rows):
-            self._read(x, made[i], None if attention_mask is None else attention_mask[i])
+            self._read(x, made[i], None if mask is None else mask[i])
         return made
+
+    def _called(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:
+        """The same as transformers calls it, which hands down what no such block reads."""
+        return self(hidden_states, attention_mask)
 
     def _read(self, x: Tensor, into: Tensor, mask: Tensor | None) -> None:
         """One picture (T, W)."""
@@ -78,7 +82,7 @@ def lay_out_blocks(net: nn.Module) -> int:
         for name, _ in list(block.named_children()):
             delattr(block, name)
         block.lean = lean
-        block.forward = lean.forward
+        block.forward = lean._called
     return _LINEARS * len(places)
 
 
