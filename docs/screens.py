@@ -1,9 +1,9 @@
 """The pictures of the page in its documents: each tab with something in it, as a real browser shows it.
 
-python docs/screens.py       # writes docs/img/page-*.webp; needs Chromium and the weights of `mini`
+python docs/screens.py       # writes docs/img/page-*.webp; needs Chromium and the weights of `mini`, `mini-chat`
 
-Whatever they show is drawn here or CC0: the photos that are searched are the clothes of the test data (CC0 1.0), the
-parts and scenes are drawn. In Try the stand-in answers that knows colours, not a trained model.
+Whatever they show is drawn here or CC0: the photos that are searched and talked about are the clothes of the test data
+(CC0 1.0), the parts and scenes are drawn. In Try the stand-in answers that knows colours, not a trained model.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Shot:
 
 
 SHOTS = (
-    *(Shot(tab) for tab in ("try", "label", "audit", "climb")),
+    *(Shot(tab) for tab in ("try", "chat", "label", "audit", "climb")),
     *(Shot(tab, "ko") for tab in ("search", "climb")),
     Shot("search", "ko", NARROW),
     Shot("label", "ko", NARROW),
@@ -134,6 +134,21 @@ def searching(visitor: Page, words: Words, root: Path) -> None:
         visitor.evaluate("document.querySelector('#search-words').scrollIntoView({block: 'start'})")
 
 
+def chatting(visitor: Page, words: Words, root: Path) -> None:
+    """Two questions about a photo."""
+    photo = sorted((root / "clothes" / "dress").iterdir())[0]
+    visitor.locator("#chat-pictures input[type=file]").set_input_files(str(photo))
+    expect(visitor.locator("#chat-seen img")).to_have_js_property("complete", True)
+    for question in ("What is in this picture?", "What could I wear with it?"):
+        write(visitor, "chat-question", question)
+        visitor.locator("#chat-go").click()
+        expect(visitor.locator("#chat-talk")).to_contain_text(question)
+        expect(visitor.locator("#chat-said")).to_contain_text("tokens")
+        expect(visitor.locator("#chat-stop")).to_be_hidden()
+    visitor.wait_for_timeout(1500)
+    visitor.evaluate("window.scrollTo(0, 0)")
+
+
 def labelling(visitor: Page, words: Words, root: Path) -> None:
     """As far as the verdict has an interval."""
     choose(visitor, "label-folder", "parts")
@@ -178,6 +193,7 @@ def climbing(visitor: Page, words: Words, root: Path) -> None:
 STORIES: dict[str, Callable[[Page, Words, Path], None]] = {
     "try": trying,
     "search": searching,
+    "chat": chatting,
     "label": labelling,
     "audit": auditing,
     "climb": climbing,
@@ -191,7 +207,7 @@ def served() -> Iterator[tuple[str, Path]]:
         root = Path(place) / "photos"
         root.mkdir()
         folder(root)
-        models = tuple(Served.of(name) for name in ("mini", "fake-places"))
+        models = tuple(Served.of(name) for name in ("mini", "mini-chat", "fake-places"))
         with pages.shown(root, settings=Settings(models=models), seconds=600.0) as found:
             yield f"{found.address}/ui/", root
 

@@ -25,8 +25,8 @@ from anmok.server.settings import Served, Settings
 from anmok.tasks import Chat
 from anmok.ui import Host
 from anmok.ui.chatting import commands, showing
-from anmok.ui.chatting.hearing import hears
 from anmok.ui.chatting.talking import Said, conversation_of
+from anmok.ui.senses import Senses
 from anmok.ui.texts import LANGUAGES, Words
 from browser.chromium import choose_tab, chromium, faults, opened, overflow, typed
 from browser.served import shown
@@ -73,11 +73,11 @@ def test_a_question_about_a_sound_and_a_video_with_its_own(server: Running, fold
         page.set_default_timeout(60_000)
         choose_tab(page, "#anmok-tabs", "chat", words("chat.title"))
         talk, said, go = page.locator("#chat-talk"), page.locator("#chat-said"), page.locator("#chat-go")
-        heard = page.locator("#chat-seen audio")
+        heard = page.locator("#chat-seen [data-sound]")
         page.locator("#chat-sounds input[type=file]").set_input_files(folder / "a hum.wav")
         expect(heard).to_have_count(1)
         # It can be played: the browser knows how long it is.
-        page.wait_for_function("() => document.querySelector('#chat-seen audio').duration === 1", polling=50)
+        expect(page.locator("#chat-sounds #duration")).to_have_text("0:01")
         typed(page.locator("#chat-question textarea"), "What hums?")
         go.click()
         expect(talk).to_contain_text("I see a tone of 300 Hz. Question 1: What hums?")
@@ -126,7 +126,7 @@ def test_the_browsers_own_model_says_that_it_hears_none(server: Running, folder:
     words = Words("ko")
     with chromium() as browser, visit(browser, server, having(), "ko") as (page, _):
         page.locator("#chat-sounds input[type=file]").set_input_files(folder / "a hum.wav")
-        expect(page.locator("#chat-seen audio")).to_have_count(1)
+        expect(page.locator("#chat-seen [data-sound]")).to_have_count(1)
         typed(page.locator("#chat-question textarea"), "뭐예요?")
         page.locator("#chat-nano [data-act=ask]").click()
         expect(page.locator("#chat-nano .told")).to_have_text(words("nano.no_sounds"))
@@ -135,18 +135,17 @@ def test_the_browsers_own_model_says_that_it_hears_none(server: Running, folder:
 
 def test_gradios_own_client_asks(server: Running, folder: Path) -> None:
     client = Client(f"{server.address}/ui/ko/", verbose=False)
-    film, hum = [handle_file(str(folder / "clip.mp4"))], [handle_file(str(folder / "a hum.wav"))]
-    last = client.predict(film, "What?", HEARS, "", 100, 0, 0, hum, True, api_name="/chat")
+    film, hum = [handle_file(str(folder / "clip.mp4"))], handle_file(str(folder / "a hum.wav"))
+    last = client.predict(film, "What?", HEARS, "", 100, 0, 0, hum, True, "", "", api_name="/chat")
     assert ">I see 8 frames of red with a tone of 700 Hz, a tone of 300 Hz. Question 1: What?</p>" in last[0]
     assert "(사진과 동영상 32개, 소리 16개)" in last[3]
     told = "about(anmok.Clip('clip.mp4', has_sound=True), anmok.Sound('a hum.wav'), question='What?')"
     assert told in " ".join(map(str, last))
     client.close()
     other = Client(f"{server.address}/ui/ko/", verbose=False)
-    last = other.predict([], "What?", DEAF, "", 100, 0, 0, hum, False, api_name="/chat")
+    last = other.predict([], "What?", DEAF, "", 100, 0, 0, hum, False, "", "", api_name="/chat")
     words = Words("ko")
-    assert words("page.errors.bad_request") in last[3]
-    assert "1 sound for fake-talk, which hears none" in last[3]
+    assert words("chat.not_taken", "a hum.wav", words("chat.takes.photos", DEAF)) in last[3]
     assert words("chat.failed") in last[3]
     other.close()
 
@@ -191,7 +190,7 @@ def test_what_is_read_of_an_upload(folder: Path) -> None:
     hum, film = str(folder / "a hum.wav"), str(folder / "clip.mp4")
     with Engine(2**20) as engine:
         host = Host(engine, {name: card(name) for name in (HEARS, DEAF)})
-        assert [hears(host, name) for name in (HEARS, DEAF, "gone")] == [True, False, False]
+        assert [Senses.of(host, name).has_ears for name in (HEARS, DEAF, "gone")] == [True, False, False]
         said = conversation_of(host, [Said("user", "?", (film,), (hum,), True)], "")
         [clip], [sound] = said.clips, said.sounds
         assert isinstance(clip, Clip)
@@ -215,7 +214,8 @@ def test_a_sound_and_what_it_took() -> None:
     assert f"<figcaption>{named}</figcaption>" in told
     assert 'aria-label="a.mp4" controls playsinline' in told  # to be heard, so not muted
     assert showing.brought(None, None) == ""
-    assert 'controls muted playsinline preload="metadata"></video><figure>' in showing.brought(["a.mp4"], ["b.wav"])
+    assert showing.brought(["a.mp4"], "b.wav").count("muted playsinline") == 1
+    assert showing.brought(["a.mp4"], "b.wav").endswith("</div><span data-sound hidden></span>")
     reply = Reply("x", "stop", 40, 10, 0, 0.1, 2.0, sound_tokens=8)
     en, ko = Words("en"), Words("ko")
     assert showing.totals(en, reply) == "40 tokens in (8 for sounds), 10 out, in 2.0 s (5.0 tokens a second)."

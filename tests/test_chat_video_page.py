@@ -27,10 +27,10 @@ from anmok.ui import Host
 from anmok.ui.chatting import commands, showing
 from anmok.ui.chatting.talking import Said, conversation_of, is_video
 from anmok.ui.texts import LANGUAGES, Words
+from asked_clips import BLUE, GREEN, RED, WATCHES, filmed
 from browser.chromium import choose_tab, chromium, faults, opened, overflow, typed
 from browser.served import shown
 from serving import Running, png
-from test_chat_video import BLUE, GREEN, RED, WATCHES, filmed
 from ui_page import GRADIO
 
 pytestmark = [
@@ -84,7 +84,7 @@ def test_a_question_about_a_video(server: Running, folder: Path, language: str) 
 def test_gradios_own_client_asks(server: Running, folder: Path) -> None:
     client = Client(f"{server.address}/ui/en/", verbose=False)
     files = [handle_file(str(folder / "my clip.webm"))]
-    last = client.predict(files, "What?", WATCHES, "", 100, 0, 0, [], api_name="/chat")
+    last = client.predict(files, "What?", WATCHES, "", 100, 0, 0, None, api_name="/chat")
     assert ">I see 8 frames of red then green then blue. Question 1: What?</p>" in last[0]
     assert "Of video 1 the model was shown 8 frames, from 0.3 s to 5.6 s." in last[3]
     assert "anmok.Conversation.about(anmok.Clip('my clip.webm'), question='What?')" in " ".join(map(str, last))

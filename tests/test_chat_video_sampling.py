@@ -269,7 +269,7 @@ def test_what_makes_no_sense(shelf: dict[str, Path]) -> None:
         clips.sampled("gone.mp4", 4)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     times=st.lists(st.floats(0, 200), min_size=1, max_size=12).map(sorted),
     keys=st.sets(st.integers(0, 199)),

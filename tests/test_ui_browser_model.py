@@ -41,7 +41,12 @@ window.LanguageModel = class LanguageModel extends EventTarget {
     const target = new EventTarget();
     monitor(target);
     target.dispatchEvent(Object.assign(new Event('downloadprogress'), { loaded: 0.42 }));
-    if (STATE.slow) await new Promise((done) => { window.goOn = done; });
+    if (STATE.slow) {
+      await new Promise((done, failed) => {
+        window.goOn = done;
+        signal.addEventListener('abort', () => failed(signal.reason));
+      });
+    }
     const model = new LanguageModel();
     signal.addEventListener('abort', () => model.destroy());
     return model;
@@ -58,7 +63,7 @@ window.LanguageModel = class LanguageModel extends EventTarget {
         const [first] = await sizes;
         controller.enqueue(first ? `I see ${first.width} x ${first.height}. ` : 'I see nothing. ');
         if (question.includes('slowly')) await new Promise((done) => { window.goOn = done; });
-        if (question.includes('broken')) return controller.error(new Error('out of luck'));
+        if (question.includes('broken')) return controller.error(new Error('out of $& luck'));
         controller.enqueue('<img src=x onerror="window.hacked = 1">');
         controller.enqueue(' 끝.');
         controller.close();
@@ -133,6 +138,7 @@ def test_where_the_browser_has_no_model_there_is_nothing_to_see(script: str, bro
         expect(page.locator("#chat-nano .nano")).to_be_attached()
         page.wait_for_timeout(300)
         expect(page.locator("#chat-nano .nano")).to_be_hidden()
+        expect(page.locator("#chat-nano")).to_be_hidden()  # no gap either
 
 
 @pytest.mark.parametrize(("language", "width"), [("en", WIDTHS["desk"]), ("ko", WIDTHS["phone"])])
@@ -195,6 +201,30 @@ def test_it_is_downloaded_first_and_can_be_stopped(browser: Browser, server: Run
         assert page.evaluate("window.told.create.length") == 1
 
 
+@pytest.mark.parametrize(("state", "language"), [("downloadable", "ko"), ("downloading", "en")])
+def test_a_download_can_be_stopped_and_asked_for_again(
+    state: str, language: str, browser: Browser, server: Running
+) -> None:
+    words = Words(language)
+    with visit(browser, server, having(state, slow=True), language, WIDTHS["phone"]) as (page, _):
+        nano = page.locator("#chat-nano .nano")
+        told, question = nano.locator(".told"), page.locator("#chat-question textarea")
+        expect(nano.locator("[data-for=download]")).to_have_text(words("nano.download"))
+        ask(page, "Hello?")
+        expect(told).to_have_text(words("nano.loading", 42))
+        nano.locator("[data-act=stop]").click()
+        expect(told).to_have_text(words("nano.stopped_before"))
+        expect(question).to_have_value("Hello?")
+        expect(nano.locator("[role=log]")).to_be_hidden()
+        expect(nano.locator("[data-for=download]")).to_be_visible()
+        nano.locator("[data-act=ask]").click()
+        expect(told).to_have_text(words("nano.loading", 42))
+        page.evaluate("window.goOn()")
+        expect(nano.locator(".turn.assistant .words")).to_contain_text("I see nothing.")
+        expect(nano.locator("[data-for=download]")).to_be_hidden()
+        assert page.evaluate("window.told.create.length") == 2
+
+
 def test_what_goes_wrong_is_told_and_the_question_stays(browser: Browser, server: Running) -> None:
     words = Words("en")
     with visit(browser, server, having("unavailable")) as (page, _):
@@ -210,7 +240,7 @@ def test_what_goes_wrong_is_told_and_the_question_stays(browser: Browser, server
         expect(page.locator("#chat-question textarea")).to_have_value("too long")
         expect(nano.locator("[role=log]")).to_be_hidden()
         ask(page, "broken")
-        expect(told).to_have_text(words("nano.failed", "Error: out of luck"))
+        expect(told).to_have_text(words("nano.failed", "Error: out of $& luck"))
         expect(nano.locator(".turn.assistant .words")).to_have_text("I see nothing. ")
         expect(page.locator("#chat-question textarea")).to_have_value("broken")
         assert page.evaluate("window.told.create[0].expectedInputs") == [{"type": "text", "languages": ["en"]}]

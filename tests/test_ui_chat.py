@@ -165,6 +165,41 @@ def test_an_answer_is_stopped_while_the_model_is_still_at_it(browser: Browser, s
         gate.opens.clear()
 
 
+def test_the_next_question_can_be_typed_while_an_answer_is_written(
+    browser: Browser, server: Running, gate: Gate
+) -> None:
+    """Each step of the answer wiped it away, once."""
+    gate.opens.clear()
+    with visit(browser, server) as (page, _):
+        ask(page, "say it slowly")
+        expect(page.locator("#chat-talk")).to_contain_text("Question 1")
+        typed(page.locator("#chat-question textarea"), "typed meanwhile")
+        gate.opens.set()
+        expect(page.locator("#chat-said")).to_contain_text("tokens in")
+        expect(page.locator("#chat-question textarea")).to_have_value("typed meanwhile")
+
+
+def test_starting_over_in_the_middle_of_an_answer_ends_it(browser: Browser, server: Running, gate: Gate) -> None:
+    """What was still written brought the old conversation back, once."""
+    assert server.server is not None
+    engine = server.server.desk.engine
+    gate.opens.clear()
+    with visit(browser, server) as (page, words):
+        ask(page, "say it slowly")
+        talk = page.locator("#chat-talk")
+        expect(talk).to_contain_text("Question 1")
+        page.locator("#chat-clear").click()
+        expect(talk.locator(".turn")).to_have_count(0)
+        page.wait_for_timeout(1500)
+        gate.opens.set()
+        until(lambda: engine.status().items == 0)
+        expect(talk.locator(".turn")).to_have_count(0)
+        expect(page.locator("#chat-said")).to_have_text(words("chat.begin"))
+        expect(page.locator("#chat-stop")).to_be_hidden()
+        ask(page, "afresh")
+        expect(talk).to_contain_text("Question 1: afresh")
+
+
 def test_who_leaves_takes_his_question_along(browser: Browser, server: Running, gate: Gate) -> None:
     assert server.server is not None
     engine = server.server.desk.engine
@@ -202,10 +237,10 @@ def test_gradios_own_client_asks(server: Running, tmp_path: Path) -> None:
     (tmp_path / "red.png").write_bytes(RED)
     client = Client(f"{server.address}/ui/en/", verbose=False)
     shown = [handle_file(str(tmp_path / "red.png"))]
-    job = client.submit(shown, "What is it?", "fake-talk", "Be short.", 100, 0, 0, [], api_name="/chat")
+    job = client.submit(shown, "What is it?", "fake-talk", "Be short.", 100, 0, 0, None, api_name="/chat")
     last = job.result(timeout=30)
     assert ">Be short. I see red. Question 1: What is it?<" in last[0]
-    again = client.predict([], "And?", "fake-talk", "", 3, 0, 0, [], api_name="/chat")
+    again = client.predict([], "And?", "fake-talk", "", 3, 0, 0, None, api_name="/chat")
     assert ">I see red</p>" in again[0]  # three tokens of three bytes, and the picture of before is still known
     client.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from gradio_client import Client
 from anmok.cli import ladder as command
 from anmok.engine import Engine
 from anmok.errors import BadRequest
-from anmok.ladder import Plan
+from anmok.ladder import Plan, climb
+from anmok.ladder.dataset import read
 from anmok.ladder.plan import BRIEF, DEFAULT_BUDGET, EVERY
 from anmok.ladder.rungs.order import ASKED
 from anmok.ladder.stakes import Stakes
-from anmok.ui.climbing import commands, showing
+from anmok.load import tiny
+from anmok.ui.climbing import ascending, commands, showing
 from anmok.ui.climbing.ascending import Companions, talkers, work
 from anmok.ui.climbing.commands import Wanted
 from anmok.ui.climbing.further import Wishes, planned
@@ -139,6 +142,7 @@ def test_the_copied_command_says_the_same(wishes: Wishes, flags: list[str]) -> N
         (("rung 5", 11, 12), {"en": "Rung 5 last blocks: 11 of 12", "ko": "5 마지막"}),
         (("last blocks", 30, 60), {"en": "Rung 5 last blocks: step 30 of 60", "ko": "60단계 중 30단계"}),
         (("activations", 3, 9), {"en": "Keeping what the lower blocks see: 3 of 9", "ko": "9장 중 3장"}),
+        (("few labels", 9, 10), {"en": "with fewer labels: 9 of 10", "ko": "전체 10단계 중 9단계"}),
         (("verdict", 0, 1), {"en": "they are being compared", "ko": "비교하는 중"}),
     ],
 )
@@ -207,6 +211,18 @@ def test_a_program_says_it_by_the_same_fields(tmp_path: Path) -> None:
         copied = "\n".join(str(value) for value in values)
         assert "stakes=Stakes(" in copied
         assert "--prevalence" not in copied  # the command line cannot stop at a rung
+
+
+def test_a_student_without_room_is_left_out_with_the_reason(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANMOK_CACHE", str(tmp_path))
+    with Engine(1) as engine, contextlib.ExitStack() as stack:
+        beside = ascending._beside(host_of(engine, None), Companions("fake", ""), stack)
+    assert beside.student == "fake needs 576 bytes; the budget for models is 1"
+    assert beside.vlm is None
+    climbed = climb(read(photos), tiny("fake"), Plan("fake", rungs=("1",), shots=(1,), draws=1), beside=beside)
+    assert [step.key for step in climbed.outcome.steps] == ["1"]
 
 
 def test_models_that_talk_are_offered_where_they_can_say_how_likely_a_label_is() -> None:

@@ -333,7 +333,9 @@ def test_a_key_that_may_not_use_a_model_is_not_offered_it(engine: Engine, root: 
             class Request:
                 request = type("R", (), {"scope": {}})()
 
-            told.append(event(Request()))
+            assert inputs == outputs
+            told.append(event(Request(), "fake-places", "fake"))
+            told.append(event(Request(), "", ""))
 
     class Field:
         preprocess: Any = None
@@ -342,6 +344,7 @@ def test_a_key_that_may_not_use_a_model_is_not_offered_it(engine: Engine, root: 
     pickers.add(Picker(Field(), doing("embed"), "nobody"))
     pickers.add(Picker(Field(), doing("detect"), "nobody", is_first=True, least=2))
     pickers.wire(Blocks(), host)
-    [[embedding, detecting]] = told
+    [[embedding, detecting], [nobody, _]] = told
     assert (embedding["choices"], embedding["value"]) == ([("fake", "fake"), ("nobody", "")], "fake")
     assert (detecting["choices"], detecting["value"], detecting["visible"]) == ([("nobody", "")], "", False)
+    assert "value" not in nobody  # that may be chosen, and is left to whoever has chosen another one meanwhile

@@ -47,8 +47,9 @@ def _spoken(said: ConsoleMessage) -> str:
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """The browser. Where it is missing the test fails, and says what to install."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """The browser, with more arguments of its command line. Where it is missing the test fails, and says what to
+    install."""
     program = shutil.which("chromium")
     assert program is not None, "the page is tested in Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
@@ -59,6 +60,7 @@ def chromium() -> Iterator[Browser]:
             "--disable-background-networking",
             "--use-angle=swiftshader",
             "--enable-unsafe-swiftshader",
+            *more,
         ]
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         try:

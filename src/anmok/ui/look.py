@@ -28,8 +28,15 @@ ON_LOAD: Final = """() => {
       const word = text && said[text.nodeValue.trim()];
       if (word && word !== text.nodeValue.trim()) text.nodeValue = `${word} `;
     });
+    document.querySelectorAll('.toast-text, .toast-message-text').forEach((one) => {
+      const kind = 'Invalid file type';
+      const found = /^Invalid file types?: (.*)\\. Only .* allowed\\.$/.exec(one.textContent.trim());
+      if (found && said[kind]) one.textContent = said[kind].replace('{0}', found[1]);
+    });
     document.querySelectorAll('button[aria-label]').forEach((one) => {
-      const word = said[one.getAttribute('aria-label')];
+      const label = one.getAttribute('aria-label');
+      const [number = ''] = label.match(/\\d+(\\.\\d+)?/) || [];
+      const word = said[label] || (number && said[label.replace(number, '{0}')]?.replace('{0}', number));
       if (!word) return;
       one.setAttribute('aria-label', word);
       if (one.title) one.title = word;
@@ -83,6 +90,8 @@ CSS: Final = """
 .anmok-live meter { width: min(100%, 24rem); height: 1.2rem; }
 .gradio-container .cm-line span { color: var(--body-text-color) !important; } /* gradio's light colours are too pale */
 #clip-track .icon-button:not(:last-of-type) { display: none; } /* gradio cuts clips by a program from elsewhere */
+#chat-sounds :is(time, .controls span) { color: var(--body-text-color) !important; } /* too pale as well */
+#chat-seen:not(:has(img, video)), #chat-nano:has(.nano[hidden]) { display: none; } /* no gap where nothing is */
 #search-gallery .grid-wrap { height: auto !important; max-height: none !important; overflow: visible; }
 #search-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(150px, 44%), 1fr)) !important; }
 #search-gallery .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; white-space: normal; text-align: left;

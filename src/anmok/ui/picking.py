@@ -32,12 +32,14 @@ class Picker:
         none = [(self.nobody, "")] if self.nobody else []
         return [*none, *shown] if self.is_first else [*shown, *none]
 
-    def fresh(self, names: Sequence[str]) -> Any:
-        """The field as it is when a page is loaded."""
+    def fresh(self, names: Sequence[str], chosen: str | None) -> Any:
+        """The field as it is when a page is loaded. What it offers still and was ``chosen`` is left alone: whoever was
+        quicker than this answer has chosen another one meanwhile."""
         choices = self.choices(names)
-        first = choices[0][1] if choices else None
         shown: Any = {"visible": len(names) >= self.least} if self.least else {}
-        return gr.update(choices=choices, value=first, **shown)
+        if chosen not in [value for _, value in choices]:
+            shown["value"] = choices[0][1] if choices else None
+        return gr.update(choices=choices, **shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,15 @@ class Pickers:
     def wire(self, blocks: Any, host: Host) -> None:
         """Has a page that is loaded offer what its visitor may use."""
 
-        def refresh(request: gr.Request) -> Any:
+        def refresh(request: gr.Request, *chosen: str | None) -> Any:
             scope: Any = getattr(request.request, "scope", {})
-            found = [one.fresh([name for name in one.names(host) if host.may_use(scope, name)]) for one in self._all]
+            usable = [[name for name in one.names(host) if host.may_use(scope, name)] for one in self._all]
+            found = [one.fresh(names, value) for one, names, value in zip(self._all, usable, chosen, strict=True)]
             return found if len(found) > 1 else found[0]  # gradio takes a single output as it is
 
         if self._all:
             fields = [one.field for one in self._all]
-            blocks.load(refresh, None, fields, api_visibility="private", show_progress="hidden")
+            blocks.load(refresh, fields, fields, api_visibility="private", show_progress="hidden")
 
 
 def doing(task: str) -> Names:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import gradio as gr
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 
-from anmok.errors import AnmokError
+from anmok.errors import AnmokError, BadMedia
 from anmok.results import Piece
 from anmok.tasks import Chat
-from anmok.ui.chatting import commands, hearing, showing
+from anmok.ui.chatting import bringing, commands, showing
+from anmok.ui.chatting.bringing import Brought, seconds
 from anmok.ui.chatting.browser_model import browser_model
-from anmok.ui.chatting.hearing import Ears
-from anmok.ui.chatting.talking import Said, Stops, conversation_of, grown, is_video
+from anmok.ui.chatting.talking import Said, Stops, conversation_of, grown, is_video, named
 from anmok.ui.copying import code_tab
 from anmok.ui.page import Page
-from anmok.ui.texts import Words
+from anmok.ui.senses import Senses
+from anmok.ui.texts import Spoken, Words
 from anmok.ui.trying.fields import model_field
 
 _MOST_LETTERS: Final = 20_000
 _MOST_TOKENS: Final = 4096
 _WRITING: Final = 64  # threads: answers at a time
-_VALUES: Final = 10  # of ``_Shown.all``
-# On a phone the answer begins below what is seen.
+_VALUES: Final = 12  # of ``_Shown.all``
+# On a phone the answer begins below what is seen, and grows there.
+_GROWING: Final = """() => {
+  const talk = document.getElementById('chat-talk');
+  const field = document.querySelector('#chat-question textarea');
+  if (field.value.trim() && talk.getBoundingClientRect().bottom > innerHeight) talk.scrollIntoView({ block: 'start' });
+}"""
 _SEEN: Final = "() => document.getElementById('chat-said').scrollIntoView({ block: 'nearest' })"
 
 
@@ -33,20 +39,20 @@ _SEEN: Final = "() => document.getElementById('chat-said').scrollIntoView({ bloc
 class _Form:
     """What is asked, in the order in which events get it."""
 
-    pictures: Any
+    brought: Brought
     question: Any
     model: Any
     system: Any
     most: Any
     temperature: Any
     seed: Any
-    ears: Ears
     turns: Any  # what was said until now
 
     @property
     def all(self) -> list[Any]:
-        asked = [self.pictures, self.question, self.model, self.system]
-        heard = [self.ears.sounds, self.ears.has_sound]
+        brought = self.brought
+        asked = [brought.pictures, self.question, self.model, self.system]
+        heard = [brought.sound, brought.has_sound, brought.start, brought.end]
         return [*asked, self.most, self.temperature, self.seed, *heard, self.turns]
 
 
@@ -60,8 +66,9 @@ class _Shown:
     codes: list[Any]
 
     def all(self, form: _Form) -> list[Any]:
-        fields = [form.turns, self.talk, form.pictures, form.question, self.said, self.stop, form.ears.sounds]
-        return [*fields, *self.codes]
+        brought = form.brought
+        fields = [form.turns, self.talk, brought.pictures, form.question, self.said, self.stop]
+        return [*fields, brought.sound, brought.start, brought.end, *self.codes]
 
 
 def tab(page: Page) -> None:
@@ -77,15 +84,7 @@ def tab(page: Page) -> None:
 
 def _form(page: Page) -> tuple[_Form, Any, Any]:
     words = page.words
-    pictures = gr.File(
-        label=words("chat.pictures"),
-        file_count="multiple",
-        file_types=["image", "video"],
-        height=150,
-        elem_id="chat-pictures",
-    )
-    ears = hearing.fields(page)
-    seen = gr.HTML(css_template=showing.style(), elem_id="chat-seen")
+    brought = bringing.fields(page)
     question = gr.Textbox(
         "",
         label=words("chat.question"),
@@ -99,7 +98,7 @@ def _form(page: Page) -> tuple[_Form, Any, Any]:
         go = gr.Button(words("chat.go"), variant="primary", elem_id="chat-go")
         clear = gr.Button(words("chat.clear"), elem_id="chat-clear")
     model = model_field(page, "chat", has_other=False).model
-    ears.follow(page.host, model, pictures, seen)
+    brought.follow(page, model)
     browser_model(words)
     with gr.Accordion(words("chat.more"), open=False):
         system = gr.Textbox(
@@ -110,14 +109,14 @@ def _form(page: Page) -> tuple[_Form, Any, Any]:
             0, 2, 0, step=0.05, label=words("chat.temperature"), info=words("chat.temperature_hint")
         )
         seed = gr.Number(0, label=words("chat.seed"), info=words("chat.seed_hint"), precision=0, minimum=0)
-    return _Form(pictures, question, model, system, most, temperature, seed, ears, gr.State(())), go, clear
+    return _Form(brought, question, model, system, most, temperature, seed, gr.State(())), go, clear
 
 
 def _results(page: Page) -> _Shown:
     words = page.words
     talk = gr.HTML(showing.talk(words, ()), elem_id="chat-talk", css_template=showing.style())
-    said = gr.HTML(showing.paragraph(words("chat.begin")), elem_id="chat-said", elem_classes="anmok-live")
     stop = gr.Button(words("chat.stop"), variant="stop", visible=False, size="sm", elem_id="chat-stop")
+    said = gr.HTML(showing.paragraph(words("chat.begin")), elem_id="chat-said", elem_classes="anmok-live")
     with gr.Accordion(words("try.copy"), open=False), gr.Tabs():
         labels: tuple[tuple[str, Any], ...] = (
             ("Python", "python"),
@@ -133,10 +132,32 @@ def _blank(words: Words) -> str:
     return f"# {words('chat.begin')}\n"
 
 
-def _said(question: str, pictures: Any, sounds: Any, *, has_sound: bool) -> Said:
-    """What is asked, out of the fields."""
-    shown, heard = (tuple(str(path) for path in paths or ()) for paths in (pictures, sounds))
-    return Said("user", question.strip(), shown, heard, bool(has_sound) and any(map(is_video, shown)))
+def _ended(text: str) -> str:
+    """With a full stop, so that another sentence may follow."""
+    return text if text.endswith((".", "!", "?", ")")) and not text.endswith("...)") else f"{text}."
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """What stands in the fields that are emptied when it is asked."""
+
+    pictures: tuple[str, ...] = ()
+    question: str = ""
+    sound: str | None = None
+    start: str = ""
+    end: str = ""
+
+    def said(self, words: Words, *, has_sound: bool) -> Said:
+        """Raises:
+        Spoken: the seconds are none.
+        """
+        sounds = (self.sound,) if self.sound else ()
+        told = Said("user", self.question.strip(), self.pictures, sounds)
+        if not told.has_time:  # the seconds are of nothing, and the fields may not even be seen
+            return told
+        has_film = any(map(is_video, self.pictures))
+        start, end = seconds(words, self.start), seconds(words, self.end)
+        return replace(told, has_sound=has_sound and has_film, start=start or 0.0, end=end)
 
 
 class _Events:
@@ -149,8 +170,10 @@ class _Events:
         self._writing = CapacityLimiter(_WRITING)
 
     def wire(self, form: _Form, shown: _Shown, go: Any, clear: Any) -> None:
+        triggers = [go.click, form.question.submit]
+        gr.on(triggers, None, js=_GROWING, api_visibility="private")
         asked = gr.on(
-            [go.click, form.question.submit],
+            triggers,
             self.ask,
             form.all,
             shown.all(form),
@@ -160,42 +183,57 @@ class _Events:
         )
         asked.success(None, js=_SEEN)
         shown.stop.click(self.stop, None, [shown.stop], api_name="chat_stop", show_progress="hidden")
-        clear.click(self.clear, None, shown.all(form), api_visibility="private", show_progress="hidden")
+        hidden: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        clear.click(self.clear, None, shown.all(form), **hidden)
 
     async def ask(self, request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
         """values: as ``_Form.all`` has them."""
-        pictures, question, model, system, most, temperature, seed, sounds, has_sound, turns = values
+        pictures, question, model, system, most, temperature, seed, sound, has_sound, start, end, turns = values
         page, visitor = self._page, request.session_hash or ""
-        if not (question or "").strip():
+        filled = _Filled(tuple(pictures or ()), question or "", sound, *(str(one or "") for one in (start, end)))
+        if not filled.question.strip():
             yield self._nothing(page.words("chat.no_question"))
             return
-        name = page.usable(request, model)
         ask = Chat(int(most), float(temperature), seed=int(seed or 0) if temperature else None)
-        asked = (*turns, _said(question, pictures, sounds, has_sound=has_sound))
+        asked: tuple[Said, ...] = tuple(turns)
         try:
+            asked = (*turns, filled.said(page.words, has_sound=bool(has_sound)))
+            name = page.usable(request, model)
+            self._check(name, filled)
             pieces = page.host.engine.stream(name, conversation_of(page.host, asked, system), ask)
             codes = commands.texts(commands.Act.of(page, name, ask, asked, system))
             with self._stops.until(visitor) as stopped:
                 async for step in self._written(grown(pieces, stopped, self._writing), asked, codes):
-                    yield step
+                    # What is still written would bring back a conversation that was cleared away.
+                    yield [gr.skip() for _ in range(_VALUES)] if stopped.is_dropped else step
         except AnmokError as error:  # gradio's own way of telling it covers the fields with what was typed
-            told = f"{page.told(error)} {page.words('chat.failed')}"
-            yield self._values(tuple(turns), told, [], (pictures, question, sounds))
+            if isinstance(error, BadMedia):
+                error = await to_thread.run_sync(named, asked[-1], error)
+            yield self._values(tuple(turns), f"{_ended(page.told(error))} {page.words('chat.failed')}", [], filled)
+
+    def _check(self, name: str, filled: _Filled) -> None:
+        """Raises:
+        Spoken: a file that is nothing to the model.
+        """
+        senses, words = Senses.of(self._page.host, name), self._page.words
+        if refused := senses.refused(filled.pictures, filled.sound):
+            raise Spoken(words("chat.not_taken", ", ".join(refused), senses.line(words, name)))
 
     async def _written(
         self, pieces: AsyncIterator[Piece], asked: tuple[Said, ...], codes: list[str]
     ) -> AsyncIterator[list[Any]]:
-        """The conversation as the answer grows, and at the end what it took."""
+        """The conversation as the answer grows, and at the end what it took. The fields are emptied once: the next
+        question may be typed meanwhile."""
         words, text, reply = self._page.words, "", None
-        yield self._values((*asked, Said("assistant", "")), words("chat.writing"), codes, is_running=True)
+        yield self._values((*asked, Said("assistant", "")), words("chat.writing"), codes, _Filled(), is_running=True)
         async for piece in pieces:
             text, reply = text + piece.text, piece.reply
             if not piece.text and reply is None:
                 yield [gr.skip() for _ in range(_VALUES)]  # where the visitor has left, gradio ends this here
             elif reply is None:
-                yield self._values((*asked, Said("assistant", text)), words("chat.writing"), codes, is_running=True)
+                yield self._values((*asked, Said("assistant", text)), words("chat.writing"), [], is_running=True)
         told = words("chat.stopped") if reply is None else showing.totals(words, reply)
-        yield self._values((*asked, Said("assistant", text)), told, codes)
+        yield self._values((*asked, Said("assistant", text)), told, codes)  # the last one is all that programs see
 
     def stop(self, request: gr.Request) -> Any:
         """Ends the answer that this visitor waits for; what there is of it stays."""
@@ -204,8 +242,8 @@ class _Events:
 
     def clear(self, request: gr.Request) -> list[Any]:
         """An empty table."""
-        self._stops.stop(request.session_hash or "")
-        return self._values((), self._page.words("chat.begin"), [_blank(self._page.words)] * 3)
+        self._stops.stop(request.session_hash or "", is_dropped=True)
+        return self._values((), self._page.words("chat.begin"), [_blank(self._page.words)] * 3, _Filled())
 
     def _nothing(self, text: str) -> list[Any]:
         skipped: list[Any] = [gr.skip() for _ in range(_VALUES)]
@@ -217,13 +255,16 @@ class _Events:
         turns: tuple[Said, ...],
         text: str,
         codes: list[str],
-        asked: tuple[Any, str, Any] = (None, "", None),
+        filled: _Filled | None = None,
         *,
         is_running: bool = False,
     ) -> list[Any]:
-        """``asked`` are the pictures, the question and the sounds that stand in the form; no ``codes`` leave those that
-        stand."""
-        pictures, question, sounds = asked
+        """``filled`` stands in the form from now on; None, and no ``codes``, leave what stands there."""
         shown = codes or [gr.skip()] * 3
-        state = [turns, showing.talk(self._page.words, turns), pictures or None, question, showing.paragraph(text)]
-        return [*state, gr.update(visible=is_running), sounds or None, *shown]
+        if filled is None:
+            pictures, question, *heard = [gr.skip()] * 5
+        else:
+            pictures, question = list(filled.pictures) or None, filled.question
+            heard = [filled.sound, filled.start, filled.end]
+        state = [turns, showing.talk(self._page.words, turns), pictures, question, showing.paragraph(text)]
+        return [*state, gr.update(visible=is_running), *heard, *shown]

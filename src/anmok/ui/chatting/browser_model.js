@@ -29,7 +29,7 @@ async function begin() {
   }
 }
 function say(key, value) {
-  told.textContent = (texts[key] || '').replace('{0}', value);
+  told.textContent = (texts[key] || '').replace('{0}', () => value); // an error may have a $ in it
 }
 function turn(who, text, photos) {
   const box = document.createElement('div');
@@ -96,7 +96,7 @@ async function ask() {
   const photos = [...document.querySelectorAll('#chat-seen img')].filter((photo) => !shown.has(photo.src));
   if (!question) return say('no_question');
   if (document.querySelector('#chat-seen video')) return say('no_videos');
-  if (document.querySelector('#chat-seen audio')) return say('no_sounds');
+  if (document.querySelector('#chat-seen [data-sound]')) return say('no_sounds');
   if (photos.length && wanted !== sees) return say('blind');
   running = new AbortController();
   const began = performance.now();
@@ -112,15 +112,16 @@ async function ask() {
     await written(model.promptStreaming([{ role: 'user', content }], { signal: running.signal }), answer.words);
     say('done', ((performance.now() - began) / 1000).toFixed(1));
   } catch (error) {
-    if (!answer || !answer.words.textContent) {
+    const isWritten = Boolean(answer && answer.words.textContent);
+    if (!isWritten) {
       asked.box.remove();
       if (answer) answer.box.remove();
       log.hidden = !turns.children.length;
     }
-    if (error.name === 'AbortError') say('stopped');
+    if (error.name === 'AbortError') say(isWritten ? 'stopped' : 'stopped_before');
     else if (error.name === 'QuotaExceededError') say('full');
     else say('failed', `${error.name}: ${error.message}`.slice(0, 200));
-    if (error.name !== 'AbortError' || !answer || !answer.words.textContent) return; // the question stays
+    if (error.name !== 'AbortError' || !isWritten) return; // the question stays
   } finally {
     running = null;
     busy(false);

@@ -80,7 +80,7 @@ def _curl(act: Act) -> str:
             part: dict[str, Any] = {"part": f"file{len(files)}"}
             files.append(f"{part['part']}=@{name}")
             played = {"has_sound": True} if kind == "clip" and turn.has_sound else {}
-            parts.append({kind: part, **played} if kind else part)
+            parts.append({kind: part, **_span(turn), **played} if kind else part)
         turns.append({"role": turn.role, "parts": [*parts, {"text": turn.text}]})
     request: dict[str, Any] = {"model": act.model, "ask": wire.ask_to_json(act.ask), "items": [{"turns": turns}]}
     words = ["curl", "-sSN", f"{act.address}/run/chat", "-H", "accept: application/x-ndjson"]
@@ -103,6 +103,8 @@ def _shell(act: Act) -> str:
     words += [f"--sound={name}" for name in _names(turn.sounds)]
     if turn.has_sound:
         words.append("--with-sound")
+    if turn.has_time:
+        words += [f"--{key}={value:g}" for key, value in _span(turn).items()]
     if act.system:
         words.append(f"--system={act.system}")
     if not act.card.licence.is_accepted_by_default:
@@ -113,9 +115,15 @@ def _shell(act: Act) -> str:
 
 def _brought(turn: Said) -> list[str]:
     """The files of a turn, in Python."""
+    span = "".join(f", {key}={value:g}" for key, value in _span(turn).items())
     played = ", has_sound=True" if turn.has_sound else ""
-    shown = [f"anmok.Clip({name!r}{played})" if is_video(name) else repr(name) for name in _names(turn.pictures)]
-    return [*shown, *(f"anmok.Sound({name!r})" for name in _names(turn.sounds))]
+    shown = [f"anmok.Clip({name!r}{span}{played})" if is_video(name) else repr(name) for name in _names(turn.pictures)]
+    return [*shown, *(f"anmok.Sound({name!r}{span})" for name in _names(turn.sounds))]
+
+
+def _span(turn: Said) -> dict[str, float]:
+    """What is said of it, in seconds, where it is not the whole."""
+    return {**({"start": turn.start} if turn.start else {}), **({} if turn.end is None else {"end": turn.end})}
 
 
 def _names(paths: Sequence[str]) -> list[str]:

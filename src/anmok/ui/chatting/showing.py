@@ -27,9 +27,10 @@ def talk(words: Words, turns: Sequence[Said]) -> str:
     return f'<div class="anmok-talk" role="log" aria-label="{label}" tabindex="0"><div class="turns">{rows}</div></div>'
 
 
-def brought(pictures: Sequence[str] | None, sounds: Sequence[str] | None) -> str:
-    """What the question will be about, as HTML."""
-    return _row([str(path) for path in pictures or ()], [str(path) for path in sounds or ()])
+def brought(pictures: Sequence[str] | None, sound: str | None) -> str:
+    """What the question will be about, as HTML. A sound is played by its own field; here is noted that there is one."""
+    heard = "<span data-sound hidden></span>" if sound else ""
+    return _row([_picture(str(path), Said("user", "")) for path in pictures or ()]) + heard
 
 
 def style() -> str:
@@ -39,30 +40,45 @@ def style() -> str:
 
 def _turn(words: Words, turn: Said) -> str:
     who = html.escape(words(f"chat.who.{turn.role}"))
-    shown = _row(turn.pictures, turn.sounds, has_sound=turn.has_sound)
+    shown = _row(
+        [*(_picture(path, turn) for path in turn.pictures), *(_sound(words, path, turn) for path in turn.sounds)]
+    )
     said = f'<p class="words" dir="auto">{html.escape(turn.text)}</p>'
     return f'<div class="turn {turn.role}"><span class="who">{who}</span>{shown}{said}</div>'
 
 
-def _row(pictures: Sequence[str], sounds: Sequence[str], *, has_sound: bool = False) -> str:
+def _row(shown: Sequence[str]) -> str:
     """Uploads side by side."""
-    shown = "".join([*(_picture(path, has_sound=has_sound) for path in pictures), *map(_sound, sounds)])
-    return f'<div class="anmok-shown">{shown}</div>' if shown else ""
+    return f'<div class="anmok-shown">{"".join(shown)}</div>' if shown else ""
 
 
-def _picture(path: str, *, has_sound: bool) -> str:
+def _picture(path: str, turn: Said) -> str:
     name, address = _called(path)
     if is_video(path):
-        quiet = "" if has_sound else "muted "
-        return f'<video src="{address}" aria-label="{name}" controls {quiet}playsinline preload="metadata"></video>'
+        quiet = "" if turn.has_sound else "muted "
+        place = f"{address}{_part(turn)}"
+        return f'<video src="{place}" aria-label="{name}" controls {quiet}playsinline preload="metadata"></video>'
     return f'<img src="{address}" alt="{name}">'
 
 
-def _sound(path: str) -> str:
+def _sound(words: Words, path: str, turn: Said) -> str:
     """With its name to be read, since all sounds look alike."""
     name, address = _called(path)
-    player = f'<audio src="{address}" aria-label="{name}" controls preload="metadata"></audio>'
-    return f"<figure>{player}<figcaption>{name}</figcaption></figure>"
+    player = f'<audio src="{address}{_part(turn)}" aria-label="{name}" controls preload="metadata"></audio>'
+    return f"<figure>{player}<figcaption>{name}{html.escape(_span(words, turn))}</figcaption></figure>"
+
+
+def _part(turn: Said) -> str:
+    """Of an address: what is to be played of it."""
+    if turn.end is None:
+        return f"#t={turn.start:g}" if turn.start else ""
+    return f"#t={turn.start:g},{turn.end:g}"
+
+
+def _span(words: Words, turn: Said) -> str:
+    if turn.end is None:
+        return f" ({words('chat.span_from', turn.start)})" if turn.start else ""
+    return f" ({words('chat.span', turn.start, turn.end)})"
 
 
 def _called(path: str) -> tuple[str, str]:

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from anyio import CapacityLimiter, to_thread
 
+from anmok import media
 from anmok.clips import VIDEO_SUFFIXES
 from anmok.engine.streaming import Pieces
-from anmok.errors import BadMedia, TooMuch
+from anmok.errors import AnmokError, BadMedia, TooMuch
 from anmok.inputs import Clip, Conversation, Part, Role, Sound, Text, Turn
 from anmok.results import Piece
 from anmok.ui.host import Host
@@ -27,20 +28,27 @@ _SILENT: Final = 1.0
 @dataclass(frozen=True, slots=True)
 class Said:
     """One turn: words, and the files of the pictures, videos and sounds that came with them. ``has_sound``: the videos
-    are played with their sound tracks."""
+    are played with their sound tracks. ``start`` and ``end`` are seconds of the videos and sounds."""
 
     role: Role
     text: str
     pictures: tuple[str, ...] = ()
     sounds: tuple[str, ...] = ()
     has_sound: bool = False
+    start: float = 0.0
+    end: float | None = None
+
+    @property
+    def has_time(self) -> bool:
+        """Whether something in it has a beginning and an end."""
+        return bool(self.sounds) or any(map(is_video, self.pictures))
 
 
 def conversation_of(host: Host, turns: Sequence[Said], system: str) -> Conversation:
     """What the model is asked, with the bytes of what is shown, so that the engine knows what it has seen.
 
     Raises:
-        BadRequest: nothing is said in it.
+        BadRequest: nothing is said in it, or the seconds of a video or sound span no time.
         BadMedia: a file is no longer there.
         TooMuch: a file that is larger than what is let in.
     """
@@ -53,11 +61,24 @@ def _parts(host: Host, said: Said) -> tuple[Part, ...]:
     parts: list[Part] = []
     for path in map(Path, said.pictures):
         if is_video(path.name):
-            parts.append(Clip(_read(path, limits.clip_bytes), has_sound=said.has_sound))
+            data = _read(path, limits.clip_bytes)
+            parts.append(Clip(data, start=said.start, end=said.end, has_sound=said.has_sound))
         else:
             parts.append(_read(path, limits.image_bytes))
-    heard = (Sound(_read(Path(path), limits.sound_bytes)) for path in said.sounds)
+    heard = (Sound(_read(Path(path), limits.sound_bytes), said.start, said.end) for path in said.sounds)
     return (*parts, *heard, Text(said.text))
+
+
+def named(said: Said, error: AnmokError) -> AnmokError:
+    """The same error with the name of the picture that it is about: a model is shown bytes, which have none."""
+    for path in said.pictures:
+        if is_video(path):
+            continue
+        try:
+            media.read(Path(path))
+        except AnmokError as found:
+            return found
+    return error
 
 
 def is_video(path: str) -> bool:
@@ -74,17 +95,23 @@ def _read(path: Path, limit: int) -> bytes:
         raise BadMedia(f"{path.name}: it is no longer here; clear the conversation and show it again") from None
 
 
+class Halt(threading.Event):
+    """Set where somebody has had enough of an answer; ``is_dropped``: of the whole conversation."""
+
+    is_dropped = False
+
+
 class Stops:
     """Who has had enough of an answer. One answer at a time for each visitor; a new one ends the one before."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[str, threading.Event] = {}
+        self._running: dict[str, Halt] = {}
 
     @contextlib.contextmanager
-    def until(self, visitor: str) -> Iterator[threading.Event]:
+    def until(self, visitor: str) -> Iterator[Halt]:
         """An event that is set when this visitor stops the answer that is written meanwhile."""
-        mine = threading.Event()
+        mine = Halt()
         self.stop(visitor)
         with self._lock:
             self._running[visitor] = mine
@@ -95,10 +122,11 @@ class Stops:
                 if self._running.get(visitor) is mine:
                     del self._running[visitor]
 
-    def stop(self, visitor: str) -> None:
+    def stop(self, visitor: str, *, is_dropped: bool = False) -> None:
         with self._lock:
             running = self._running.get(visitor)
         if running is not None:
+            running.is_dropped = is_dropped
             running.set()
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from anmok.errors import Busy, Refused
+from anmok.errors import Busy, DoesNotFit, Refused
 from anmok.files import cannot_write
 from anmok.ladder import Dataset, Plan, climb
 from anmok.ladder.beside import Beside
@@ -136,14 +136,18 @@ def lent(host: Host, name: str) -> Iterator[Model]:
 
 
 def _beside(host: Host, companions: Companions, stack: contextlib.ExitStack) -> Beside:
-    """The further models, for as long as the climb takes; one that talks and has no room is not asked."""
-    student = stack.enter_context(lent(host, companions.student)) if companions.student else None
-    if not companions.vlm:
-        return Beside(student)
+    """The further models, for as long as the climb takes."""
+    return Beside(_lent_or_why(host, companions.student, stack), _lent_or_why(host, companions.vlm, stack))
+
+
+def _lent_or_why(host: Host, name: str, stack: contextlib.ExitStack) -> Model | str | None:
+    """A further model, or why there is no room for it: the other rungs stand without it."""
+    if not name:
+        return None
     try:
-        return Beside(student, stack.enter_context(lent(host, companions.vlm)))
-    except Refused as error:
-        return Beside(student, str(error))
+        return stack.enter_context(lent(host, name))
+    except (DoesNotFit, Refused) as error:
+        return str(error)
 
 
 def _read(source: Source, labels: Path | None) -> Dataset:

@@ -17,6 +17,7 @@ from anmok.ui.copying import code_tab
 from anmok.ui.folder import Folder
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
+from anmok.ui.senses import taken_in
 from anmok.ui.texts import Words
 from anmok.ui.trying.answering import Files, offered
 
@@ -110,9 +111,11 @@ def model_field(page: Page, task: str, *, has_other: bool = True) -> Models:
     words, names = page.words, page.host.doing(task)
     field = gr.Dropdown(choices=list(names), value=names[0], label=words("try.model"), filterable=False)
     model = page.pickers.add(Picker(field, doing(task)))
-    facts = gr.HTML(facts_of(words, page.host.models[names[0]]))
+    # What a model takes in a conversation stands over the form of `Chat`.
+    said = "" if task == "chat" else task
+    facts = gr.HTML(facts_of(words, page.host.models[names[0]], said))
     model.change(
-        lambda name: facts_of(words, page.host.models[name]) if name in page.host.models else "",
+        lambda name: facts_of(words, page.host.models[name], said) if name in page.host.models else "",
         [model],
         [facts],
         api_visibility="private",
@@ -125,11 +128,12 @@ def model_field(page: Page, task: str, *, has_other: bool = True) -> Models:
     return Models(model, page.pickers.add(Picker(beside, doing(task), words("try.nobody"), is_first=True, least=2)))
 
 
-def facts_of(words: Words, card: Card) -> str:
-    """Licence, memory, languages and what was checked of a model, as HTML."""
+def facts_of(words: Words, card: Card, task: str = "") -> str:
+    """What a model takes in that task, its licence, memory and languages, and what was checked of it, as HTML."""
     memory = f"{card.memory_bytes / 1e6:,.0f} MB" if card.params else words("try.facts.unknown")
     grades = [words(f"try.grades.{grade}") for grade in str(card.verified).split() if words.has(f"try.grades.{grade}")]
     rows = {
+        **({"takes": taken_in(words, card, task)} if task else {}),
         "licence": card.licence.name,
         "memory": memory,
         "languages": ", ".join(card.languages) or words("try.facts.none"),
