@@ -277,7 +277,7 @@ def outcome(tests: tuple[str, ...], fault: Fault | None = None) -> tuple[Outcome
             **os.environ,
             "PYTHONPATH": str(source),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(name) / "hypothesis"),  # else its examples come back for ever
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(name) / "hypothesis"),  # its notes on a faulty source
         }
         paths = [str(ROOT / "tests" / test) for test in tests]
         command = [sys.executable, *_PYTEST, "-m", _MARKS, *paths]

@@ -169,3 +169,9 @@ def gemini(words: list[str], *, why: str = "STOP") -> bytes:
 
 def event(content: object, end: bytes = b"\n") -> bytes:
     return b"data: " + json.dumps(content).encode() + end + end
+
+
+@pytest.fixture(name="there")
+def there_fixture() -> Iterator[Vendor]:
+    with vendor() as found:
+        yield found

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "anmok"
 FILES = sorted(SOURCE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 400, 40, 7
 # A command's parameters are its flags: typer builds the command line from them.
@@ -43,7 +44,8 @@ def name(file: Path) -> str:
 
 
 def test_files_are_short() -> None:
-    long = {name(f): n for f in FILES if (n := len(f.read_text(encoding="utf-8").splitlines())) > MAX_FILE}
+    every = [*FILES, *TESTS]
+    long = {str(f.relative_to(ROOT)): n for f in every if (n := len(f.read_text("utf-8").splitlines())) > MAX_FILE}
     assert long == {}
 
 

@@ -161,6 +161,17 @@ def test_a_command_is_timed_from_its_start_to_its_first_letter_and_its_last() ->
         whole.timed([sys.executable, "-c", "raise SystemExit('no such model')"], dict(os.environ), 4)
 
 
+def test_a_command_that_says_much_on_the_way_is_timed_all_the_same() -> None:
+    """Ten times what a pipe holds, before the first letter of the answer."""
+    code = (
+        "import sys; print('note: ' + 'x' * 10**6, file=sys.stderr); print('Once');"
+        "print('note: 9 tokens in (3 for pictures), 4 out, 0.1 s', file=sys.stderr)"
+    )
+    told = whole.timed([sys.executable, "-c", code], dict(os.environ), 4)
+    assert (told.tokens_in, told.tokens_out) == (9, 4)
+    assert 0 < told.first <= told.last
+
+
 def test_heads_are_turned_to_the_order_of_llama_cpp() -> None:
     rows = torch.arange(16.0).reshape(16, 1)  # two heads of eight
     assert gguf_shape._turned(rows, 8).flatten().tolist()[:8] == [0, 4, 1, 5, 2, 6, 3, 7]

@@ -43,7 +43,7 @@ def test_overlap_equals_a_plain_loop() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 60), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_suppression_equals_a_plain_loop(seed: int, count: int, least: float) -> None:
     rng = np.random.default_rng(seed)
     xyxy, ids = boxes(count, seed), rng.integers(0, 3, count)
@@ -62,7 +62,7 @@ def test_forms_of_boxes() -> None:
 
 @pytest.mark.parametrize("fit", ["squash", "pad", "short"])
 @given(st.integers(20, 300), st.integers(20, 300), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_square_is_where_it_was_drawn(fit: str, height: int, width: int, data: st.DataObject) -> None:
     """Drawn in the picture, found on the canvas, and back within half a pixel of the canvas."""
     left = data.draw(st.integers(0, width - 12))

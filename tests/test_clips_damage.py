@@ -218,7 +218,7 @@ def test_what_is_nothing_of_the_kind(source: Any) -> None:
         clips.frames(source)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_crashes(data: st.DataObject, shelf: dict[str, Path]) -> None:
     """Bytes are changed anywhere: a frame comes at a finite time, or ``BadMedia``."""

@@ -21,28 +21,21 @@ from transformers.models.video_llama_3.processing_video_llama_3 import VideoLlam
 from transformers.video_utils import VideoMetadata
 
 import published_videos
-from anmok import Chat, Clip, Conversation, Model, Turn
-from anmok.errors import BadMedia, BadWeights, WrongState
+from anmok import Chat, Conversation, Model, Turn
+from anmok.errors import BadMedia, BadWeights
 from anmok.inputs import Frames, Text
 from anmok.nets.eyes import Grid
 from anmok.nets.eyes.levels import HALF, Levels
 from anmok.nets.eyes.qwen import QWEN2, QWEN3, QwenRules, patched, smart_size
 from anmok.nets.eyes.qwen_frames import frame_rules, middles
-from anmok.nets.eyes.reels import Seen
 from anmok.nets.eyes.videollama3 import CLIPS, PICTURES, VideoLlama3Rules
 from anmok.nets.videollama3_names import videollama3_facts
 from battery import picture
-from toy_talkers import SHORT, about, checkpoint, loaded, model, script, written
+from shown_clips import FILM, TIMES, TOGETHER, film
+from toy_talkers import about, checkpoint, loaded, model, script, written
 
-TOGETHER = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "exaone4_5", "video_llama_3")  # they see frames together
-FILM = tuple(picture((37, 61), seed) for seed in (1, 3, 5, 7, 9))
-TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
 STILL = picture((37, 61), 11)
 SIZES = [(37, 61), (480, 640), (1080, 1920), (2160, 3840), (9, 700), (700, 9), (1, 1), (224, 224), (333, 500)]
-
-
-def film(count: int = 5, seconds: Sequence[float] = TIMES) -> Frames:
-    return Frames(FILM[:count], tuple(seconds[:count]))
 
 
 def looks(kind: str) -> Any:
@@ -305,101 +298,6 @@ def test_gemma4_is_told_the_seconds_as_its_processor_tells_them() -> None:
 def test_a_moment_of_720_lines_is_720_tokens(rules: QwenRules) -> None:
     height, width = smart_size((720, 1280), frame_rules(rules))
     assert (height // rules.patch // 2, width // rules.patch // 2) == (20, 36)
-
-
-# What is done but once -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", TOGETHER)
-def test_a_clip_is_seen_once_and_read_once_for_many_questions(kind: str) -> None:
-    talker = model(kind)
-    talks: Any = talker.kind
-    talks._speaker._memory.clear()
-    talks._frames._seen = Seen()
-    calls: list[int] = []
-    tower = talks._net.model.vision_model if kind == "video_llama_3" else talks._net.model.visual
-    hook = tower.register_forward_hook(lambda *_: calls.append(1))
-    watched = talker.watch(Clip(list(FILM), fps=2.0))
-    assert calls == []  # until it is known beside which others they stand
-    [first] = talker.run([about(watched, question="What?")], SHORT)
-    seen, read = len(calls), []
-    reading = talks._speaker._reading
-    whole = reading.read
-    reading.read = lambda batch, rows, cache: (read.append(rows.shape[1]), whole(batch, rows, cache))[1]
-    try:
-        [other] = talker.run([about(watched, question="How?")], SHORT)
-    finally:
-        del reading.read
-        hook.remove()
-    assert seen > 0
-    assert len(calls) == seen
-    assert first.frames == other.frames == (TIMES,)
-    if kind != "exaone4_5":  # whose window is full
-        assert read[0] == len("How?$\n^assistant")
-    talks._speaker._memory.clear()
-    [again] = talker.run([about(watched, question="How?")], SHORT)
-    assert (again.text, again.tokens_in) == (other.text, other.tokens_in)
-
-
-def test_no_more_than_two_clips_are_kept_as_they_were_seen() -> None:
-    seen: Seen[int] = Seen()
-    one, two, three = (np.full((3, 2, 2), level, np.uint8) for level in (1, 2, 3))
-    made: list[int] = []
-
-    def look(number: int) -> int:
-        made.append(number)
-        return number
-
-    for number, frames in ((1, [one]), (2, [two]), (1, [one]), (3, [three]), (1, [one]), (2, [two])):
-        assert seen.of(frames, (0.0,), lambda number=number: look(number)) == number
-    assert made == [1, 2, 3, 2]
-    assert seen.of([one], (0.5,), lambda: look(4)) == 4  # at another time
-    assert seen.of([one.reshape(3, 4, 1)], (0.0,), lambda: look(5)) == 5  # of another shape
-
-
-def test_of_two_large_clips_the_last_alone_is_kept() -> None:
-    seen: Seen[tuple[str, tuple[tuple[Tensor, int], ...]]] = Seen()
-    one, two = (np.full((3, 2, 2), level, np.uint8) for level in (1, 2))
-    made: list[int] = []
-
-    def look(number: int, count: int) -> tuple[str, tuple[tuple[Tensor, int], ...]]:
-        made.append(number)
-        return "", ((torch.empty(count, device="meta"), number),)
-
-    for count in (2**27, 2**27 + 1):  # of 4 bytes: 2**30 both, and 8 more
-        for number, frames in ((1, [one]), (2, [two]), (1, [one])):
-            seen.of(frames, (float(count),), lambda number=number, count=count: look(number, count))
-    assert made == [1, 2, 1, 2, 1]
-
-
-@pytest.mark.parametrize("kind", TOGETHER)
-def test_states_of_frames_and_of_pictures_are_told_apart(kind: str) -> None:
-    talker = model(kind)
-    frame = talker.watch(Clip(list(FILM), fps=2.0)).pictures[0]
-    with pytest.raises(WrongState, match="this state is of a frame, to be seen beside the others of its clip"):
-        talker.run([about(frame)], SHORT)
-    [alone] = talker.encode([FILM[0]])
-    with pytest.raises(WrongState, match="a state among these frames is of a picture by itself"):
-        talker.run([about(Frames((frame, alone), (0.0, 1.0)))], SHORT)
-
-
-@pytest.mark.parametrize("kind", TOGETHER)
-def test_states_of_frames_stand_in_other_clips(kind: str) -> None:
-    """How a frame is shown may follow from the others, so a state says nothing of that."""
-    talker = model(kind)
-    watched = talker.watch(Clip(list(FILM), fps=2.0))
-    part = Frames(watched.pictures[1:4], watched.seconds[1:4])
-    anew = Frames(FILM[1:4], TIMES[1:4])
-    [first], [second] = (talker.run([about(one)], SHORT) for one in (part, anew))
-    assert (first.text, first.tokens_in) == (second.text, second.tokens_in)
-
-
-def test_frames_of_other_shapes_are_shown_in_that_of_the_first() -> None:
-    for kind in TOGETHER:
-        odd = Frames((FILM[0], picture((52, 30), 2), np.zeros((1, 1, 3), np.uint8)), TIMES[:3])
-        [reply] = model(kind).run([about(odd)], SHORT)
-        [plain] = model(kind).run([about(film(3))], SHORT)
-        assert reply.image_tokens == plain.image_tokens or kind == "video_llama_3"
 
 
 # From files ------------------------------------------------------------------------------------------------

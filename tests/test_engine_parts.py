@@ -140,7 +140,7 @@ def test_after_a_batch_the_first_waits_for_the_others_and_no_longer() -> None:
     waiting=st.integers(1, 100),
     delay=st.floats(0, 20),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_waiting_is_bounded_whatever_happens(
     batch: float, share: float, most: float, answered: int, waiting: int, delay: float
 ) -> None:
@@ -233,7 +233,7 @@ RESIDENTS = st.lists(
 
 
 @given(residents=RESIDENTS, needed=st.integers(1, 200), budget=st.integers(1, 300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_who_goes_makes_room_and_may_go_and_nobody_goes_for_nothing(
     residents: list[Resident], needed: int, budget: int
 ) -> None:
@@ -350,4 +350,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestQueue.settings = settings(max_examples=60, stateful_step_count=30)

@@ -147,7 +147,7 @@ def test_holm_is_stepwise() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_holm_keeps_order_and_lies_between_raw_and_bonferroni(p: list[float]) -> None:
     raw, adjusted = np.array(p), holm(p)
     assert (adjusted >= raw).all()

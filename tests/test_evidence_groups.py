@@ -108,7 +108,7 @@ def test_duplicate_groups_refuses_what_it_cannot_read() -> None:
 
 
 @given(st.integers(2, 40), st.integers(0, 10_000), st.sampled_from([0.05, 0.2, 1.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_two_of_a_group_are_duplicates(n: int, seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     unit, bits = _unit(rng.standard_normal((n, 3))), _hashes(*rng.integers(0, 9, n))
@@ -150,7 +150,7 @@ def test_runs_follow_numbers_inside_names() -> None:
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_runs_keep_order_and_ties(numbers: list[int], length: int) -> None:
     runs, array = run_groups(numbers, length), np.array(numbers)
     order = np.argsort(array, kind="stable")
@@ -170,7 +170,7 @@ _IDS = hnp.arrays(np.int64, 25, elements=st.integers(0, 12))
 
 
 @given(_IDS, _IDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_merging_is_the_finest_common_coarsening(a: np.ndarray, b: np.ndarray) -> None:
     merged = merge_groups(a, b)
     for part in (a, b):

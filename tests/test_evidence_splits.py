@@ -117,7 +117,7 @@ def _groups_of(labels: np.ndarray, groups: np.ndarray, c: int) -> int:
 
 
 @given(_data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_seal_keeps_groups_whole_and_classes_on_both_sides(data: tuple[np.ndarray, np.ndarray, int]) -> None:
     labels, groups, seed = data
     classes = np.unique(labels)
@@ -137,7 +137,7 @@ def test_seal_keeps_groups_whole_and_classes_on_both_sides(data: tuple[np.ndarra
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_seal_of_pure_groups_misses_by_less_than_the_largest_group(seed: int, n_classes: int) -> None:
     rng = np.random.default_rng(seed)
     group_class = np.repeat(np.arange(n_classes), 8)
@@ -152,7 +152,7 @@ def test_seal_of_pure_groups_misses_by_less_than_the_largest_group(seed: int, n_
 
 
 @given(_data(), st.integers(2, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_folds_keep_groups_whole_and_sizes_even(data: tuple[np.ndarray, np.ndarray, int], k: int) -> None:
     labels, groups, seed = data
     fold = folds(labels, groups, k, seed)
@@ -217,7 +217,7 @@ def test_every_image_has_the_same_chance_to_be_drawn() -> None:
 
 
 @given(_data(), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_draws_hold_what_they_promise(data: tuple[np.ndarray, np.ndarray, int], shots: list[int], draws: int) -> None:
     labels, groups, seed = data
     found = support_draws(labels, shots, draws, seed=seed, groups=groups)

@@ -70,7 +70,7 @@ def test_pad_fills_right_and_bottom_with_the_mean() -> None:
     assert np.abs(normalise(canvas, pixels())[:, 4:]).max() < 0.01
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["crop", "squash", "pad"]),
     st.integers(1, 70),
@@ -88,7 +88,7 @@ def test_the_frame_is_an_exact_inverse(
     assert np.abs(frame.to_image(frame.to_canvas(points)) - points).max() <= 1e-3
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(["crop", "squash", "pad"]), st.integers(1, 70), st.integers(1, 70))
 def test_points_off_the_picture_are_clipped_to_it(how: Fit, height: int, width: int) -> None:
     _, frame = fit(np.zeros((height, width, 3), np.uint8), pixels(16, how))

@@ -33,7 +33,7 @@ corners = st.floats(-2000, 5000)
 
 
 @given(corners, corners, sides, sides, st.floats(0, 191), st.floats(0, 255))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_there_and_back_through_the_matrix(
     left: float, top: float, width: float, height: float, x: float, y: float
 ) -> None:
@@ -46,7 +46,7 @@ def test_there_and_back_through_the_matrix(
 
 
 @given(corners, corners, sides, sides)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_cut_holds_its_box_in_the_middle_and_has_the_shape_of_the_canvas(
     left: float, top: float, width: float, height: float
 ) -> None:
@@ -68,7 +68,7 @@ def test_the_grid_of_a_heat_map_ends_where_the_canvas_ends() -> None:
 
 
 @given(st.floats(6, 41), st.floats(6, 57), st.floats(1.5, 6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_peak_between_pixels_is_found(x: float, y: float, width: float) -> None:
     places, heights = peaks(torch.from_numpy(bump((x, y), GRID_HW, width))[None, None])
     np.testing.assert_allclose(places[0, 0], (x, y), rtol=0, atol=0.1)
@@ -76,14 +76,14 @@ def test_a_peak_between_pixels_is_found(x: float, y: float, width: float) -> Non
 
 
 @given(st.floats(4, 43), st.floats(4, 59))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_peak_between_pixels_is_found_with_mirrored_edges(x: float, y: float) -> None:
     places, _ = peaks(torch.from_numpy(bump((x, y), GRID_HW, 2.0))[None, None], 11, 0.8)
     np.testing.assert_allclose(places[0, 0], (x, y), rtol=0, atol=0.1)
 
 
 @given(st.floats(0.1, 0.9), st.floats(0.1, 0.9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_point_of_the_picture_comes_back_through_the_heat_map(across: float, down: float) -> None:
     """The whole way: a place in the box, drawn where a net would draw it, returns within a tenth of a pixel of the
     map: here 0.1 * 137.5 / 63 pixels of the picture."""

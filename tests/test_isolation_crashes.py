@@ -23,7 +23,7 @@ from anmok.isolation.codec import unpacked
 from anmok.load import Model, load
 from anmok.results import Embedding, Failure
 from anmok.tasks import Depth, Embed
-from test_isolation import until
+from apart_values import until
 from test_isolation_program import (
     FATAL,
     HANG,

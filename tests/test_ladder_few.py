@@ -11,13 +11,17 @@ import pytest
 import sample_outcome as sample
 from anmok.evidence.draws import support_draws
 from anmok.evidence.intervals import accuracy
-from anmok.ladder import Plan
+from anmok.ladder import Plan, climb
+from anmok.ladder.dataset import read
 from anmok.ladder.evaluate import Evaluated
+from anmok.ladder.plan import DEFAULT_BUDGET
 from anmok.ladder.report import render_page
 from anmok.ladder.tally import Tally
 from anmok.ladder.tuning import few, recipes, rung
 from anmok.ladder.tuning.ground import Ground
 from anmok.ladder.tuning.skipped import Skipped
+from anmok.load import tiny
+from conftest import write_photos
 from tuned_ground import ground_of
 
 
@@ -106,16 +110,34 @@ def test_the_report_says_that_tuned_rungs_have_fewer_draws() -> None:
     assert "모델을 조정하는 방법(5)은 그중 처음 3번만" in korean
 
 
+@pytest.mark.parametrize(("budget", "last"), [(DEFAULT_BUDGET, []), (DEFAULT_BUDGET + 1, [("few labels", 4, 5)])])
+def test_few_labels_are_a_piece_of_a_climb_with_a_budget(
+    budget: float, last: list[tuple[str, int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANMOK_CACHE", str(tmp_path / "cache"))
+    photos = write_photos(tmp_path / "photos", 52, ("red", "blue"))  # enough for a test set
+    told: list[tuple[str, int, int]] = []
+    plan = Plan("fake", shots=(1,), draws=1, rungs=("1", "2"), budget=budget)
+    climb(read(photos), tiny("fake"), plan, progress=lambda *stage: told.append(stage))
+    pieces = [one for one in told if one[0].startswith("rung ") or one[0] == "few labels"]
+    total = 4 + len(last)
+    first = [("rung 1", 0, total), ("rung 1", 1, total), ("rung 2", 2, total), ("rung 2", 3, total)]
+    assert pieces == first + last
+    assert told[-1] == ("verdict", 0, 1)
+
+
 def test_a_climb_is_never_told_to_be_done_while_a_rung_is_worked_on() -> None:
     told: list[tuple[str, int, int]] = []
     plan = Plan("mini", rungs=("1", "2", "T", "5"), budget=600.0)
     tally = Tally.of(lambda *stage: told.append(stage), plan, learned=2, supports=3)
     assert tally.total == 2 * 4 + 2 + 1  # T and 5, and few labels of the tuned
-    for key in (*["1"] * 4, *["2"] * 4, "T", "5", "5"):
+    for key in (*["1"] * 4, *["2"] * 4, "T", "5"):
         tally.begins(key)
         tally.ends()
+    tally.begins_few()
+    tally.ends()
     assert all(done < total for _, done, total in told)
-    assert (told[0], told[-1]) == (("rung 1", 0, 11), ("rung 5", 10, 11))
+    assert (told[0], told[-1]) == (("rung 1", 0, 11), ("few labels", 10, 11))
     tally.begins("6")  # more than was foreseen
     assert told[-1][1] < told[-1][2]
     tally.compares()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -188,6 +189,32 @@ def test_without_its_weights_the_usual_student_is_left_out(
     monkeypatch.setenv("ANMOK_CACHE", str(tmp_path))
     found = climb_student(ground_of(climbed, teacher), climbed.measured.final, 600, price_of)
     assert found == Skipped("S", "the student's weights are not here: anmok pull efficientnet-lite0")
+
+
+def test_a_climb_without_time_for_its_student_ends_without_it(
+    dataset: Dataset, teacher: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANMOK_CACHE", str(tmp_path))
+    hurried = dataclasses.replace(PLAN, rungs=("1", "S"), budget=0.0, student="resnet-18")
+    found = climb(dataset, teacher, hurried, beside=Beside(student=tiny("resnet-18", 1)))
+    assert [step.key for step in found.outcome.steps] == ["1"]
+    assert found.student is None
+    told = {one.what: one.why for one in found.outcome.honesty.not_tried}
+    assert told["rung S (distilled student)"].startswith("it would take about ")
+
+
+def test_a_student_that_cannot_be_loaded_is_told_of_and_the_climb_goes_on(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANMOK_CACHE", str(tmp_path / "cache"))
+    words = ["ladder", str(dataset.root), "--labels", str(dataset.root.parent / "labels.csv"), "--model", "fake"]
+    done = anmok(*words, "--student", "resnet-18", "--out", str(tmp_path / "report"))
+    assert done.code == 0, done.err
+    report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    told = {one["what"]: one["why"] for one in report["honesty"]["not_tried"]}
+    assert "resnet-18" in told["rung S (distilled student)"]
+    assert "S" not in {step["key"] for step in report["steps"]}
+    assert not (tmp_path / "report" / "student").exists()
 
 
 def test_a_short_budget_moves_the_last_blocks_alone(climbed: Climbed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_a_grid_over_the_whole_picture_is_interpolated(size_hw: tuple[int, int])
     st.integers(1, 20),
     st.floats(-3, 3),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_window_around_a_mask_leaves_nothing_out(
     height: int, width: int, is_padded: bool, top: int, left: int, side: int, cut: float
 ) -> None:

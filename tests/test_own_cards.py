@@ -22,7 +22,7 @@ from anmok.tasks import Classify
 from battery import picture
 from command_line import RED, anmok, answered, fine, stand, write
 from conftest import write_photos
-from test_onnx_models import LABELS, PIXELS, SIZE, graph
+from toy_onnx import LABELS, PIXELS, SIZE, graph
 
 NEW = ("card", "new", "--onnx", "screws.onnx", "--labels", "labels.txt", "--pixels", f"{SIZE},bilinear,half,squash")
 

@@ -9,7 +9,6 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from anmok.models.remote import photos
 from anmok.results import Reply
 from battery import picture
 from remote_samples import ALL_DOORS, RED, SAID, facts, forget_keys
-from remote_vendor import (
+from remote_vendor import (  # noqa: F401  # a fixture
     GEMINI,
     HUGGINGFACE,
     KEY,
@@ -36,19 +35,13 @@ from remote_vendor import (
     openai,
     opened,
     set_up,
-    vendor,
+    there_fixture,
 )
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_keys(monkeypatch)
-
-
-@pytest.fixture
-def there() -> Iterator[Vendor]:
-    with vendor() as found:
-        yield found
 
 
 # What goes out --------------------------------------------------------------------------------------------

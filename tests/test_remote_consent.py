@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,31 +19,13 @@ from battery import picture
 from command_line import anmok as run
 from command_line import fine
 from remote_samples import ALL_DOORS, RED, SAID, facts, forget_keys
-from remote_vendor import (
-    DOORS,
-    GEMINI,
-    HUGGINGFACE,
-    KEY,
-    OPENAI,
-    Answer,
-    Vendor,
-    answer,
-    opened,
-    set_up,
-    vendor,
-)
+from remote_vendor import DOORS, GEMINI, HUGGINGFACE, KEY, OPENAI, Answer, Vendor, answer, opened, set_up, there_fixture  # noqa: F401  # a fixture
 from serving import png, running, scene
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_keys(monkeypatch)
-
-
-@pytest.fixture
-def there() -> Iterator[Vendor]:
-    with vendor() as found:
-        yield found
 
 
 # Consent and keys -----------------------------------------------------------------------------------------

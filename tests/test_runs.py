@@ -26,7 +26,7 @@ def disc(size_hw: tuple[int, int], centre_xy: tuple[float, float], radius: float
 
 
 @given(MASKS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_mask_comes_back_and_is_cocos(mask: NDArray[np.bool_]) -> None:
     rle = Rle.of(mask)
     np.testing.assert_array_equal(rle.mask(), mask)
@@ -45,7 +45,7 @@ def test_a_mask_comes_back_and_is_cocos(mask: NDArray[np.bool_]) -> None:
 
 
 @given(MASKS, st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_overlap_is_counted_pixel_by_pixel(mask: NDArray[np.bool_], random: object) -> None:
     other = np.roll(mask, 1, axis=1) if mask.shape[1] > 1 else ~mask
     union = int((mask | other).sum())

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import io
-import itertools
 import json
 import re
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from http.client import HTTPConnection
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image as pillow
 
 import anmok.server.engines
-from anmok.engine import Limits
-from anmok.errors import Busy
 from anmok.inputs import Clip, Cue, Item, Prompted, Text
 from anmok.load import Model, load, tiny
-from anmok.results import Embedding, Failure, Result, Scores
+from anmok.results import Failure, Result
 from anmok.server.settings import Key, Served, Settings
 from anmok.tasks import (
     Ask,
@@ -43,83 +31,12 @@ from anmok.tasks import (
     Segment,
     Track,
 )
-from anmok.wire import Call, Intake, answers_from_json, call_to_json, result_from_json, result_to_json
-from battery import picture
-from serving import FAKES, RED_BOX, Reply, Running, png, running, scene
+from anmok.wire import Call, answers_from_json, call_to_json
+from own_dialect import FILM, PICTURES, Gate, check_near, gated, same, server_fixture  # noqa: F401  # a fixture
+from serving import RED_BOX, Reply, Running, png, running, scene
 
 TWO_BOXES = png(scene({"red": (20, 10, 50, 30), "green": (60, 40, 70, 59)}))
-PICTURES = [png(picture((20 + i, 30), i)) for i in range(32)]
 SECRET, URGENT = "a key of the tests, long enough", "an urgent key of the tests"
-
-
-def film(frames: int) -> bytes:
-    """A GIF in which a red box goes right by five pixels a frame."""
-    pictures = [pillow.fromarray(scene({"red": (5 * i, 10, 5 * i + 20, 30)})) for i in range(frames)]
-    file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=100)
-    return file.getvalue()
-
-
-FILM = film(8)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(Settings(models=FAKES[:3])) as found:
-        yield found
-
-
-class Gate:
-    """Models that wait: for ``loads`` before they are there, for ``opens`` before a batch or frame, once they were
-    asked for more than ``start`` items or frames. ``asked`` is set when one waits."""
-
-    def __init__(self, start: int = 0) -> None:
-        self.loads, self.opens, self.asked = threading.Event(), threading.Event(), threading.Event()
-        self.loads.set()
-        self.count = 0
-        self.start = start
-
-    def load(self, name: str, **settings: Any) -> Model:
-        assert self.loads.wait(20)
-        model = load(name, **settings)
-        for verb in ("classify", "embed", "detect"):
-            if verb in model.card.tasks:
-                setattr(model.kind, verb, self._held(getattr(model.kind, verb)))
-        if "track" in model.card.tasks:
-            follow = model.kind.follow
-            model.kind.follow = lambda ask: self._session(follow(ask))
-        return model
-
-    def _session(self, session: Any) -> Any:
-        session.step = self._held(session.step)
-        return session
-
-    def _held(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def held(*given: Any) -> Any:
-            self.count += len(given[0]) if isinstance(given[0], list) else 1
-            if self.count > self.start:
-                self.asked.set()
-                assert self.opens.wait(20)
-            return call(*given)
-
-        return held
-
-
-@contextlib.contextmanager
-def gated(gate: Gate, settings: Settings) -> Iterator[Running]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anmok.server.engines, "load", gate.load)
-        with running(settings) as found:
-            try:
-                yield found
-            finally:
-                gate.opens.set()
-                gate.loads.set()
-
-
-def same(one: Result, other: Result) -> bool:
-    """Every number and every label of it."""
-    return type(one) is type(other) and result_to_json(one) == result_to_json(other)
 
 
 ASKED: dict[str, tuple[str, Ask[Any, Any], list[Item]]] = {
@@ -280,8 +197,8 @@ def test_alone_and_in_a_batch_of_32_agree() -> None:
                         waiting = [pool.submit(_answers, server, name, ask, [one]) for one in PICTURES]
                         at_once = [future.result()[0] for future in waiting]
                     for one, two, three in zip(alone, together, at_once, strict=True):
-                        _check_near(one, two)
-                        _check_near(one, three)
+                        check_near(one, two)
+                        check_near(one, three)
             assert server.server is not None
             largest = {one.name: one.largest for one in server.server.desk.engine.status().models}
             assert largest["fake"] > 1
@@ -297,181 +214,6 @@ def _answers(server: Running, name: str, ask: Ask[Any, Any], pictures: list[byte
     reply = server.post(f"/run/{ask.task}", call_to_json(Call(ask, tuple(pictures), name)))
     assert reply.status == 200, reply.body
     return answers_from_json(ask.task, reply.json)
-
-
-def _check_near(one: Result, other: Result) -> None:
-    if isinstance(one, Scores):
-        assert isinstance(other, Scores)
-        assert [label for label, _ in one.top()] == [label for label, _ in other.top()]
-        np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=1e-5)  # the promise of design.md
-    else:
-        assert isinstance(one, Embedding)
-        assert isinstance(other, Embedding)
-        np.testing.assert_allclose(one.vector, other.vector, rtol=0, atol=1e-5)  # the promise of design.md
-
-
-@contextlib.contextmanager
-def streamed(server: Running, task: str, call: Call, **headers: str) -> Iterator[Any]:
-    """A response whose lines are read as they come."""
-    sent = {"content-type": "application/json", "accept": "application/x-ndjson"} | headers
-    with contextlib.closing(HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
-        connection.request("POST", f"/run/{task}", json.dumps(call_to_json(call)), sent)
-        yield connection.getresponse()
-
-
-def test_frames_come_line_by_line() -> None:
-    """The first three are here while the model still waits with the fourth."""
-    gate = Gate(start=3)
-    ask, clip = Track(("red",)), Clip(FILM)
-    with (
-        gated(gate, Settings(models=(Served.of("fake-places"),))) as server,
-        streamed(server, "track", Call(ask, (clip,), "fake-places")) as response,
-    ):
-        assert (response.status, response.headers["content-type"]) == (200, "application/x-ndjson")
-        lines = [response.readline() for _ in range(3)]
-        assert gate.asked.wait(10)
-        assert not gate.opens.is_set()
-        gate.opens.set()
-        lines += list(response)
-    pieces = [result_from_json("track", json.loads(line)) for line in lines]
-    expected = list(load("fake-places").stream(clip, ask))
-    assert len(pieces) == len(expected) == 8
-    assert all(same(one, other) for one, other in zip(pieces, expected, strict=True))
-
-
-def test_a_clip_is_asked_frame_by_frame_for_any_task(server: Running) -> None:
-    with streamed(server, "detect", Call(Detect(("red",)), (Clip(FILM),), "fake-places")) as response:
-        boxes = [json.loads(line)["detections"][0]["box"] for line in response]
-    assert boxes == [[5 * i, 10, 5 * i + 20, 30] for i in range(8)]
-
-
-def test_a_long_list_comes_line_by_line() -> None:
-    """300 pictures, one of which is none and has a sentence in its place. The first lines are here while most of the
-    pictures still wait."""
-    gate = Gate(start=16)
-    settings = Settings(models=(Served.of("fake"),), intake=Intake(items=300), limits=Limits(batch_items=8))
-    pictures: list[Item] = [PICTURES[i % 32] for i in range(300)]
-    expected = load("fake").run(pictures, Embed())
-    pictures[99] = b"nothing of the kind"
-    with (
-        gated(gate, settings) as server,
-        streamed(server, "embed", Call(Embed(), tuple(pictures), "fake")) as response,
-    ):
-        lines = [response.readline() for _ in range(8)]
-        assert gate.asked.wait(10)
-        gate.opens.set()
-        lines += list(response)
-    answers = [result_from_json("embed", json.loads(line)) for line in lines]
-    assert len(answers) == 300
-    assert isinstance(answers.pop(99), Failure)
-    del expected[99]
-    for one, other in zip(answers, expected, strict=True):
-        _check_near(one, other)
-
-
-def test_a_list_that_meets_a_full_queue_keeps_what_was_answered() -> None:
-    """Five batches of which the third finds no room: two are told, and then why there are no more."""
-    settings = Settings(models=(Served.of("fake"),), limits=Limits(batch_items=2))
-    with running(settings) as server, pytest.MonkeyPatch.context() as patch:
-        assert server.server is not None
-        engine = server.server.desk.engine
-        submit, sent = engine.submit, itertools.count(1)
-
-        def full(*given: Any, **how: Any) -> Any:
-            if next(sent) > 2:
-                raise Busy("the queue is full", 1.0)
-            return submit(*given, **how)
-
-        patch.setattr(engine, "submit", full)
-        with streamed(server, "embed", Call(Embed(), tuple(PICTURES[:10]), "fake")) as response:
-            lines = [json.loads(line) for line in response]
-    assert response.status == 200
-    assert ["vector" in line for line in lines[:-1]] == [True] * 4
-    assert lines[-1]["error"]["code"] == "busy"
-
-
-def test_clips_that_wait_hold_up_nobody_else() -> None:
-    """More of them than a server has threads for what takes milliseconds (40)."""
-    gate = Gate()
-    call = Call(Track(("red",)), (Clip(FILM),), "fake-places")
-    with gated(gate, Settings(models=(Served.of("fake-places"),))) as server:
-        waiting = [_sent(server, "track", call, "accept: application/x-ndjson") for _ in range(45)]
-        try:
-            _until(lambda: bool(_status(server).running_items == 45), 10)
-            assert server.post("/run/track", {"model": "x" * 200_000}).status == 422  # so long a body has a thread
-            assert _status(server).answered == 0
-        finally:
-            for one in waiting:
-                one.close()
-
-
-def test_a_stream_that_cannot_begin_has_its_status(server: Running) -> None:
-    with streamed(server, "track", Call(Track(("red",)), (Clip(b"no clip"),), "fake-places")) as response:
-        assert response.status == 422
-        assert json.loads(response.read())["error"]["code"] == "bad_media"
-    cue = Cue(99, 1, box=(0, 0, 9, 9))  # found out only at the end
-    with streamed(server, "track", Call(Track(), (Clip(FILM, cues=(cue,)),), "fake-places")) as response:
-        lines = [json.loads(line) for line in response]
-    assert response.status == 200
-    assert len(lines) == 9
-    assert lines[-1]["error"]["message"].startswith("cue at frame 99")
-
-
-def _sent(server: Running, task: str, call: Call, *headers: str) -> socket.socket:
-    """A request on a socket that does not wait for its answer."""
-    body = json.dumps(call_to_json(call)).encode()
-    lines = [f"POST /run/{task} HTTP/1.1", "host: 127.0.0.1", "content-type: application/json", *headers]
-    head = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""])
-    connection = socket.create_connection(("127.0.0.1", server.port))
-    connection.sendall(head.encode() + body)
-    return connection
-
-
-def _until(holds: Callable[[], bool], seconds: float = 1.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _status(server: Running) -> Any:
-    assert server.server is not None
-    [one] = server.server.desk.engine.status().models
-    return one
-
-
-def test_who_leaves_takes_his_request_with_him() -> None:
-    """Within a second, while a request of somebody else's keeps the model."""
-    gate = Gate()
-    call = Call(Classify(("red", "blue")), (RED_BOX,), "fake")
-    with gated(gate, Settings(models=(Served.of("fake"),))) as server, ThreadPoolExecutor(1) as pool:
-        other = pool.submit(server.post, "/run/embed", {"model": "fake", "items": call_to_json(call)["items"]})
-        assert gate.asked.wait(10)
-        leaver = _sent(server, "classify", call)
-        _until(lambda: _status(server).queued == 1, 10)
-        leaver.close()
-        _until(lambda: bool(_status(server).cancelled == 1 and _status(server).queued == 0))
-        gate.opens.set()
-        assert other.result().status == 200
-        assert (_status(server).answered, _status(server).items) == (1, 1)  # the net never saw the other
-
-
-@pytest.mark.parametrize("start", [0, 2])
-def test_who_leaves_a_stream_ends_it(start: int) -> None:
-    """Before the first line, and after the second."""
-    gate = Gate(start)
-    call = Call(Track(("red",)), (Clip(FILM),), "fake-places")
-    with gated(gate, Settings(models=(Served.of("fake-places"),))) as server:
-        leaver = _sent(server, "track", call, "accept: application/x-ndjson")
-        assert gate.asked.wait(10)
-        if start:
-            assert b'"frame": 0' in leaver.recv(10**6)
-        leaver.close()
-        time.sleep(0.1)  # the frame in work is finished whatever happens; the server sees the leaving meanwhile
-        gate.opens.set()
-        _until(lambda: bool(_status(server).running_items == 0), 10)
-        assert gate.count <= start + 2
-        assert (_status(server).cancelled, _status(server).answered) == (1, 0)
 
 
 def test_a_deadline_is_answered_with_504() -> None:
@@ -506,19 +248,6 @@ def test_who_does_not_wait_for_a_load_is_told_when_to_come_back() -> None:
         gate.loads.set()
         assert patient.result().status == 200
         assert server.post("/run/embed", body, x_anmok_wait="no").status == 200
-
-
-def test_a_clip_line_by_line_reads_the_headers_too() -> None:
-    gate = Gate()
-    gate.loads.clear()
-    call = Call(Track(("red",)), (Clip(FILM),), "fake-places")
-    with gated(gate, Settings(models=(Served.of("fake-places"),), is_lazy=True)) as server:
-        with streamed(server, "track", call, **{"x-anmok-wait": "no"}) as response:
-            assert response.status == 503
-            assert json.loads(response.read())["error"]["code"] == "loading"
-        with streamed(server, "track", call, **{"x-anmok-wait": "perhaps"}) as response:
-            assert response.status == 422
-        assert _status(server).running_items == 0
 
 
 def test_a_key_may_ask_for_its_own_priority_and_no_more() -> None:

@@ -30,9 +30,6 @@ CHECKS = [
 ]
 ON_PURPOSE = (501, 503, 504, 507)
 QUIET = settings(
-    deadline=None,
-    derandomize=True,
-    database=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )

@@ -36,7 +36,7 @@ SIDE = 192  # of the drawn photos; `fake` sees 32 and tells the colours of 4 x 4
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 300), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_tiles_cover_the_photo_and_share_what_was_asked(
     height: int, width: int, size: int, data: st.DataObject
 ) -> None:

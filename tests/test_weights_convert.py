@@ -162,7 +162,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> Non
         to_safetensors(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.booleans())
 def test_a_damaged_checkpoint_is_read_or_refused(tmp_path: Path, data: st.DataObject, is_legacy: bool) -> None:
     path = save(tmp_path / "whole.pth", {"weight": torch.arange(6.0), "bias": torch.ones(2)}, is_legacy=is_legacy)

@@ -351,7 +351,7 @@ def test_what_is_no_zip_file_is_refused(tmp_path: Path) -> None:
     assert "is a damaged wheel" in refused(tmp_path / "w.whl", tmp_path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_wheel_gives_the_true_file_or_is_refused(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(build(tmp_path / "fuzz", FILES).read_bytes())

@@ -224,7 +224,7 @@ def videollama3(made: Sequence[Tensor], patch: int) -> dict[str, Tensor]:
 
 
 def checkpoint(kind: str, folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Path]:
-    """The toy as it would lie on a hub, by the names of its files; Phi-4 with an adapter that changes nothing."""
+    """The toy as it would lie on a hub, by the names of its files; Phi-4 with adapters that change nothing."""
     toy = toys.toy(kind, FAMILIES[kind], 0)
     net: Any = toy.net.to(dtype)
     net.save_pretrained(folder)
@@ -236,8 +236,8 @@ def checkpoint(kind: str, folder: Path, dtype: torch.dtype = torch.float32) -> d
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    if FAMILIES[kind].adapter:
-        adapter(net, folder / FAMILIES[kind].adapter, 0.0)
+    for name in FAMILIES[kind].folders.values():
+        adapter(net, folder / name, 0.0)
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.*"))}
 
 

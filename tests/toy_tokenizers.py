@@ -7,6 +7,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from anmok.wording import Reader
+
 MARKS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<image>")
 SPLIT = r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|\s?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"
 LEARNED = [
@@ -76,3 +78,5 @@ BACKENDS = {
     "legacy": with_bytes(is_legacy=True),
     "unigram": unigram(),
 }
+
+READERS = {name: Reader(backend.to_str(), name) for name, backend in BACKENDS.items()}

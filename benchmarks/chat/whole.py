@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 
@@ -42,15 +43,16 @@ def timed(command: list[str], environment: dict[str, str], new: int) -> Whole:
     """As :func:`asked`, of any command that writes an answer, and on stderr how many tokens it had."""
     start = time.perf_counter()
     first = last = 0.0
-    with subprocess.Popen(
-        command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        while process.stdout.read(65536):  # without a buffer: as much as is there, the moment that it is
-            last = time.perf_counter() - start
-            first = first or last
-        said = process.stderr.read().decode("utf-8", "replace")
+    with tempfile.TemporaryFile() as errors:  # a pipe that nobody empties meanwhile would stop whoever fills it
+        with subprocess.Popen(
+            command, bufsize=0, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=environment
+        ) as process:
+            assert process.stdout is not None
+            while process.stdout.read(65536):  # without a buffer: as much as is there, the moment that it is
+                last = time.perf_counter() - start
+                first = first or last
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace")
     found = _COUNT.search(said)
     if process.returncode or found is None:
         raise Silent((said.strip().splitlines() or ["ended without a word"])[-1][:200])

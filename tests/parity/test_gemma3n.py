@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import Gemma3nConfig, Gemma3nForConditionalGeneration
-from transformers.models.gemma3n import modeling_gemma3n
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from anmok import Chat, Conversation, Model
@@ -25,9 +22,9 @@ from anmok.nets import gemma3n, toys
 from anmok.nets.families import family_of
 from anmok.nets.mobilenet_v5 import PLANS, MobileNetV5
 from battery import picture
+from published_gemma3n import KIND, content, published, their_net
 from toy_talkers import FIRST, SECOND, SHORT, about, between, loaded, model, model_of, script, setup, written
 
-KIND = "gemma3n"
 MOST = 8
 
 
@@ -76,64 +73,11 @@ def test_numbers_of_the_tower_are_those_of_timm(side: int) -> None:
 # Beside transformers' net ------------------------------------------------------------------------------------
 
 
-class Handed(nn.Module):
-    """Our tower as transformers calls its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.timm_model = MobileNetV5(PLANS["toy"])
-
-    def forward(self, pixel_values: Tensor, **_: Any) -> Any:
-        return SimpleNamespace(last_hidden_state=self.timm_model(pixel_values))
-
-
-class NoEar(nn.Module):
-    pass
-
-
-def content() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The toy's ``config.json`` and ``preprocessor_config.json``."""
-    toy = toys.toy(KIND, family_of(KIND, KIND), 0)
-    net: Any = toy.net
-    told, facts = gemma3n._toy(net.config.vocab_size, min(toy.ends))
-    return dict(told), dict(facts)
-
-
-def published(net: Any) -> dict[str, Tensor]:
-    """The toy's tensors under the names of the hub."""
-    state = {f"model.language_model.{k.removeprefix('model.')}": v for k, v in net.reader.state_dict().items()}
-    state.pop("model.language_model.lm_head.weight")
-    for name, tensor in net.sight.state_dict().items():
-        state[f"model.{name.replace('tower.', 'vision_tower.timm_model.', 1)}"] = tensor
-    return {name: tensor.clone() for name, tensor in state.items()}
-
-
 @pytest.fixture
 def theirs(monkeypatch: pytest.MonkeyPatch) -> Any:
     """transformers' net of the toy's tensors."""
-    told, _ = content()
-    made = modeling_gemma3n.AutoModel.from_config
-
-    def of(config: Any) -> Any:
-        if config.model_type == "gemma3n_vision":
-            return Handed()
-        return NoEar() if config.model_type == "gemma3n_audio" else made(config)
-
-    monkeypatch.setattr(modeling_gemma3n, "AutoModel", SimpleNamespace(from_config=of))
-    config = Gemma3nConfig(
-        text_config=told["text_config"],
-        vision_config=modeling_gemma3n.Gemma3nVisionConfig(**told["vision_config"]),
-        audio_config={**told["audio_config"]},
-        vision_soft_tokens_per_image=4,
-        image_token_id=256,
-        audio_token_id=999,
-    )
-    net: Any = Gemma3nForConditionalGeneration(config)
-    ours: Any = model(KIND).kind
-    missing, extra = net.load_state_dict(published(ours._net), strict=False)
-    assert (missing, extra) == (["lm_head.weight"], [])
-    net.tie_weights()
-    return net.eval()
+    kind: Any = model(KIND).kind
+    return their_net(kind._net, kind._sound, monkeypatch)
 
 
 def answered(net: Any, said: Conversation) -> tuple[list[int], Any]:
@@ -238,11 +182,10 @@ def test_half_precision_is_that_of_transformers(theirs: Any) -> None:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """The toy as it lies on the hub: with an ear, and with keys and values of layers that take those of others."""
+    """The toy as it lies on the hub: with keys and values of layers that take those of others."""
     toy = toys.toy(KIND, family_of(KIND, KIND), 0)
     told, facts = content()
     state = published(toy.net)
-    state["model.audio_tower.conformer.0.norm.weight"] = torch.ones(3)
     for name in ("k_proj", "v_proj"):
         state[f"model.language_model.layers.3.self_attn.{name}.weight"] = torch.ones(16, 32)
     save_file(state, folder / "model.safetensors", {"format": "pt"})
@@ -267,7 +210,8 @@ def test_a_checkpoint_answers_as_what_was_saved_in_it(tmp_path: Path) -> None:
     state = load_file(files["model.safetensors"])
     seeing = "model.vision_tower.timm_model.msfa.norm.weight"
     reading = "model.language_model.layers.0.self_attn.k_proj.weight"
-    for name in (seeing, reading):
+    hearing = "model.audio_tower.conformer.0.norm.weight"
+    for name in (seeing, reading, hearing):
         save_file({k: v for k, v in state.items() if k != name}, files["model.safetensors"], {"format": "pt"})
         with pytest.raises(BadWeights, match=f"{KIND}: the weights do not fit the net: 1 missing") as fault:
             Talks.from_files(setup(KIND, files))

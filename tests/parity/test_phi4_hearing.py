@@ -116,12 +116,12 @@ def test_the_adapter_by_which_it_hears_is_folded_in(tmp_path: Any) -> None:
     read = tensors([tmp_path / "a.safetensors"], "card")
     found = Checkpoint(content, {}, read, "card", "phi4_multimodal_speech")
     assert found.family is FAMILIES["phi4_multimodal_speech"]
-    made, _ = found.filled(None, ({}, {}), torch.float32)
+    made, _ = found.filled(None, {}, torch.float32)
     torch.testing.assert_close(made.state_dict()[f"{layer}.weight"], wanted)
     with pytest.raises(BadWeights, match="the adapter that belongs to these weights is missing"):
         Checkpoint(
             content, {}, {key: one for key, one in read.items() if "lora" not in key}, "card", found.kind
-        ).filled(None, ({}, {}), torch.float32)
+        ).filled(None, {}, torch.float32)
 
 
 def test_short_sounds_are_made_a_window_long() -> None:

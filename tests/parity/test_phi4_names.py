@@ -140,7 +140,10 @@ def test_every_name_of_the_published_layout_finds_its_place() -> None:
     assert weights.keys() == wanted.keys()
     assert all(weights[name] is tensor for name, tensor in wanted.items())
     assert len(seeing) == 32 * 4 * 2
-    assert sum(one.numel() for one in net.parameters()) == card("phi4-multimodal").params
+    count = sum(one.numel() for one in net.parameters())
+    assert count == card("phi4-multimodal-speech").params  # its adapter is added
+    widths = sum(sum(net.get_submodule(f"model.layers.0.{part}").weight.shape) for part in LORA)
+    assert count + 32 * widths * (256 + 320) == card("phi4-multimodal").params  # both stay beside
 
 
 def test_the_published_configuration_is_that_of_the_net() -> None:
@@ -190,7 +193,7 @@ def original(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, P
     for key, tensor in load_file(folder / "other" / "adapter_model.safetensors").items():
         layer, _, side = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
         published[f"{layer}.{side}.vision.weight"] = tensor
-        published[f"{layer}.{side}.speech.weight"] = torch.ones_like(tensor)  # is left out
+        published[f"{layer}.{side}.speech.weight"] = torch.ones_like(tensor)  # is not for pictures
     (folder / "theirs").mkdir()
     save_file(published, folder / "theirs" / "model.safetensors", {"format": "pt"})
     (folder / "theirs" / "config.json").write_text(json.dumps(content))

@@ -1,25 +1,20 @@
-"""The stream against transformers' sessions on shared random weights, and against the authors' SAM 2 as recorded
-with ``tests/golden/record_sam2.py``; that it forgets what it may; that each object is by itself."""
+"""The stream against transformers' sessions on shared random weights; that it forgets what it may; that each object is
+by itself."""
 
 from __future__ import annotations
 
 import functools
 import gc
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from transformers import (
-    EdgeTamVideoConfig,
     EdgeTamVideoModel,
-    Sam2VideoConfig,
     Sam2VideoModel,
-    Sam3TrackerVideoConfig,
     Sam3TrackerVideoModel,
 )
 from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
@@ -28,12 +23,10 @@ from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import S
 
 from anmok.errors import BadRequest
 from anmok.nets import sam2_frame
-from anmok.nets.sam2_names import rename
 from anmok.nets.sam2_stream import CONDITIONING, Cue, Followed, Stream
 from anmok.nets.samurai import Rules, Samurai
-from golden import record_sam2 as record
+from parity.streamed_nets import SIDE, configured
 
-SIDE = 64
 FRAMES = 40
 FEW = 24  # frames, and still more than the 16 that are looked back on
 KINDS = ("sam2", "edgetam", "sam3")
@@ -41,48 +34,6 @@ SESSIONS = {
     "sam2": Sam2VideoInferenceSession,
     "edgetam": EdgeTamVideoInferenceSession,
     "sam3": Sam3TrackerVideoInferenceSession,
-}
-WANTED = np.load(record.FILE)
-
-HEADS = {"hidden_size": 128, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
-MEMORY = {
-    "memory_attention_hidden_size": 128,
-    "memory_attention_num_layers": 1,
-    "memory_attention_rope_feat_sizes": [4, 4],
-    "memory_encoder_hidden_size": 128,
-    "mask_downsampler_embed_dim": 128,
-    "memory_fuser_num_layers": 1,
-    "memory_fuser_embed_dim": 128,
-    "memory_fuser_intermediate_dim": 64,
-}
-HIERA = {
-    "model_type": "sam2_hiera_det_model",
-    "hidden_size": 16,
-    "image_size": [SIDE, SIDE],
-    "blocks_per_stage": [1, 1, 2, 1],
-    "embed_dim_per_stage": [16, 32, 64, 128],
-    "num_attention_heads_per_stage": [1, 2, 4, 8],
-    "window_size_per_stage": [8, 4, 4, 2],
-    "global_attention_blocks": [3],
-    "window_positional_embedding_background_size": [4, 4],
-}
-VISION = {
-    "model_type": "sam2_vision_model",
-    "backbone_config": HIERA,
-    "backbone_channel_list": [128, 64, 32, 16],
-    "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
-    "fpn_hidden_size": 128,
-}
-PLAIN_VIT = {
-    "model_type": "sam3_vit_model",
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 56,
-    "pretrain_image_size": 28,
-    "window_size": 2,
-    "global_attn_indexes": [1],
 }
 
 # Parts of the weights drawn larger, so that memories, their order and pointers weigh something in the answers.
@@ -94,29 +45,6 @@ LOUD = {
     "memory_temporal_positional_encoding": 5.0,
     "temporal_positional_encoding_projection": 6.0,
 }
-
-
-def configured(kind: str, **changes: Any) -> Any:
-    prompts = {"hidden_size": 128, "image_size": SIDE}
-    if kind == "sam3":  # 14 pixels to a patch, of which masks are not a quarter
-        vision = {"model_type": "sam3_vision_model", "fpn_hidden_size": 128, "backbone_config": PLAIN_VIT}
-        prompts = {"hidden_size": 128, "image_size": 56, "patch_size": 14}
-        sizes = {**MEMORY, "memory_attention_feed_forward_hidden_size": 64, "image_size": 56, **changes}
-        return Sam3TrackerVideoConfig(
-            vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=HEADS, **sizes
-        )
-    parts = {"vision_config": VISION, "prompt_encoder_config": prompts, "mask_decoder_config": HEADS}
-    if kind == "sam2":
-        sizes = {**MEMORY, "memory_attention_feed_forward_hidden_size": 64, "image_size": SIDE}
-        return Sam2VideoConfig(**{**parts, **sizes, **changes})
-    latents = {
-        "memory_attention_mlp_hidden_size": 64,
-        "memory_attention_rope_k_sizes": [2, 2],
-        "perceiver_resampler_num_latents": 4,
-        "perceiver_resampler_num_latents_2d": 4,
-        "perceiver_resampler_mlp_intermediate_size": 64,
-    }
-    return EdgeTamVideoConfig(**{**parts, **MEMORY, **latents, "image_size": SIDE, **changes})
 
 
 @functools.cache
@@ -342,85 +270,6 @@ def test_samurai_chooses_on_every_followed_frame() -> None:
     for one, other in zip(ours, wanted, strict=True):
         torch.testing.assert_close(one.masks, other.masks, rtol=0, atol=0)
         assert ((one.masks > sam2_frame.ABSENT).any()) == bool(one.scores[0] > -1)
-
-
-# Against the authors' own code.
-
-
-@functools.cache
-def authors(most: int = -1) -> Any:
-    """transformers' net with the recorded weights, renamed."""
-    names = json.loads(str(WANTED["names"]))
-    state = rename({name: torch.from_numpy(array) for name, array in record.drawn(names).items()})
-    heads = {**HEADS, "mlp_dim": 2048, "num_attention_heads": 8, "iou_head_hidden_dim": 256}
-    net = Sam2VideoModel(
-        configured(
-            "sam2",
-            mask_decoder_config=heads,
-            max_cond_frame_num=most,
-            memory_attention_num_layers=2,
-            memory_fuser_num_layers=2,
-            memory_fuser_intermediate_dim=512,
-        )
-    )
-    assert set(state) == set(net.state_dict())
-    net.load_state_dict(state)
-    return net.eval()
-
-
-def as_cue(said: Any) -> Cue:
-    if said == "mask":
-        return Cue(1, mask=torch.from_numpy(record.given_mask()))
-    kind, places, labels = said
-    if kind == "box":
-        return Cue(1, box=torch.tensor(places).flatten())
-    return Cue(1, points=torch.tensor(places), labels=torch.tensor(labels))
-
-
-@pytest.mark.parametrize("name", record.PICTURES)
-def test_a_picture_is_segmented_as_by_the_authors(name: str) -> None:
-    said, is_ambiguous = record.PICTURES[name]
-    net = authors()
-    with torch.inference_mode():
-        view = sam2_frame.seen(net, torch.from_numpy(record.clip()[:1]))
-        tokens = view.tokens + net.no_memory_embedding
-        offers = sam2_frame.offered(net, view, tokens, as_cue(said).marks(tokens), None, is_ambiguous)
-    # Logits are up to 34.
-    np.testing.assert_allclose(offers.masks[0, 0], WANTED[f"picture-{name}-masks"], rtol=0, atol=1e-4)
-    np.testing.assert_allclose(offers.ious[0, 0], WANTED[f"picture-{name}-ious"], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", [*record.CLIPS, "many"])
-def test_a_clip_is_followed_as_by_the_authors(name: str) -> None:
-    """Memories are kept in half precision by both, so a last digit may fall either way and is handed on: hence the
-    tolerance, a ten-thousandth of the logits' range of 45."""
-    cues, most = (record.MANY, record.MOST) if name == "many" else (record.CLIPS[name], -1)
-    stream, masks, scores = Stream(authors(most)), [], []
-    for frame, picture in enumerate(record.clip()):
-        said = [(manner, as_cue(cue)) for at, manner, cue in cues if at == frame]
-        started = [cue for manner, cue in said if manner != "correct"]
-        answer = stream.step(torch.from_numpy(picture)[None], started)
-        for cue in (cue for manner, cue in said if manner == "correct"):
-            answer = stream.correct([cue])
-        masks.append(answer.masks[0].numpy())
-        scores.append(float(answer.scores[0]))
-    stacked = np.array(masks)
-    means = np.stack([stacked.mean((1, 2)), stacked.std((1, 2)), scores])
-    np.testing.assert_allclose(means, WANTED[f"clip-{name}-means"], rtol=0, atol=0.005)
-    np.testing.assert_allclose(stacked[[0, 4, 21]], WANTED[f"clip-{name}-masks"], rtol=0, atol=0.005)
-
-
-def test_the_cues_of_the_recorded_clips_do_matter() -> None:
-    plain = WANTED["clip-point-means"]
-    for name in ("corrected", "again", "twice", "mask", "box", "many"):
-        assert np.abs(WANTED[f"clip-{name}-means"] - plain).max() > 0.3, name
-
-
-def test_names_of_other_checkpoints_are_left_alone() -> None:
-    state = {"vision_encoder.neck.convs.0.weight": torch.zeros(1), "mask_decoder.x": torch.zeros(1)}
-    assert rename(state) == state
-    odd = rename({"image_encoder.trunk.pos_embed": torch.zeros(1), "surprise": torch.ones(1)})
-    assert set(odd) == {"vision_encoder.backbone.pos_embed", "surprise"}
 
 
 # What may go wrong.

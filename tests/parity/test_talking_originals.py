@@ -1,5 +1,5 @@
 """Checkpoints in their authors' layout, from files to answers: token by token, those of the authors' own forward pass
-(written down in ``test_vlm_names``), at prompts as the authors' code writes them."""
+(written down in ``vlm_originals``), at prompts as the authors' code writes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from anmok.models.talking import Talks
 from anmok.nets import vlm_names
 from anmok.nets.eyes.square import PAD, SquareRules, squared
 from anmok.nets.toys import tokenizer_of_bytes
-from parity.test_vlm_names import INTERNLM2, MED, QWEN2, SMALL, Chat, Med, chat
+from parity.vlm_originals import INTERNLM2, MED, QWEN2, SMALL, Chat, Med, chat
 from toy_talkers import FIRST, SECOND, about, loaded, script, setup, written
 
 Files = dict[str, Path]

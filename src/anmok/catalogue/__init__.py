@@ -82,6 +82,8 @@ class Card:
     successor: str = ""
     is_retired: bool = False
     is_hidden: bool = False
+    has_eyes: bool = True  # looks at pictures, in a conversation
+    has_clips: bool = False  # takes clips, in a conversation
     has_ears: bool = False  # hears sounds, in a conversation
 
     @property

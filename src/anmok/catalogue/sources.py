@@ -333,6 +333,14 @@ _ASKED = (
         "its makers' own terms: name HyperCLOVA X, mind forbidden uses; above 10 million monthly users ask them",
     ),
     Licence(
+        "hyperclovax-omni",
+        "HyperCLOVA X SEED 8B Omni Model License Agreement",
+        "https://huggingface.co/naver-hyperclovax/HyperCLOVAX-SEED-Omni-8B/blob/main/LICENSE",
+        False,
+        "its makers' own terms: name HyperCLOVA X, mind forbidden uses; above 10 million monthly users, or beside "
+        "what they offer themselves, ask them",
+    ),
+    Licence(
         "solar",
         "Solar-Apache License 2.0",
         "https://huggingface.co/upstage/Solar-Open-100B/blob/main/LICENSE",

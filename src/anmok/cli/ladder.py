@@ -192,16 +192,15 @@ def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...], best: Path
     from anmok.load import load
 
     model = load(plan.model, accept_licences=accepted)
-    student = load(plan.student, accept_licences=accepted) if plan.student else None
-    beside = Beside(student, _vlm(plan.vlm, accepted))
+    beside = Beside(_loaded(plan.student, accepted), _loaded(plan.vlm, accepted))
     commands = _command(), shlex.join(["anmok", "classify", "new.jpg", "--head", _near(best)])
     with stages() as progress:
         return climb(dataset, model, plan, commands=commands, progress=progress, beside=beside)
 
 
-def _vlm(name: str, accepted: tuple[str, ...]) -> Model | str | None:
-    """The vision-language model, or why it is not there; the other rungs stand without it. A slip in its name is told
-    at once."""
+def _loaded(name: str, accepted: tuple[str, ...]) -> Model | str | None:
+    """A model beside the ladder's own, or why it is not there; the other rungs stand without it. A slip in its name is
+    told at once."""
     from anmok.load import load
 
     try:

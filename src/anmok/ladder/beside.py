@@ -9,8 +9,8 @@ from anmok.load import Model
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Beside:
-    """``student`` is distilled into; ``vlm`` is asked, or the words why it could not be loaded. Where there is none,
-    that of the plan is loaded when its turn comes."""
+    """``student`` is distilled into, ``vlm`` is asked; or the words why it could not be loaded, with which its rungs
+    are left out. Where there is none, that of the plan is loaded when its turn comes."""
 
-    student: Model | None = None
+    student: Model | str | None = None
     vlm: Model | str | None = None

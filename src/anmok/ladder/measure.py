@@ -100,8 +100,7 @@ def measure(
     closer = _tiled(ground, supports, final, curve, watch, tally)
     skipped = _asked(ground, beside, final, watch, end - time.perf_counter(), tally)
     skipped += _tuned(ground, final, watch, end - time.perf_counter(), tally)
-    if plan.budget > DEFAULT_BUDGET and not (watch is not None and final and watch.is_enough()):
-        curve += climb_few(ground, supports, final, end - time.perf_counter())
+    curve += _few_labels(ground, supports, final, watch, end - time.perf_counter(), tally)
     remove(ground.checkpoints)
     tally.compares()
     if isinstance(closer, Closer):
@@ -203,6 +202,23 @@ def _tuned(
             final[key] = found
             _tell(watch, found)
     return tuple(skipped)
+
+
+def _few_labels(
+    ground: Ground,
+    supports: Mapping[int, Labels],
+    final: Mapping[str, Evaluated],
+    watch: Watch | None,
+    left: float,
+    tally: Tally,
+) -> list[Evaluated]:
+    """The tuned rungs at few labels: only where somebody asked for more time than the usual."""
+    if ground.plan.budget <= DEFAULT_BUDGET or not supports or (watch is not None and final and watch.is_enough()):
+        return []
+    tally.begins_few()
+    found = climb_few(ground, supports, final, left)
+    tally.ends()
+    return found
 
 
 def _asked(

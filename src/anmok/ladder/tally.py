@@ -11,6 +11,7 @@ from anmok.ladder.rungs.order import ASKED, CLOSER, MADE, TUNED
 Progress = Callable[[str, int, int], None]
 
 RUNG = "rung "  # before a key: the stage in which that rung is worked on
+FEW = "few labels"  # what few labels do to the tuned rungs
 VERDICT = "verdict"  # all rungs have answered; they are compared
 
 
@@ -33,12 +34,19 @@ class Tally:
 
     def begins(self, key: str) -> None:
         """A piece of the rung's work."""
-        if self.progress is not None:
-            self.progress(f"{RUNG}{key}", self.done, max(self.total, self.done + 1))
+        self._tells(f"{RUNG}{key}")
+
+    def begins_few(self) -> None:
+        """The tuned rungs at few labels, all of them one piece."""
+        self._tells(FEW)
 
     def ends(self) -> None:
         """It is done, or was left out."""
         self.done += 1
+
+    def _tells(self, stage: str) -> None:
+        if self.progress is not None:
+            self.progress(stage, self.done, max(self.total, self.done + 1))
 
     def compares(self) -> None:
         """Every rung has answered."""

@@ -46,6 +46,8 @@ Array = NDArray[np.float32]
 
 _FEWEST = 2048  # tokens of a context that says nothing of itself
 _NOWHERE = (0, 0)  # the size of a sound
+_OF_FRAME = "this state is of a frame, to be seen beside the others of its clip: encode the picture"
+_OF_PICTURE = "a state among these frames is of a picture by itself: watch the clip, or show pictures"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,28 +161,29 @@ class Talks:
         sounds = sum(one == self._sound for one in script.ids)
         return Length(len(script.ids), int(script.is_picture.sum()) - sounds, self._context, sounds)
 
-    def _script(self, state: Conversation) -> Script:
-        """As the net reads it.
+    def _script(self, state: Conversation, whole: Conversation | None = None) -> Script:
+        """As the net reads it; or as it reads the ``whole``, of which it is all but a picture.
 
         Raises:
             BadRequest: the template refuses it, or it is longer than all that the model reads.
             BadWeights: tokenizer or template do not fit the net: other image tokens than were foretold.
         """
-        is_alone = len(state.pictures) < 2
-        shown = [self._shown(one, is_alone) for one in state.shown]
+        pictures = len(state.pictures) or len((whole or state).pictures)
+        shown = [self._shown(one, pictures) for one in state.shown]
         spans = self._parts.template.spans(state, [text for text, _ in shown])
         opening = self._parts.opening
         if opening and (not spans or spans[0].is_said or not spans[0].text.startswith(opening)):
             spans = [Span(opening), *spans]
         self._parts.reader.check_letters(sum(len(span.text) for span in spans if span.is_said), self._context)
         ids = self._parts.reader.ids(spans)
-        script = Script(tuple(ids), tuple(seen for _, rows in shown for seen in rows), self._marks)
+        way = self._parts.family.way(pictures, len(state.sounds))
+        script = Script(tuple(ids), tuple(seen for _, rows in shown for seen in rows), self._marks, way)
         wanted = sum(len(one.rows) for one in script.seen)
         if (found := int(script.is_picture.sum())) != wanted:
             raise BadWeights(f"{self._setup.name}: {found} image tokens in the prompt, and {wanted} rows for them")
         return script
 
-    def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
+    def _shown(self, one: object, pictures: int) -> tuple[str, tuple[Seen, ...]]:
         raise AssertionError("checked before: it only reads")
 
 
@@ -206,7 +209,7 @@ class Looks(Talks):
         ids = answer_ids(self._parts.reader, self._parts.template, answers)
         longest = max(len(one) for one in ids)
         replace(self._length(script), tokens=len(script.ids) + longest).room(Chat())
-        return self._likelihood.weighed(self._script(blind), script, ids)
+        return self._likelihood.weighed(self._script(blind, said), script, ids)
 
     def prepare(self, image: NDArray[np.uint8]) -> View:
         return View(self._eyes.prepare(image), Frame((1.0, 1.0), (0.0, 0.0), image.shape[:2]))
@@ -221,17 +224,21 @@ class Looks(Talks):
         plain: Array = rows.float().cpu().numpy()
         return plain
 
-    def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
-        eyes = self._eyes if is_alone else getattr(self._eyes, "among", self._eyes)  # some have another way for several
-        return self._picture(eyes, cast(Encoded, one))
+    def _shown(self, one: object, pictures: int) -> tuple[str, tuple[Seen, ...]]:
+        eyes = self._eyes if pictures < 2 else getattr(self._eyes, "among", self._eyes)  # another way for several
+        return self._picture(eyes, cast(Encoded, one), "rows", _OF_FRAME)
 
-    def _picture(self, eyes: Any, state: Encoded) -> tuple[str, tuple[Seen, ...]]:
+    def _picture(self, eyes: Any, state: Encoded, key: str, wrong: str) -> tuple[str, tuple[Seen]]:
+        """``wrong`` is said, as ``WrongState``, of one that was looked at in another way."""
         size: Size = state.place.size_hw
-        if "rows" not in state.maps:
-            raise WrongState("this state is of a frame, to be seen beside the others of its clip: encode the picture")
-        rows = torch.from_numpy(np.array(state.maps["rows"])).to(self._setup.device, getattr(torch, self._setup.dtype))
+        if key not in state.maps:
+            raise WrongState(wrong)
+        rows = torch.from_numpy(np.array(state.maps[key])).to(self._setup.device, getattr(torch, self._setup.dtype))
         with torch.inference_mode():
-            return eyes.slot(size), (Seen(eyes.packed(rows, size), size),)
+            slot, seen = eyes.slot(size), Seen(eyes.packed(rows, size), size)
+        if key == "rows" and sum(slot.count(mark) for mark in self._parts.family.marks) != len(seen.rows):
+            raise WrongState(wrong)
+        return slot, (seen,)
 
 
 class LooksAndWatches(Looks):
@@ -242,10 +249,9 @@ class LooksAndWatches(Looks):
     def __init__(self, setup: Setup, parts: Parts) -> None:
         super().__init__(setup, parts)
         self._watching = cast(Watching, parts.family.watching)
-        self.most_frames, self.usual_fps = self._watching.most_frames, self._watching.fps
-        made = self._watching.eyes
+        made, self.usual_fps = self._watching.eyes, self._watching.fps
         self._frames: Any = self._eyes if made is None else made(self._net, parts.facts)
-        self.most_frames = getattr(self._frames, "most", self.most_frames)  # where the checkpoint says it
+        self.most_frames = getattr(self._frames, "most", self._watching.most_frames)  # where the checkpoint says it
 
     def encode(self, batch: Array) -> dict[str, Array]:
         """Pictures (B, T, 3, h, w); or frames (B, 3, h, w), of families that look at these in another way. Levels uint8
@@ -253,18 +259,20 @@ class LooksAndWatches(Looks):
         if batch.dtype == np.uint8:
             return {"levels": batch}
         is_film = batch.ndim == 4 and hasattr(self._frames, "film")
-        return {"rows": self._rows(self._frames if is_film else self._eyes, batch)}
+        return {"look": self._rows(self._frames, batch)} if is_film else super().encode(batch)
 
     def prepare_frame(self, image: NDArray[np.uint8]) -> View:
         return View(self._frames.prepare(image), Frame((1.0, 1.0), (0.0, 0.0), image.shape[:2]))
 
-    def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
+    def _shown(self, one: object, pictures: int) -> tuple[str, tuple[Seen, ...]]:
         if not isinstance(one, Frames):
-            return super()._shown(one, is_alone)
+            return super()._shown(one, pictures)
         if hasattr(self._frames, "reel"):
             return self._reel(one)
-        found = [self._picture(self._frames, cast(Encoded, picture)) for picture in one.pictures]
-        if hasattr(self._frames, "film"):
+        is_film = hasattr(self._frames, "film")
+        key = "look" if is_film else "rows"
+        found = [self._picture(self._frames, cast(Encoded, state), key, _OF_PICTURE) for state in one.pictures]
+        if is_film:
             return self._film([seen for _, (seen,) in found])
         texts = [self._before(number, seconds) for number, seconds in enumerate(one.seconds, 1)]
         slots = [f"{text}{slot}" for text, (slot, _) in zip(texts, found, strict=True)]
@@ -283,7 +291,7 @@ class LooksAndWatches(Looks):
         """Of a family that sees all frames together."""
         states = [cast(Encoded, picture) for picture in one.pictures]
         if not all("levels" in state.maps for state in states):
-            raise WrongState("a state among these frames is of a picture by itself: watch the clip, or show pictures")
+            raise WrongState(_OF_PICTURE)
         levels = [np.asarray(state.maps["levels"]) for state in states]  # each (3, h, w)
         with torch.inference_mode():
             text, parts = self._frames.reel(levels, one.seconds)
@@ -315,19 +323,25 @@ class Hears(Talks):
             rows: Tensor = self._ears.encode(torch.from_numpy(prepared[None]).to(self._setup.device))[0]  # (N, W)
         return {"rows": rows.float().cpu().numpy()}
 
-    def _shown(self, one: object, is_alone: bool) -> tuple[str, tuple[Seen, ...]]:
+    def _shown(self, one: object, pictures: int) -> tuple[str, tuple[Seen, ...]]:
         if isinstance(one, Sound):
-            return self._heard(one)
-        text, seen = super()._shown(one, is_alone)
+            return self._heard(one, pictures)
+        text, seen = super()._shown(one, pictures)
         if not isinstance(one, Frames) or one.sound is None:
             return text, seen
-        heard, rows = self._heard(one.sound)
+        heard, rows = self._heard(one.sound, pictures)
         return text + heard, (*seen, *rows)
 
-    def _heard(self, sound: Sound) -> tuple[str, tuple[Seen, ...]]:
+    def _heard(self, sound: Sound, pictures: int) -> tuple[str, tuple[Seen, ...]]:
         state = cast(Encoded, sound.source)
         rows = torch.from_numpy(np.array(state.maps["rows"])).to(self._setup.device, getattr(torch, self._setup.dtype))
+        if hasattr(self._ears, "packed"):  # of a family that hears in another way what it sees something beside
+            rows = self._ears.packed(rows, is_beside_picture=pictures > 0)
         return self._ears.slot(len(rows)), (Seen(rows, _NOWHERE),)
+
+
+class LooksAndHears(Hears, Looks):
+    """One that takes pictures and sounds, and no clips."""
 
 
 class LooksWatchesAndHears(Hears, LooksAndWatches):
@@ -339,7 +353,7 @@ def _made(setup: Setup, parts: Parts) -> Talks:
     if family.eyes is None:
         return (Talks if family.hearing is None else Hears)(setup, parts)
     if family.watching is None:
-        return Looks(setup, parts)
+        return (Looks if family.hearing is None else LooksAndHears)(setup, parts)
     return (LooksAndWatches if family.hearing is None else LooksWatchesAndHears)(setup, parts)
 
 
@@ -352,6 +366,8 @@ def _read(setup: Setup) -> Parts:
     facts = files.json("preprocessor_config.json") or whole.get("image_processor", {})
     if clips := files.json("video_preprocessor_config.json") or whole.get("video_processor"):
         facts = {**facts, "video_processor": clips}
+    if sounds := whole.get("feature_extractor"):
+        facts = {**facts, "feature_extractor": sounds}
     state = tensors(files.within("", ".safetensors"), setup.name)
     found = Checkpoint(files.json("config.json"), facts, state, setup.name, setup.kind)
     family = found.family
@@ -360,10 +376,12 @@ def _read(setup: Setup) -> Parts:
     special = files.special()
     template = Template(source, family.content, family.slots, special, setup.name)
     ends = files.ends(reader, family.ends)
-    adapter = tensors(files.within(family.adapter, ".safetensors"), setup.name) if family.adapter else {}
     image = reader.id_of(family.marks[0]) if family.marks else None
-    rules = files.json(f"{family.adapter}/adapter_config.json")
-    net, facts = found.filled(image, (adapter, rules), getattr(torch, setup.dtype))
+    added = {
+        name: (tensors(files.within(folder, ".safetensors"), setup.name), files.json(f"{folder}/adapter_config.json"))
+        for name, folder in family.folders.items()
+    }
+    net, facts = found.filled(image, added, getattr(torch, setup.dtype))
     begin = opening(reader, special["bos_token"]) if family.eyes is not None else ""
     return Parts(family, net, reader, template, ends, facts, begin)
 

@@ -1,4 +1,5 @@
-"""Adapters that belong to a checkpoint: added to its weights once, while it is read.
+"""Adapters that belong to a checkpoint: added to its weights once, while it is read; ``adapters_beside`` is for those
+of which now one is wanted and now another.
 
 Phi-4-multimodal sees through one: its weights alone answer about pictures poorly, and nothing says so. A low-rank
 adapter (Hu et al., "LoRA", ICLR 2022, arXiv:2106.09685) is two matrices beside a linear layer; W + B A * alpha / r is
@@ -40,22 +41,32 @@ def folded(
     Raises:
         BadWeights: there is no adapter, half of one, one of another sort, or one that does not fit the weights.
     """
+    pairs, scale = paired(state, adapter, config, name)
+    whole = dict(state)
+    for layer, (down, up) in pairs.items():
+        weight = whole[f"{layer}.weight"]
+        change = up.to(float32) @ down.to(float32) * scale  # (out, in)
+        whole[f"{layer}.weight"] = (weight.to(float32) + change).to(weight.dtype)
+    return whole
+
+
+def paired(
+    state: Mapping[str, Tensor], adapter: Mapping[str, Tensor] | None, config: Mapping[str, Any], name: str
+) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
+    """Both matrices of each layer, A (r, in) and B (out, r), and what their product is multiplied by; arguments and
+    errors as of ``folded``."""
     if not adapter:
         raise BadWeights(f"{name}: the adapter that belongs to these weights is missing: fetch its folder as well")
     scale = _scale(config, name)
     pairs = _pairs(adapter, name)
-    whole = dict(state)
     for layer, (down, up) in pairs.items():
-        key = f"{layer}.weight"
-        if key not in whole:
+        weight = state.get(f"{layer}.weight")
+        if weight is None:
             raise BadWeights(f"{name}: the adapter changes {layer}, which these weights do not have")
-        weight = whole[key]
         if down.shape != (config["r"], weight.shape[1]) or up.shape != (weight.shape[0], config["r"]):
             shapes = f"{tuple(up.shape)} and {tuple(down.shape)}"
             raise BadWeights(f"{name}: {layer}: an adapter of {shapes} does not fit weights {tuple(weight.shape)}")
-        change = up.to(float32) @ down.to(float32) * scale  # (out, in)
-        whole[key] = (weight.to(float32) + change).to(weight.dtype)
-    return whole
+    return pairs, scale
 
 
 def parted(state: Mapping[str, Tensor], wanted: str) -> tuple[State, State]:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from anmok.errors import BadWeights
+from anmok.nets.adapters_beside import put_beside
 from anmok.nets.adapters_in import folded, parted
 from anmok.nets.families import FAMILIES, VICUNA, Family, family_of
 from anmok.nets.phi4_names import phi4_config, phi4_state
@@ -75,6 +76,10 @@ class Checkpoint:
             return family_of(self.kind, self.name)
         if self.content.get("mm_audio_tower"):  # VideoLLaMA2's ears, which its model_type does not tell of
             kind = f"{kind}_av"
+        if kind == "gemma4" and self.content.get("audio_config"):
+            kind = "gemma4_hears"
+        if kind == "vlm" and self.content.get("audio_config"):  # of its sisters, HyperCLOVA X SEED Omni
+            return family_of("hyperclovax_omni", self.name)
         return family_of(kind, self.name) if original is None else original.family
 
     def tokenizer(self, content: str) -> str:
@@ -84,13 +89,14 @@ class Checkpoint:
         return _with_added(content, added, self.name)
 
     def filled(
-        self, image_id: int | None, adapter: tuple[State, Content], dtype: torch.dtype
+        self, image_id: int | None, adapters: Mapping[str, tuple[State, Content]], dtype: torch.dtype
     ) -> tuple[nn.Module, Content]:
         """The net, ready for inference, and how its pictures are prepared.
 
         Args:
             image_id: the number of the family's image token in the tokenizer.
-            adapter: tensors and configuration from the folder that the family names; both empty where there is none.
+            adapters: by name, tensors and configuration from the folders that the family names; both empty where there
+                is none.
             dtype: of the weights.
 
         Raises:
@@ -104,13 +110,20 @@ class Checkpoint:
             with _named(self.name):
                 content, facts = original.config(content, image_id), original.facts(content) or facts
                 state = original.state(state, self.content)
+        found: dict[str, tuple[State, Content]] = {}
+        whole = state
+        for wanted in self.family.folders:
+            state, own = parted(whole, wanted)
+            given, rules = adapters.get(wanted, ({}, {}))
+            found[wanted] = own or given, rules or content.get(f"{wanted}_lora") or {}
         if self.family.adapter:
-            wanted = self.family.adapter.partition("-")[0]
-            weights, own = parted(state, wanted)
-            known = adapter[1] or content.get(f"{wanted}_lora") or {}
-            state = folded(weights, own or adapter[0], known, self.name)
+            [one] = found.values()
+            state = folded(state, *one, self.name)
         kind: Any = self.family.made()
-        return filled(kind, configured(kind.config_class, content, self.name), state, dtype, self.name), facts
+        net = filled(kind, configured(kind.config_class, content, self.name), state, dtype, self.name)
+        if self.family.adapters:
+            put_beside(net, found, self.name)
+        return net, facts
 
 
 @contextlib.contextmanager

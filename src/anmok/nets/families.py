@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor, nn
 
 from anmok.errors import BadWeights
-from anmok.nets import hearing_phi4, readings, watching
+from anmok.nets import hearing_gemma, hearing_phi4, readings, watching
 from anmok.nets.eyes import (
     Eyes,
     anyres,
@@ -59,7 +59,8 @@ class Own:
 class Family:
     """``net`` is the class in transformers. ``image`` and ``video`` are what its chat templates write; ``marks`` the
     special tokens that stand for pictures and clips in a prompt. ``template`` is for checkpoints that come without;
-    where it ``is_template_fixed``, for all. ``adapter`` is the folder of what has to be added to the weights."""
+    where it ``is_template_fixed``, for all. ``adapter`` is the folder of what has to be added to the weights;
+    ``adapters`` those of what stays beside them: for conversations with pictures, and for those with sounds alone."""
 
     net: str
     reading: Callable[[nn.Module, Any], Reading]
@@ -75,6 +76,7 @@ class Family:
     template: str = ""
     is_template_fixed: bool = False
     adapter: str = ""
+    adapters: tuple[str, ...] = ()
     own: Own | None = None
 
     @property
@@ -83,6 +85,17 @@ class Family:
         if self.hearing is not None:
             heard["sound"] = self.hearing.sound
         return {"image": self.image, "video": self.video, **heard}
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Of all its adapters, by their names among the weights."""
+        return {one.partition("-")[0]: one for one in (self.adapter, *self.adapters) if one}
+
+    def way(self, pictures: int, sounds: int) -> str:
+        """By which of ``adapters`` a conversation of so much is read; empty where by none."""
+        if not self.adapters or pictures + sounds == 0:
+            return ""
+        return [*self.folders][0 if pictures else 1]
 
     def made(self) -> type[nn.Module]:
         """The net's class, which is looked for when it is wanted: transformers has hundreds."""
@@ -100,6 +113,10 @@ def _part(net: nn.Module, eyes: Any) -> Reading:
 
 def _stretched(net: nn.Module, eyes: Any) -> Reading:
     return readings.Stretched(net)
+
+
+def _switched(net: nn.Module, eyes: Any) -> Reading:
+    return readings.Switched(net)
 
 
 def _gemma(net: nn.Module, eyes: Any) -> Reading:
@@ -312,7 +329,7 @@ FAMILIES: Final[dict[str, Family]] = {
         ends=("<|im_end|>", "<|endofturn|>"),
         most_pictures=8,
     ),
-    # The same checkpoint, which listens by another adapter than it sees by; a card's kind says which is wanted.
+    # The same checkpoint with the adapter by which it hears added to its weights; a card's kind says that it is wanted.
     "phi4_multimodal_speech": Family(
         "Phi4MultimodalForCausalLM",
         _stretched,
@@ -324,14 +341,15 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "phi4_multimodal": Family(
         "Phi4MultimodalForCausalLM",
-        _stretched,
+        _switched,
         _phi4,
         content="text",
         image="<|endoftext10|>",
-        marks=("<|endoftext10|>",),
+        marks=("<|endoftext10|>", hearing_phi4.AUDIO_TOKEN),
         ends=("<|end|>",),
         most_pictures=4,
-        adapter="vision-lora",
+        hearing=Listening(hearing_phi4.Phi4EarsBesideEyes, sound=hearing_phi4.AUDIO_TOKEN),
+        adapters=("vision-lora", "speech-lora"),
     ),
 }
 
@@ -340,12 +358,19 @@ def family_of(model_type: object, name: str) -> Family:
     """Raises:
     BadWeights: a family that is not here."""
     from anmok.nets.gemma3n import GEMMA3N  # rows of this table, which are made of its classes
+    from anmok.nets.hyperclovax_omni import OMNI
     from anmok.nets.onevision15 import ONEVISION15
     from anmok.nets.own_families import OWN_FAMILIES
 
-    known = {**FAMILIES, **OWN_FAMILIES, "gemma3n": GEMMA3N, "llavaonevision1_5": ONEVISION15}
+    known = {**FAMILIES, **OWN_FAMILIES, "gemma3n": GEMMA3N, "llavaonevision1_5": ONEVISION15, "hyperclovax_omni": OMNI}
     # The same checkpoint, of whose long pictures crops are shown as well; a card's kind says that it is wanted.
     known["gemma3_crops"] = replace(FAMILIES["gemma3"], eyes=_gemma3_crops)
+    # Gemma 4 with an ear, which E2B and E4B have; its model_type does not tell.
+    known["gemma4_hears"] = replace(
+        FAMILIES["gemma4"],
+        marks=(*FAMILIES["gemma4"].marks, hearing_gemma.GEMMA4_TOKENS.image),
+        hearing=Listening(hearing_gemma.Gemma4Ears, hearing_gemma.MOST_SOUNDS, hearing_gemma.GEMMA4_TOKENS.image),
+    )
     found = known.get(str(model_type))
     if found is None:
         raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {', '.join(sorted(known))}")

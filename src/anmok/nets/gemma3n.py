@@ -1,7 +1,7 @@
-"""Gemma 3n: transformers' reader behind a tower of ours.
+"""Gemma 3n: transformers' reader and ear behind a tower of ours.
 
 Source: Google, Gemma 3n (2025), google/gemma-3n-E4B-it, and transformers' ``Gemma3nForConditionalGeneration``. That one
-has its tower from timm, which needs torchvision; here it is ``mobilenet_v5``. The part that hears is left out.
+has its tower from timm, which needs torchvision; here it is ``mobilenet_v5``. What it hears with is ``hearing_gemma``.
 
 Words that stand for pictures and sounds, such as the one that ends a picture, have tables of their own; and each token
 is looked up once more for every layer, which whoever hands rows to the net has to do for it.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -18,13 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
+from transformers import Gemma3nAudioConfig, Gemma3nAudioEncoder, Gemma3nForCausalLM, Gemma3nTextConfig
 from transformers.models.gemma3n.modeling_gemma3n import Gemma3nMultimodalEmbedder
 
 from anmok.errors import BadWeights
+from anmok.nets import hearing_gemma
 from anmok.nets.eyes import Size
 from anmok.nets.eyes.gemma import GEMMA3_TOKENS, Gemma3Rules
-from anmok.nets.families import Family, Own
+from anmok.nets.families import Family, Listening, Own
 from anmok.nets.mobilenet_v5 import PLANS, MobileNetV5
 from anmok.nets.own_families import Pair
 from anmok.nets.pretrained import configured, fill, filled
@@ -40,7 +42,7 @@ _TABLES: Final = {"hidden_size": 2048, "rms_norm_eps": 1e-6, "vocab_size": 128, 
 _EAR_TABLES: Final = {**_TABLES, "hidden_size": 1536, "vocab_offset": 262_272}
 _TOWER: Final = "model.vision_tower.timm_model."
 _READER: Final = "model.language_model."
-_EAR: Final = "model.audio_tower."  # left out
+_EAR: Final = "model.audio_tower."
 _SHARED: Final = re.compile(r"^model\.layers\.(\d+)\.self_attn\.(?:k_proj|v_proj|k_norm|v_norm)\.")
 
 
@@ -71,9 +73,10 @@ class Sight(nn.Module):
 
 
 class Gemma3n(Pair):
-    """Sight and reader as one net, with the tables of its own that its reader looks up."""
+    """Sight, ear and reader as one net, with the tables of its own that its reader looks up."""
 
     sight: Sight
+    ear: Gemma3nAudioEncoder
 
     def embedded(self, ids: Tensor) -> Tensor:
         """int64 (..., T) to rows (..., T, W), those of pictures' and sounds' words from their own tables."""
@@ -154,27 +157,35 @@ class Eyes:
         return rows
 
 
-def parted(state: State, shared_from: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A published checkpoint in two: what ``Sight`` is filled with, and the reader under the names of transformers'
-    ``Gemma3nForCausalLM``. What hears is left out, and the keys and values of the layers from ``shared_from`` on, which
-    take those of a layer before. What belongs to neither part is in the first, where it is left over."""
-    seeing: dict[str, Tensor] = {}
-    reading: dict[str, Tensor] = {}
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """A published checkpoint in three: what ``Sight`` is filled with, and ear and reader under the names of
+    transformers' ``Gemma3nAudioEncoder`` and ``Gemma3nForCausalLM``."""
+
+    seeing: dict[str, Tensor] = field(default_factory=dict)
+    hearing: dict[str, Tensor] = field(default_factory=dict)
+    reading: dict[str, Tensor] = field(default_factory=dict)
+
+
+def parted(state: State, shared_from: int) -> Parted:
+    """Keys and values of the layers from ``shared_from`` on are left out, which take those of a layer before. What
+    belongs to no part is in the first, where it is left over."""
+    parts = Parted()
     for name, tensor in state.items():
         if name.startswith(_EAR):
-            continue
-        if name == "lm_head.weight":
-            reading[name] = tensor
+            parts.hearing[name.removeprefix(_EAR)] = tensor
+        elif name == "lm_head.weight":
+            parts.reading[name] = tensor
         elif name.startswith(_READER):
             name = f"model.{name.removeprefix(_READER)}"
             shared = _SHARED.match(name)
             if shared is None or int(shared[1]) < shared_from:
-                reading[name] = tensor
+                parts.reading[name] = tensor
         elif name.startswith(_TOWER):
-            seeing[f"tower.{name.removeprefix(_TOWER)}"] = tensor
+            parts.seeing[f"tower.{name.removeprefix(_TOWER)}"] = tensor
         else:
-            seeing[name.removeprefix("model.")] = tensor
-    return seeing, reading
+            parts.seeing[name.removeprefix("model.")] = tensor
+    return parts
 
 
 def _embedder(told: Content, text: Any) -> Any:
@@ -186,9 +197,15 @@ def _text(content: Content, name: str) -> Gemma3nTextConfig:
     return configured(Gemma3nTextConfig, {"model_type": "gemma3n_text", **content["text_config"]}, name)
 
 
+def _ear(content: Content, name: str) -> Gemma3nAudioConfig:
+    told = {**_EAR_TABLES, **content.get("audio_config", {})}
+    return configured(Gemma3nAudioConfig, {"model_type": "gemma3n_audio", **told}, name)
+
+
 def _made(content: Content) -> nn.Module:
     text = _text(content, "random")
-    return Gemma3n(Sight(content, text, "random"), Gemma3nForCausalLM(text), content)
+    ear = Gemma3nAudioEncoder(_ear(content, "random"))
+    return Gemma3n(Sight(content, text, "random"), Gemma3nForCausalLM(text), content, ear)
 
 
 def _filled(content: Content, state: State, dtype: torch.dtype, name: str) -> nn.Module:
@@ -196,16 +213,17 @@ def _filled(content: Content, state: State, dtype: torch.dtype, name: str) -> nn
         text = _text(content, name)
     except KeyError as error:
         raise BadWeights(f"{name}: config.json lacks {error}") from None
-    seeing, reading = parted(state, text.num_hidden_layers - text.num_kv_shared_layers)
+    parts = parted(state, text.num_hidden_layers - text.num_kv_shared_layers)
     with torch.device("meta"):
         sight = Sight(content, text, name)
-    fill(sight, seeing, dtype, name)
-    return Gemma3n(sight, filled(Gemma3nForCausalLM, text, reading, dtype, name), content).eval()
+    fill(sight, parts.seeing, dtype, name)
+    ear = filled(Gemma3nAudioEncoder, _ear(content, name), parts.hearing, dtype, name)
+    return Gemma3n(sight, filled(Gemma3nForCausalLM, text, parts.reading, dtype, name), content, ear).eval()
 
 
 def _toy(words: int, end: int) -> tuple[Content, Content]:
     """``config.json`` and ``preprocessor_config.json`` of a net that knows so many words, the last of which stands for
-    sounds, and all that are no bytes for pictures."""
+    sounds, and all that are no bytes for pictures. It hears less than two seconds."""
     letters, narrow = 256, {"rms_norm_eps": 1e-6, "hidden_size": 16}
     text = {
         "hidden_size": 32,
@@ -232,7 +250,17 @@ def _toy(words: int, end: int) -> tuple[Content, Content]:
         "model_type": "gemma3n",
         "text_config": text,
         "vision_config": {**narrow, "architecture": "toy", "vocab_size": words - letters, "vocab_offset": letters},
-        "audio_config": {**narrow, "vocab_size": 1, "vocab_offset": words - 1},
+        "audio_config": {
+            **narrow,
+            "vocab_size": 1,
+            "vocab_offset": words - 1,
+            "conf_num_attention_heads": 2,
+            "conf_num_hidden_layers": 2,
+            "conf_attention_chunk_size": 4,
+            "conf_attention_context_left": 5,
+            "sscp_conv_channel_size": [8, 4],
+        },
+        "audio_soft_tokens_per_image": 12,
     }
     return content, {"size": {"height": 32, "width": 32}, "do_normalize": False, "resample": 2}
 
@@ -250,8 +278,9 @@ GEMMA3N: Final = Family(
     _reads,
     _eyes,
     image="<image_soft_token>",
-    marks=("<image_soft_token>",),
+    marks=("<image_soft_token>", hearing_gemma.GEMMA3N_TOKENS.image),
     ends=("<end_of_turn>",),
     most_pictures=8,
+    hearing=Listening(hearing_gemma.Gemma3nEars, hearing_gemma.MOST_SOUNDS, hearing_gemma.GEMMA3N_TOKENS.image),
     own=Own(_made, _filled, _toy),
 )

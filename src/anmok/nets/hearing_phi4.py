@@ -3,7 +3,8 @@
 Source: Microsoft, "Phi-4-Mini Technical Report: Compact yet Powerful Multimodal Language Models via
 Mixture-of-LoRAs" (2025, arXiv:2503.01743), and the feature extractor and net that transformers publishes for
 microsoft/Phi-4-multimodal-instruct. What hears is a conformer, of transformers; the language model listens by an
-adapter of its own (``speech-lora``), as it sees by another.
+adapter of its own (``speech-lora``), as it sees by another. A sound beside a picture is heard by the adapter for
+pictures, and comes to the language model by a projection that was learned with that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -46,14 +48,37 @@ class Phi4Ears:
 
     def encode(self, batch: Tensor) -> Tensor:
         """(B, T, 80), all of one length, to rows (B, T / 8, D) of the language model's width."""
-        up, down = self._embed.up_proj_for_speech, self._embed.down_proj_for_speech
-        heard = self._embed.encoder(batch.to(up.weight.dtype), None)  # (B, T / 8, C)
-        rows: Tensor = down(functional.gelu(up(heard)))  # (B, T / 8, D)
-        return rows[:, : tokens(batch.shape[1])]
+        return self._projected(self._heard(batch), "speech")
+
+    def _heard(self, batch: Tensor) -> Tensor:
+        """(B, T, 80) to (B, T / 8, C)."""
+        heard: Tensor = self._embed.encoder(batch.to(self._embed.up_proj_for_speech.weight.dtype), None)
+        return heard[:, : tokens(batch.shape[1])]
+
+    def _projected(self, heard: Tensor, mode: str) -> Tensor:
+        """(B, N, C) to (B, N, D)."""
+        up, down = (getattr(self._embed, f"{side}_proj_for_{mode}") for side in ("up", "down"))
+        rows: Tensor = down(functional.gelu(up(heard)))
+        return rows
 
     def slot(self, count: int) -> str:
         """The text that stands for a sound of so many rows in a prompt."""
         return AUDIO_TOKEN * count
+
+
+class Phi4EarsBesideEyes(Phi4Ears):
+    """Of the net that sees as well. What else is in a conversation is not known while a sound is heard, so its rows
+    are made in both ways, and lie side by side."""
+
+    def encode(self, batch: Tensor) -> Tensor:
+        """(B, T, 80), all of one length, to rows (B, T / 8, 2 D): for a sound by itself, then for one beside a
+        picture."""
+        heard = self._heard(batch)
+        return torch.cat([self._projected(heard, mode) for mode in ("speech", "vision_speech")], 2)  # (B, N, 2 D)
+
+    def packed(self, rows: Tensor, *, is_beside_picture: bool) -> Tensor:
+        """Those of a conversation, (N, 2 D) to (N, D)."""
+        return rows.chunk(2, 1)[is_beside_picture]
 
 
 def tokens(length: int) -> int:

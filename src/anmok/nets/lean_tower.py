@@ -63,7 +63,8 @@ class Block(Aside):
 
     def _called(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:
         """The same as transformers calls it, which hands down what no such block reads."""
-        return self(hidden_states, attention_mask)
+        made: Tensor = self(hidden_states, attention_mask)
+        return made
 
     def _read(self, x: Tensor, into: Tensor, mask: Tensor | None) -> None:
         """One picture (T, W)."""

@@ -38,7 +38,7 @@ class Likelihood:
         return without, log_likelihoods(speaker.begin([said]), answers, self._ends)
 
     def _blind(self, speaker: Speaker, script: Script, answers: tuple[Answer, ...]) -> Array:
-        key = script.ids, answers
+        key = script.keys, answers
         if not script.seen and key in self._known:
             self._known.move_to_end(key)
             return self._known[key]

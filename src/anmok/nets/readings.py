@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from anmok.nets.adapters_beside import choice_of
 from anmok.nets.eyes import gemma, phi4, qwen
 from anmok.nets.eyes.reading import Language
 from anmok.nets.lean import Lean, Memory, unfit
@@ -57,6 +58,18 @@ class Stretched(Whole):
     def __init__(self, net: Any) -> None:
         self.bound = phi4.with_row_places(net)
         super().__init__(net)
+
+
+class Switched(Stretched):
+    """Phi-4 with its adapters beside it: each row by the one that its conversation is read by."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__(net)
+        self._choice = choice_of(net)
+
+    def read(self, batch: Batch, rows: Tensor, cache: Any) -> Tensor:
+        with self._choice.of([one.way for one in batch.scripts]):
+            return super().read(batch, rows, cache)
 
 
 class Gemma(Whole):

@@ -45,11 +45,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Script:
-    """One conversation as a net reads it: ids, of which those of ``image_ids`` stand for the rows of ``seen``."""
+    """One conversation as a net reads it: ids, of which those of ``image_ids`` stand for the rows of ``seen``. ``way``
+    is by which of its adapters, where the net has several."""
 
     ids: tuple[int, ...]
     seen: tuple[Seen, ...] = ()
     image_ids: frozenset[int] = frozenset()
+    way: str = ""
 
     @cached_property
     def is_picture(self) -> Tensor:
@@ -63,9 +65,13 @@ class Script:
 
     @cached_property
     def keys(self) -> tuple[int, ...]:
-        """One number a token: its id, or, negative, which row of which picture it is."""
+        """One number a token: its id, or, negative, which row of which picture it is. What is read in another way
+        begins with another number."""
         marks = iter([-(one.mark * 2**16 + 1 + i) for one in self.seen for i in range(len(one.rows))])
-        return tuple(next(marks) if one in self.image_ids else one for one in self.ids)
+        keys = [next(marks) if one in self.image_ids else one for one in self.ids]
+        if self.way:
+            keys[0] += int.from_bytes(self.way.encode()) << 64
+        return tuple(keys)
 
 
 @dataclass(eq=False)
@@ -279,4 +285,5 @@ def _nbytes(cache: Any) -> int:
     if isinstance(cache, Memory):
         return cache.nbytes
     tensors = [tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
-    return sum(one.numel() * one.element_size() for one in tensors)
+    # Layers that take the keys of others have none.
+    return sum(one.numel() * one.element_size() for one in tensors if one is not None)

@@ -116,6 +116,21 @@ _GEMMA3: Final = _Shape(
     {"size": {"height": 32, "width": 32}},
     image_key="image_token_index",
 )
+_GEMMA4: Final = _Shape(
+    {**_LAYERS, "global_head_dim": 8, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},
+    {**_NARROW, "num_key_value_heads": 4, "head_dim": 8, "position_embedding_size": 512},
+    {"audio_config": None, "audio_token_id": 1},
+    {"max_soft_tokens": 70},
+)
+_GEMMA4_EAR: Final = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "attention_chunk_size": 4,
+    "attention_context_left": 5,
+    "subsampling_conv_channels": [128, 4],  # a quarter of the first is how many bands are left
+    "output_proj_dims": 24,
+}
 _SHAPES: Final[dict[str, _Shape]] = {
     "gemma2": _Shape(_LAYERS, is_flat=True),
     "gemma3_text": _Shape(_LAYERS, is_flat=True),
@@ -179,11 +194,21 @@ _SHAPES: Final[dict[str, _Shape]] = {
     ),
     "gemma3": _GEMMA3,
     "gemma3_crops": replace(_GEMMA3, facts={**_GEMMA3.facts, "pan_and_scan_min_crop_size": 8}),
-    "gemma4": _Shape(
-        {**_LAYERS, "global_head_dim": 8, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},
-        {**_NARROW, "num_key_value_heads": 4, "head_dim": 8, "position_embedding_size": 512},
-        {"audio_config": None, "audio_token_id": 1},
-        {"max_soft_tokens": 70},
+    "gemma4": _GEMMA4,
+    # As E2B: each token is looked up once more in every layer, the last of which take the keys of others, and pictures
+    # are seen backwards.
+    "gemma4_hears": replace(
+        _GEMMA4,
+        text={
+            **_LAYERS,
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "num_kv_shared_layers": 2,
+            "global_head_dim": 8,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 300,
+        },
+        whole={"audio_config": _GEMMA4_EAR},
     ),
     "phi4_multimodal": _PHI,
     "phi4_multimodal_speech": _PHI,
@@ -233,7 +258,9 @@ def _config(kind: Any, shape: _Shape, family: Family, ids: Mapping[str, int]) ->
         vision = {**shape.vision, "image_token_id": image}
         return kind(**text, **shape.whole, vision_config=vision)
     video = {shape.image_key.replace("image", "video"): ids[family.video]}
-    content = {"text_config": text, "vision_config": dict(shape.vision), shape.image_key: image, **video, **shape.whole}
+    sound = {} if family.hearing is None else {"audio_token_id": ids[family.hearing.sound]}
+    shown = {shape.image_key: image, **video, **sound}
+    content = {"text_config": text, "vision_config": dict(shape.vision), **shown, **shape.whole}
     return kind.from_dict(json.loads(json.dumps(content)))
 
 

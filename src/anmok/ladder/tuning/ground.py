@@ -41,7 +41,7 @@ class Ground:
     price: Price
     plan: Plan
     progress: Progress | None = None
-    student: Model | None = None  # already loaded, instead of the plan's
+    student: Model | str | None = None  # already loaded, instead of the plan's; or why it could not be
 
     @property
     def kind(self) -> Any:

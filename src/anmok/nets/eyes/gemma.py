@@ -251,7 +251,7 @@ def arguments(net: Any, ids: Tensor, seen: int = 0) -> dict[str, Tensor]:
     Returns:
         ``token_type_ids`` (B, S) of Gemma 3, ``mm_token_type_ids`` (B, S) of Gemma 4, where pictures are among the new
         tokens; ``per_layer_inputs`` (B, S - seen, layers, P) of the nets that look each token up once more in every
-        layer (Gemma 4 E2B and E4B).
+        layer (Gemma 4 E2B and E4B), pictures and sounds as blanks.
 
     Raises:
         BadRequest: a picture that is cut in two by ``seen``.
@@ -266,7 +266,8 @@ def arguments(net: Any, ids: Tensor, seen: int = 0) -> dict[str, Tensor]:
         told[name] = is_picture.long()  # (B, S)
     text = config.get_text_config()
     if getattr(text, "hidden_size_per_layer_input", 0):
-        fresh = ids[:, seen:].masked_fill(is_picture[:, seen:], text.pad_token_id)  # (B, S - seen)
+        is_shown = is_picture | (ids == config.audio_token_id)  # (B, S)
+        fresh = ids[:, seen:].masked_fill(is_shown[:, seen:], text.pad_token_id)  # (B, S - seen)
         told["per_layer_inputs"] = net.model.language_model.get_per_layer_inputs(fresh)
     return told
 

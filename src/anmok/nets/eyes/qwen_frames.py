@@ -22,7 +22,7 @@ from torch import Tensor
 from anmok.nets.eyes import Grid
 from anmok.nets.eyes.levels import Canvas
 from anmok.nets.eyes.qwen import Net, Qwen, QwenRules, smart_size
-from anmok.nets.eyes.reels import Frame, Seen, canvases, kept
+from anmok.nets.eyes.reels import Frame, LastReels, canvases, kept
 
 FEWEST: Final = 128  # tokens' worth of pixels of a frame
 MOST: Final = 768
@@ -42,7 +42,7 @@ class QwenFrames:
         self._eyes = Qwen(net, self._rules)
         self._has_words = net.config.model_type.startswith("qwen3_vl")
         self._places_a_second: int | None = getattr(net.config.vision_config, "tokens_per_second", None)
-        self._seen: Seen[Reel] = Seen()
+        self._seen: LastReels[Reel] = LastReels()
 
     def prepare(self, image: Canvas) -> Frame:
         """One frame uint8 (H, W, 3), resized: (3, h, w).

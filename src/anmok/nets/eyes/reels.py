@@ -20,7 +20,7 @@ _KEPT: Final = 2  # clips
 _MOST_KEPT: Final = 2**30  # bytes of both, beyond which the last alone stays
 
 
-class Seen(Generic[T]):
+class LastReels(Generic[T]):
     """The last two clips as they were seen, or the last one where two are large: who asks ten questions about one has
     it seen once. Not for several threads at a time."""
 

@@ -22,7 +22,7 @@ from transformers import VideoLlama3ForConditionalGeneration
 from anmok.nets.eyes import Grid, Size
 from anmok.nets.eyes.levels import HALF, Canvas, Levels
 from anmok.nets.eyes.qwen import QwenRules, patched, smart_size
-from anmok.nets.eyes.reels import Frame, Seen, canvases, kept
+from anmok.nets.eyes.reels import Frame, LastReels, canvases, kept
 
 IMAGE_TOKEN: Final = "<|image_pad|>"
 VIDEO_TOKEN: Final = "<|video_pad|>"
@@ -91,7 +91,7 @@ class VideoLlama3Frames:
     ) -> None:
         self._net: Any = net
         self._rules, self._has_all, self._video_token = rules.clips, rules.has_all, video_token
-        self._seen: Seen[Reel] = Seen()
+        self._seen: LastReels[Reel] = LastReels()
 
     def prepare(self, image: Canvas) -> Frame:
         """One frame uint8 (H, W, 3): (3, H, W), or what it would be resized to were it alone, if that is less.
