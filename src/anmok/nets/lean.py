@@ -183,17 +183,18 @@ class Lean:
         past, kv_heads = memory.length, self.sizes.kv_heads
         rows, turns = memory.room(1), self._turns(past, 1)[0]
         spots = rows[:, :, past].unbind(0)  # (2 * kv heads, head)
-        keys = rows[:, None, :kv_heads, : past + 1].unbind(0)  # (1, kv heads, S, head)
-        values = rows[:, None, kv_heads:, : past + 1].unbind(0)
+        keys = rows[:, :kv_heads, : past + 1].transpose(2, 3).unbind(0)  # (kv heads, head, S)
+        values = rows[:, kv_heads:, : past + 1].unbind(0)  # (kv heads, S, head)
         x = x.clone()
         for i, layer in enumerate(self._layers):
             norm, second = self._norms[i]
             queries, fresh = self._turned(layer, self._normed(x, norm, layer.qkv.dtype), turns)
             spots[i].copy_(fresh)
-            # The heads of a group are as good as so many queries of one head.
-            groups = queries.view(1, kv_heads, -1, self.sizes.head)  # (1, kv heads, group, head)
-            made = functional.scaled_dot_product_attention(groups, keys[i], values[i], scale=1.0)
-            self._finished(layer, x, made.reshape(1, -1), second)
+            # The heads of a group are as good as so many queries of one head. Two products take three quarters of the
+            # time of `scaled_dot_product_attention`, whose threads share heads and have too few.
+            groups = queries.view(kv_heads, -1, self.sizes.head)  # (kv heads, group, head)
+            made = torch.bmm(torch.bmm(groups, keys[i]).softmax(-1), values[i])  # (kv heads, group, head)
+            self._finished(layer, x, made.view(1, -1), second)
         memory.length = past + 1
         return x
 
