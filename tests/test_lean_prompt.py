@@ -12,9 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anmok.models.talking import Looks, Talks
+from anmok.models.talking import Hears, Looks, Talks
 from anmok.nets.lean import Lean, lay_out_senses
-from anmok.nets.lean_weights import Eight, Float, Four, Laid, Pair, Twin, laid_nbytes, lay_out, multiplies_bfloat16
+from anmok.nets.lean_weights import (
+    Aside,
+    Eight,
+    Float,
+    Four,
+    Laid,
+    Pair,
+    Twin,
+    laid_nbytes,
+    lay_out,
+    multiplies_bfloat16,
+)
 from test_lean import error, expected, llama, text
 from toy_talkers import setup
 
@@ -159,7 +170,10 @@ def test_senses_are_laid_out_by_what_the_processor_multiplies() -> None:
     assert lay_out_senses(llama()) == 0  # nothing beside the language model
 
 
-@pytest.mark.parametrize("kind", ["smolvlm", "qwen2_vl", "internvl"])
+OURS = ["gemma3n", "hyperclovax_omni", "hyperclovax_vlm", "llavaonevision1_5", "videollama2_qwen2"]
+
+
+@pytest.mark.parametrize("kind", ["smolvlm", "qwen2_vl", "internvl", "phi4_multimodal", *OURS])
 def test_the_fastest_looks_with_what_is_laid_out(kind: str) -> None:
     exact = Talks.tiny(setup(kind), 0)
     near = Talks.tiny(replace(setup(kind), runtime="fastest"), 0)
@@ -180,3 +194,28 @@ def test_no_rows_are_as_wide_as_any(kind: Any) -> None:
     laid = Laid(nn.Linear(8, 5), kind)
     assert laid(torch.zeros(2, 3, 8)).shape == (2, 3, 5)
     assert laid(torch.zeros(2, 0, 8)).shape == (2, 0, 5)
+
+
+@pytest.mark.parametrize("kind", ["gemma4_hears", "phi4_multimodal", "videollama2_qwen2_av", "gemma3n"])
+def test_the_fastest_hears_with_what_is_laid_out(kind: str) -> None:
+    exact = Talks.tiny(setup(kind), 0)
+    near = Talks.tiny(replace(setup(kind), runtime="fastest"), 0)
+    assert isinstance(exact, Hears)
+    assert isinstance(near, Hears)
+    samples = (0.3 * np.sin(np.arange(24_000) / 20)).astype(np.float32)
+    prepared = exact.prepare_sound(samples, is_of_clip=False)
+    want, got = (torch.from_numpy(one.encode_sound(prepared)["rows"]) for one in (exact, near))
+    assert error(got, want) < 0.01
+    assert not multiplies_bfloat16() or error(got, want) > 1e-6  # it does hear with them
+
+
+def test_codes_stay_exact() -> None:
+    """A picture's code is the nearest of many: of a row that is near it may be another."""
+    exact = Talks.tiny(setup("hyperclovax_omni"), 0)
+    near = Talks.tiny(replace(setup("hyperclovax_omni"), runtime="fastest"), 0)
+    for one in (exact, near):
+        codes = one._net.sight.discrete_vision_model
+        assert not any(isinstance(part, Aside) for part in codes.modules())
+    pixels = some(2, 3, codes.side, codes.side)
+    with torch.inference_mode():
+        assert torch.equal(*(one._net.sight.discrete_vision_model(pixels) for one in (exact, near)))

@@ -306,17 +306,27 @@ def unfit(net: nn.Module) -> str:
 def lay_out_senses(net: nn.Module) -> int:
     """Lays out all of a net beside its language model, where it has one apart: towers and what joins them, by bfloat16
     where the processor has instructions for it, else exactly. How many ``Linear`` these were; 0 where none are."""
-    model, language = getattr(net, "model", None), _language(net)
-    if model is None or language is model:
+    whole, language = _apart(net)
+    if whole is None:
         return 0
     if not multiplies_bfloat16():
-        return lay_out(model, "float32", but=language)
+        return lay_out(whole, "float32", but=language)
     blocks = 0
-    for part in model.children():
+    for part in whole.children():
         if part is not language:
             blocks += lay_out_blocks(part)
             attend_by_heads(part)
-    return blocks + lay_out(model, "bfloat16", but=language)
+    return blocks + lay_out(whole, "bfloat16", but=language)
+
+
+def _apart(net: Any) -> tuple[nn.Module | None, nn.Module | None]:
+    """What holds the senses of a net, and the language model in it that is none of them."""
+    if hasattr(net, "reader"):  # a net of our own, put together from two
+        return net, net.reader
+    model, language = getattr(net, "model", None), _language(net)
+    if model is not language:
+        return model, language
+    return getattr(model, "embed_tokens_extend", None), None  # Phi-4's, which has them among its embeddings
 
 
 def _language(net: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anmok.nets.lean_attention import attended
-from anmok.nets.lean_weights import Aside, Then, Twin
+from anmok.nets.lean_weights import Aside, Then, Twin, stays_exact
 
 # Those of transformers whose blocks are of this form, and nothing beside it.
 _BLOCKS: Final = frozenset(
@@ -77,7 +77,10 @@ def lay_out_blocks(net: nn.Module) -> int:
     """Puts ``Block`` in the place of all blocks of such towers in a net of float32 that is used and not trained; how
     many ``Linear`` these had. A block stays where it is, under its class, as transformers takes down what it gives by
     that; its insides are another's."""
-    places: list[tuple[Any, Then]] = [(one, then) for one in net.modules() if (then := _fits(one)) is not None]
+    left_out = stays_exact(net)
+    places: list[tuple[Any, Then]] = [
+        (one, then) for one in net.modules() if one not in left_out and (then := _fits(one)) is not None
+    ]
     for block, then in places:
         lean = Block(block, then)
         for name, _ in list(block.named_children()):

@@ -157,8 +157,8 @@ class Laid(Aside):
 
 def lay_out(net: nn.Module, kind: Literal["float32", "bfloat16"] = "float32", but: nn.Module | None = None) -> int:
     """Puts ``Laid`` in the place of all ``Linear`` of float32 in a net that is used and not trained, those in the part
-    ``but`` left out; how many."""
-    left_out = set(but.modules()) if but is not None else set()
+    ``but`` left out, and in parts that say ``stays_exact``; how many."""
+    left_out = stays_exact(net) | (set() if but is None else set(but.modules()))
     places = [
         (parent, name, one)
         for parent in net.modules()
@@ -169,6 +169,11 @@ def lay_out(net: nn.Module, kind: Literal["float32", "bfloat16"] = "float32", bu
     for parent, name, one in places:
         setattr(parent, name, Laid(one, kind))
     return len(places)
+
+
+def stays_exact(net: nn.Module) -> set[nn.Module]:
+    """All in a net that says of itself, or lies in what says, that near is not good enough."""
+    return {one for part in net.modules() if getattr(part, "stays_exact", False) for one in part.modules()}
 
 
 def laid_nbytes(net: nn.Module) -> int:

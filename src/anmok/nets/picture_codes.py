@@ -84,6 +84,8 @@ class Bottleneck(nn.Module):
 class PictureCodes(nn.Module):
     """The half of TA-Tok that makes codes, under the names of the published checkpoint."""
 
+    stays_exact: Final = True  # rows that are near may have another code
+
     def __init__(self, tower: Tower, told: Mapping[str, Any]) -> None:
         super().__init__()
         sizes: Any = tower.config

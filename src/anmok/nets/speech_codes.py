@@ -111,6 +111,8 @@ class Encoder(nn.Module):
 class SpeechCodes(nn.Module):
     """The tokenizer, under the names of the published checkpoint."""
 
+    stays_exact: Final = True  # rows that are near may have another code
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.encoder = Encoder(sizes)
