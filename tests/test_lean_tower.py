@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
 from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionTransformer
+from transformers.models.internvl.configuration_internvl import InternVLVisionConfig
+from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
 from anmok.nets.lean_attention import attended
 from anmok.nets.lean_tower import Block, lay_out_blocks
@@ -34,6 +36,10 @@ def tower(kind: str, act: str | None = None) -> Any:
             net = CLIPVisionModel(CLIPVisionConfig(**SHAPE, **more))
         case "siglip":
             net = SiglipVisionModel(SiglipVisionConfig(**SHAPE, **more))
+        case "internvl":
+            net = InternVLVisionModel(InternVLVisionConfig(**SHAPE, **more, attention_bias=True))
+        case "internvl without":
+            net = InternVLVisionModel(InternVLVisionConfig(**SHAPE, **more, attention_bias=False))
         case _:
             net = Idefics3VisionTransformer(Idefics3VisionConfig(**SHAPE, **more))
     for parameter in net.parameters():  # norms and biases too, which a fresh net has at one and zero
@@ -49,7 +55,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "idefics3"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "idefics3", "internvl", "internvl without"])
 @pytest.mark.parametrize("act", ["gelu", "gelu_pytorch_tanh", "quick_gelu"])
 def test_rows_are_those_of_the_tower_within_a_hundredth(kind: str, act: str) -> None:
     net, shown = tower(kind, act), pixels(2)
@@ -137,3 +143,5 @@ def test_other_blocks_are_left_alone() -> None:
     assert lay_out_blocks(net) == 0
     assert lay_out_blocks(tower("clip").to(torch.float64)) == 0
     assert lay_out_blocks(nn.TransformerEncoderLayer(8, 2)) == 0
+    for more in ({"use_qk_norm": True}, {"norm_type": "rms_norm"}):  # the largest of InternVL's towers
+        assert lay_out_blocks(InternVLVisionModel(InternVLVisionConfig(**SHAPE, **more))) == 0

@@ -1,4 +1,4 @@
-"""The blocks of a tower of CLIP's kind, read with as few steps as torch allows where the processor multiplies bfloat16.
+"""The blocks of a tower of CLIP's kind, read with as few steps as torch allows where a processor multiplies bfloat16.
 
 transformers' block is a dozen modules, and what goes from one to the next is written and read again as float32. Here
 queries, keys and values are one matrix, bias and GELU are part of the multiplication, a picture goes through by itself,
@@ -10,6 +10,7 @@ Architecture: A. Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -23,29 +24,39 @@ from anmok.nets.lean_weights import Aside, Then, Twin, stays_exact
 _BLOCKS: Final = frozenset(
     {"CLIPEncoderLayer", "Idefics2EncoderLayer", "Idefics3EncoderLayer", "SiglipEncoderLayer", "SmolVLMEncoderLayer"}
 )
+_SCALED: Final = "InternVLVisionLayer"  # the same with other names, and two factors a number
 _LINEARS: Final = 6  # of a block
 _THEN: Final[dict[str, Then]] = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu-tanh", "quick_gelu": "gelu-quick"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Of a block, whatever it calls them. ``gains`` (W,) are factors of what attention and the layers add."""
+
+    attention: Any
+    norms: tuple[Any, Any]
+    out: nn.Linear
+    layers: Any
+    then: Then
+    gains: tuple[Tensor | None, Tensor | None] = (None, None)
 
 
 class Block(Aside):
     """One block: attention and two layers, each behind a norm and beside a sum that runs past."""
 
-    def __init__(self, block: Any, then: Then) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        attention, inner = block.self_attn, block.mlp
+        attention = parts.attention
         self._heads = int(attention.num_heads)
-        norms = (block.layer_norm1, block.layer_norm2)
-        self._norms = [(one.weight.detach(), one.bias.detach(), float(one.eps)) for one in norms]
+        self._norms = [(one.weight.detach(), one.bias.detach(), float(one.eps)) for one in parts.norms]
         # The scale of the scores is that of the queries.
-        three = (attention.q_proj, attention.k_proj, attention.v_proj)
-        scales = (float(attention.scale), 1.0, 1.0)
-        weight = torch.cat([scale * one.weight.detach() for one, scale in zip(three, scales, strict=True)])  # (3 W, W)
-        bias = torch.cat([scale * one.bias.detach() for one, scale in zip(three, scales, strict=True)])  # (3 W,)
-        self._qkv = Twin(weight, bias=bias)
-        self._out = _twin(attention.out_proj)
-        self._up = _twin(inner.fc1)
-        self._then: Then = then
-        self._down = _twin(inner.fc2)
+        plain = [_plain(one) for one in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        plain[0] = (float(attention.scale) * plain[0][0], float(attention.scale) * plain[0][1])
+        self._qkv = Twin(torch.cat([one for one, _ in plain]), bias=torch.cat([one for _, one in plain]))  # (3 W, W)
+        self._out = _twin(parts.out, parts.gains[0])
+        self._up = _twin(parts.layers.fc1)
+        self._then: Then = parts.then
+        self._down = _twin(parts.layers.fc2, parts.gains[1])
 
     @property
     def nbytes(self) -> int:
@@ -78,29 +89,46 @@ def lay_out_blocks(net: nn.Module) -> int:
     many ``Linear`` these had. A block stays where it is, under its class, as transformers takes down what it gives by
     that; its insides are another's."""
     left_out = stays_exact(net)
-    places: list[tuple[Any, Then]] = [
-        (one, then) for one in net.modules() if one not in left_out and (then := _fits(one)) is not None
+    places: list[tuple[Any, Parts]] = [
+        (one, parts) for one in net.modules() if one not in left_out and (parts := _parts(one)) is not None
     ]
-    for block, then in places:
-        lean = Block(block, then)
-        for name, _ in list(block.named_children()):
+    for block, parts in places:
+        lean = Block(parts)
+        for name in [*dict(block.named_children()), *dict(block.named_parameters(recurse=False))]:
             delattr(block, name)
         block.lean = lean
         block.forward = lean._called
     return _LINEARS * len(places)
 
 
-def _fits(block: Any) -> Then | None:
-    """What such a block does between its two layers; None for another kind."""
-    if type(block).__name__ not in _BLOCKS or not hasattr(block, "self_attn"):
+def _parts(block: Any) -> Parts | None:
+    """Those of a block that can be read so; None for another."""
+    kind = type(block).__name__
+    if hasattr(block, "lean") or (kind not in _BLOCKS and kind != _SCALED):
         return None
-    is_plain = all(one.dtype == torch.float32 and one.device.type == "cpu" for one in block.parameters())
-    is_causal = getattr(block.self_attn, "is_causal", True)
-    return _THEN.get(block.mlp.config.hidden_act) if is_plain and not is_causal else None
+    if kind == _SCALED:
+        attention, norms = block.attention, (block.layernorm_before, block.layernorm_after)
+        out, gains = attention.projection_layer, (block.lambda_1.detach(), block.lambda_2.detach())
+        fits = type(attention.q_norm) is type(attention.k_norm) is nn.Identity
+    else:
+        attention, norms = block.self_attn, (block.layer_norm1, block.layer_norm2)
+        out, gains = attention.out_proj, (None, None)
+        fits = True
+    then = _THEN.get(block.mlp.config.hidden_act)
+    fits &= not attention.is_causal and all(type(one) is nn.LayerNorm for one in norms)
+    fits &= all(one.dtype == torch.float32 and one.device.type == "cpu" for one in block.parameters())
+    return Parts(attention, norms, out, block.mlp, then, gains) if fits and then is not None else None
 
 
-def _twin(linear: nn.Linear) -> Twin:
-    return Twin(linear.weight.detach(), bias=linear.bias.detach())
+def _plain(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight (N, K) and bias (N,), of zeros where there is none."""
+    weight = linear.weight.detach()
+    return weight, weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
+
+
+def _twin(linear: nn.Linear, gain: Tensor | None = None) -> Twin:
+    weight, bias = _plain(linear)
+    return Twin(weight, bias=bias) if gain is None else Twin(gain[:, None] * weight, bias=gain * bias)
 
 
 def _normed(x: Tensor, norm: tuple[Tensor, Tensor, float]) -> Tensor:
