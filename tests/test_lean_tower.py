@@ -7,12 +7,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
 from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionTransformer
 from transformers.models.internvl.configuration_internvl import InternVLVisionConfig
 from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
+from anmok.errors import Unsupported
 from anmok.nets.lean_attention import attended
 from anmok.nets.lean_tower import Block, lay_out_blocks
 from anmok.nets.lean_weights import Twin, laid_nbytes, lay_out
@@ -136,6 +144,14 @@ def test_what_a_block_weighs() -> None:
     assert sum(isinstance(one, Block) for one in net.modules()) == 3
     assert laid_nbytes(net) == 2 * (blocks - norms) + 4 * norms
     assert not any("encoder" in name for name in net.state_dict())
+
+
+def test_a_text_is_not_read_as_a_picture() -> None:
+    config = CLIPTextConfig(vocab_size=99, hidden_size=48, intermediate_size=80, num_hidden_layers=1, eos_token_id=98)
+    text = CLIPTextModel(config).eval()
+    assert lay_out_blocks(text) == 6  # its blocks are of the class of those that look
+    with pytest.raises(Unsupported, match="asked to read a text"), torch.inference_mode():
+        text(torch.tensor([[1, 2, 98]]))
 
 
 def test_other_blocks_are_left_alone() -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anmok.errors import Unsupported
 from anmok.nets.lean_attention import attended
 from anmok.nets.lean_weights import Aside, Then, Twin, stays_exact
 
@@ -72,8 +73,15 @@ class Block(Aside):
             self._read(x, made[i], None if mask is None else mask[i])
         return made
 
-    def _called(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:
-        """The same as transformers calls it, which hands down what no such block reads."""
+    def _called(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **rest: Any) -> Tensor:
+        """The same as transformers calls it, which hands down what no such block reads, but for one thing: CLIP's texts
+        go through blocks of the same class.
+
+        Raises:
+            Unsupported: rows are to see those before them alone.
+        """
+        if rest.get("is_causal"):
+            raise Unsupported("blocks laid out for pictures were asked to read a text; lay out the tower alone")
         made: Tensor = self(hidden_states, attention_mask)
         return made
 
