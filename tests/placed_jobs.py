@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from anmok.engine import Limits
-from anmok.placement import (
-    Cost,
-    Device,
-)
+from anmok.placement import Cost, Device
 from anmok.placement.jobs import Job, Load
 
 LIMITS = Limits()

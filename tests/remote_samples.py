@@ -10,9 +10,7 @@ import pytest
 from anmok import Conversation
 from anmok.models.remote import places
 from anmok.results import Reply
-from remote_vendor import (
-    DOORS,
-)
+from remote_vendor import DOORS
 
 RED = np.full((30, 40, 3), (255, 0, 0), np.uint8)
 SAID = Conversation.about(RED, question="뭐예요?", system="Be short.").then("A box.", "Sure? 🌈")

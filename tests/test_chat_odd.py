@@ -18,11 +18,9 @@ from anmok import AnmokError, Chat, Clip, Conversation, Model, Text, Turn
 from anmok.errors import BadMedia, BadRequest
 from anmok.load import load
 from anmok.server.settings import Served, Settings
-from asked_clips import BLUE, RED, filmed
+from asked_clips import BLUE, RED, WATCHES, filmed
 from command_line import anmok
 from serving import Running, png, running
-
-WATCHES = "fake-talk-video"
 
 
 @pytest.fixture(scope="module")

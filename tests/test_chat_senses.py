@@ -16,16 +16,19 @@ from playwright.sync_api import Browser, Page, expect
 from anmok import cards
 from anmok.catalogue import card
 from anmok.engine import Engine
+from anmok.errors import BadMedia
 from anmok.inputs import Clip, Sound
 from anmok.load import tiny
 from anmok.nets.families import family_of
 from anmok.server.settings import Served, Settings
 from anmok.tasks import Chat, Watches
 from anmok.ui import Host
-from anmok.ui.chatting import commands, showing
+from anmok.ui.chatting import bringing, commands, showing
 from anmok.ui.chatting.bringing import seconds
 from anmok.ui.chatting.talking import Said, conversation_of, named
+from anmok.ui.page import Page as Tab
 from anmok.ui.senses import Senses, kind_of, taken_in
+from anmok.ui.sessions import Sessions
 from anmok.ui.texts import LANGUAGES, Spoken, Words
 from browser.chromium import choose_tab, chromium, faults, opened, overflow, typed
 from browser.served import shown
@@ -108,11 +111,18 @@ def test_every_kind_of_model_has_its_line(language: str) -> None:
     assert taken_in(words, replace(card("fake"), languages=()), "embed") == tried["classify"]
 
 
+def test_nothing_is_said_of_a_model_that_there_is_not(tmp_path: Path) -> None:
+    with Engine(2**20) as engine:
+        page = Tab(Host(engine, {READS: card(READS)}), Words("en"), Sessions(tmp_path))
+        assert READS in bringing._line(page, READS)
+        assert [bringing._line(page, name) for name in ("", "gone")] == ["", ""]
+
+
 def test_seconds_are_read_as_people_write_them() -> None:
     words = Words("en")
-    times = ("", " ", "0", "2.5", "1:30", "1:00:02.5", " 7 ")
-    assert [seconds(words, text) for text in times] == [None, None, 0.0, 2.5, 90.0, 3602.5, 7.0]
-    for wrong in ("-1", "x", "1:x", "1:", ":", "nan", "inf", "1" * 400, "1,5"):
+    times = ("", " ", "0", "2.5", ".5", "1:30", "1:00:02.5", " 7 ")
+    assert [seconds(words, text) for text in times] == [None, None, 0.0, 2.5, 0.5, 90.0, 3602.5, 7.0]
+    for wrong in ("-1", "x", "1:x", "1:", ":", ".", "nan", "inf", "1" * 400, "1,5", "-1:90", "1:-5", "1_0", "1:1e2"):
         with pytest.raises(Spoken, match="is no time"):
             seconds(words, wrong)
 
@@ -274,7 +284,7 @@ def test_seconds_reach_the_model_and_the_commands(folder: Path) -> None:
 
 
 def test_an_error_about_bytes_gets_the_name_of_its_file(folder: Path) -> None:
-    other = ValueError("elsewhere")
+    other = BadMedia("elsewhere")
     good, bad = str(folder / "red.png"), str(folder / "broken.png")
-    assert "broken.png" in str(named(Said("user", "?", (good, bad)), other))  # type: ignore[arg-type]
-    assert named(Said("user", "?", (good, str(folder / "clip.mp4"))), other) is other  # type: ignore[arg-type, comparison-overlap]
+    assert "broken.png" in str(named(Said("user", "?", (good, bad)), other))
+    assert named(Said("user", "?", (good, str(folder / "clip.mp4"))), other) is other

@@ -1,4 +1,4 @@
-"""Conversations about clips: in Python, the engine, another process, over HTTP, on the command line and the page."""
+"""Conversations about clips: in Python, the engine, another process, and on the command line."""
 
 from __future__ import annotations
 

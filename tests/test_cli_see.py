@@ -1,4 +1,4 @@
-"""The commands that see, as they are typed, with the models that need no weights; and what they get that is bad."""
+"""The commands that see, as they are typed, with the models that need no weights; and bad pictures among good ones."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Clips of the families that see frames together, and of Gemma: sizes, words and numbers of tokens as the published
-processors have them, answers as transformers' ``generate`` gives them, and what is seen or read but once."""
+processors have them, and answers as transformers' ``generate`` gives them."""
 
 from __future__ import annotations
 

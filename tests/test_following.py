@@ -1,4 +1,4 @@
-"""A clip followed into lines and drawn into a clip: killed, gone on with, damaged, cut, and of any length."""
+"""A clip followed into lines and drawn into a clip: with frames that are broken, cut, and of any length."""
 
 from __future__ import annotations
 

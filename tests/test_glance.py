@@ -1,4 +1,4 @@
-"""The first look at images without labels: its figures, its sample, its page in two languages, and the way on."""
+"""The first look at images without labels: its figures, what it refuses, its sample, and the tables to fill in."""
 
 from __future__ import annotations
 

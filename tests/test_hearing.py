@@ -1,4 +1,4 @@
-"""Conversations about sounds: nets at toy size, the engine, another process, over the wire and on the command line."""
+"""Conversations about sounds: nets at toy size, what is refused, the engine, and another process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models in processes of their own say the same as here, to the last bit; what goes over, and what is left behind."""
+"""Models in processes of their own say the same as here, to the last bit; and what is left behind."""
 
 from __future__ import annotations
 

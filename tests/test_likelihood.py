@@ -117,6 +117,25 @@ def test_the_score_is_what_the_picture_adds(kind: str) -> None:
     assert np.abs(alone.scores - scores.scores).max() > 1e-3  # the example is read
 
 
+def test_an_example_is_looked_at_alike_with_the_picture_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLaVA-OneVision looks at one picture in tiles, and at several in one tile each; beside the picture that is asked
+    about the example is one of two, and so it stays where that one is left out."""
+    talker: Any = chooser("llava_onevision")
+    read: list[Script] = []
+    plain = talker.kind._likelihood.weighed
+
+    def told(blind: Script, said: Script, answers: Any) -> Any:
+        read.extend((blind, said))
+        return plain(blind, said, answers)
+
+    monkeypatch.setattr(talker.kind._likelihood, "weighed", told)
+    [scores] = talker.run([choosing.asked(FIRST, LABELS, ("en",), [(SECOND, "개")])], Classify(LABELS))
+    blind, said = read
+    assert [len(one.seen) for one in read] == [1, 2]
+    assert torch.equal(blind.seen[0].rows, said.seen[0].rows)
+    assert float(scores.scores.sum()) == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["llava_onevision", "qwen2_vl", "idefics3", "gemma4", "phi4_multimodal"])
 def test_alone_in_a_batch_and_again_it_says_the_same(kind: str) -> None:
     talker = chooser(kind)

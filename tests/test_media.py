@@ -1,4 +1,4 @@
-"""Every row of the media policy, with numbers."""
+"""The media policy, row by row and with numbers: modes, frames, orientation, sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moondream: how it is asked, what its places become, and what it keeps; at toy size."""
+"""Moondream: how it cuts and reads a picture, how it is asked, and what its files may say; at toy size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where models go: the line through what was measured, the simulated engine, the search, and what would help."""
+"""Where models go: the line through what was measured, devices as they are typed, headroom, and what would help."""
 
 from __future__ import annotations
 

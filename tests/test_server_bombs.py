@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from served_apart import BOMBS, VECTORS, serving
+from bomb_files import chunk, grey_tiff, jpeg, png, png_of_21_kilobytes, webp
+from served_apart import VECTORS, serving
 from serving import RED_BOX, Reply, ask, until_ready
+
+LONG = zlib.compress(bytes(100 * 2**20), 9)
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(50_000_000))
+    return file.getvalue()
+
+
+BOMBS = {
+    "png of 177 Mpx in 21 kB": png_of_21_kilobytes(),
+    "png just over the limit": png(50_000, 1_001, depth=1, colours=0, pixels=bytes((1 + 50_000 // 8) * 1_001)),
+    "png with 100 MB of text": png(1, 1, chunk(b"zTXt", b"a\0\0" + LONG)),
+    "png with 100 MB of profile": png(1, 1, chunk(b"iCCP", b"a\0\0" + LONG)),
+    "jpeg of 4 Gpx": jpeg((65_500, 65_500)),
+    "tiff of 10 Gpx": grey_tiff(100_000, 100_000),
+    "zip in webp": webp((b"VP8 ", zipped())),
+}
 
 
 def gif(frames: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What a client sees when something goes wrong behind the door: bombs, signals, models, hubs and disks."""
+"""What a client sees when something goes wrong behind the door: addresses, models, hubs and disks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ import pytest
 from anmok.errors import AddressRefused, BadMedia
 from anmok.models.fake import Fake
 from anmok.server.settings import Served, Settings
-from served_apart import BOMBS, VECTORS, server_fixture, serving  # noqa: F401  # a fixture
+from bomb_files import png_of_21_kilobytes
+from served_apart import VECTORS, server_fixture, serving  # noqa: F401  # a fixture
 from serving import FAKES, RED_BOX, Running, ask, running, until_ready
 
 CODE = base64.b64encode(RED_BOX).decode()
@@ -126,7 +127,7 @@ def test_what_an_address_brings_is_let_in_as_any_other_file(monkeypatch: pytest.
         if "private" in url:
             raise AddressRefused("the address is not public")
         if "bomb" in url:
-            return BOMBS["png of 177 Mpx in 21 kB"]
+            return png_of_21_kilobytes()
         if "gone" in url:
             raise BadMedia("the address answers 404 instead of a file")
         return RED_BOX

@@ -1,4 +1,4 @@
-"""Our own dialect on a real socket: every task, exact, alone and in batches, line by line; and whoever leaves."""
+"""Our own dialect on a real socket: every task, exact, alone and in batches; deadlines, loads and priorities."""
 
 from __future__ import annotations
 

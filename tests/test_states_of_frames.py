@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anmok import Chat, Conversation, Model
-from anmok.errors import WrongState
+from anmok.errors import BadWeights, WrongState
 from anmok.inputs import Encoded, Frames
 from anmok.load import tiny
 from battery import picture
@@ -69,6 +69,16 @@ def test_a_picture_is_a_frame_where_they_are_looked_at_alike(kind: str) -> None:
     for frames in ((first, second), (FIRST, second)):
         found = talker.run([asked(Frames(frames, TIMES))], SHORT)[0]
         assert (found.text, found.image_tokens) == (plain.text, plain.image_tokens)
+
+
+@pytest.mark.parametrize("kind", ["gemma3n", "phi4_multimodal", "llava"])
+def test_a_net_of_other_rows_than_foretold_is_no_fault_of_the_state(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    talker = toy(kind)
+    eyes = talker.kind._eyes  # type: ignore[attr-defined]
+    slot = eyes.slot
+    monkeypatch.setattr(eyes, "slot", lambda size_hw: slot(size_hw) * 2)
+    with pytest.raises(BadWeights, match="[0-9]+ image tokens in the prompt, and [0-9]+ rows for them"):
+        talker.run([asked(FIRST)], SHORT)
 
 
 def test_states_of_another_model_are_told_apart_before() -> None:

@@ -333,3 +333,13 @@ def test_a_new_question_stops_the_one_before() -> None:
             stops.stop("a")
             assert second.is_set()
         assert not other.is_set()
+
+
+def test_a_conversation_that_was_cleared_away_stays_away_whatever_is_asked_next() -> None:
+    stops = Stops()
+    with stops.until("a") as first:
+        stops.stop("a")
+        assert not first.is_dropped
+        stops.stop("a", is_dropped=True)
+        with stops.until("a") as second:
+            assert (first.is_dropped, second.is_dropped) == (True, False)

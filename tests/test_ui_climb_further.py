@@ -225,6 +225,16 @@ def test_a_student_without_room_is_left_out_with_the_reason(
     assert [step.key for step in climbed.outcome.steps] == ["1"]
 
 
+def test_a_student_whose_weights_are_not_here_is_left_out_and_no_visitor_reads_where_they_were_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub of the tests is an address where nobody listens."""
+    monkeypatch.setenv("ANMOK_CACHE", str(tmp_path))
+    with Engine(2**30) as engine, contextlib.ExitStack() as stack:
+        beside = ascending._beside(host_of(engine, None), Companions("resnet-18", ""), stack)
+    assert beside.student == "the model's weights cannot be fetched now; try again later"
+
+
 def test_models_that_talk_are_offered_where_they_can_say_how_likely_a_label_is() -> None:
     with Engine(2**30) as engine:
         host = host_of(engine, None)

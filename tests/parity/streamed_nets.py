@@ -1,4 +1,4 @@
-"""Nets of the SAM 2 kind at toy size, clips for them, and cues."""
+"""Nets of the SAM 2 kind at toy size, as configurations."""
 
 from __future__ import annotations
 

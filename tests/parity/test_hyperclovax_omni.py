@@ -212,9 +212,10 @@ def test_rows_of_pictures_are_those_of_omniserve(image: NDArray[np.uint8]) -> No
 
 
 def test_the_squashed_picture_is_pillows() -> None:
-    eyes = Eyes(net_of(model()), {"min_pixels": 784, "max_pixels": 784})
-    prepared = eyes.prepare(SECOND)  # (3, 28 + 10, 28)
+    told = {"min_pixels": 784, "max_pixels": 784}, {"size": {"shortest_edge": 784, "longest_edge": 784}}
+    prepared, again = (Eyes(net_of(model()), one).prepare(SECOND) for one in told)  # (3, 28 + 10, 28)
     assert prepared.shape == (3, 28 + 10, 28)
+    np.testing.assert_array_equal(again, prepared)  # whichever words the file has
     known = np.asarray(Image.fromarray(SECOND).resize((16, 16), Image.Resampling.BICUBIC), np.float32) / 255
     found = prepared[:, 28:].reshape(3, -1)[:, :256].reshape(3, 16, 16)
     np.testing.assert_allclose(found, 2 * known.transpose(2, 0, 1) - 1, atol=1e-6)
@@ -289,9 +290,8 @@ def test_answers_do_not_depend_on_batch_mates() -> None:
 def test_answers_depend_on_what_is_shown_and_heard() -> None:
     kind: Any = model().kind
 
-    def logits(*shown: Any) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = kind._speaker.begin([script(model(), about(*shown))]).logits
-        return found
+    def logits(*shown: Any) -> Any:
+        return kind._speaker.begin([script(model(), about(*shown))]).logits
 
     for one, other in ((FIRST, picture((37, 61), 9)), (heard(16_000), Sound((-sound(16_000)[::-1], 16_000)))):
         assert float(np.abs(logits(one) - logits(other)).max()) > 1e-3
@@ -336,15 +336,15 @@ def test_checkpoints_are_read_from_files(tmp_path: Path) -> None:
     assert all(torch.equal(one, wanted[key]) for key, one in mine.items() if "post_layernorm" not in key)
     assert net_of(talker).config.max_position_embeddings == 32_768
     for said in ("picture", "sound"):
-        torch.testing.assert_close(
-            script(talker, SAID[said]).rows, script(model(), SAID[said]).rows, rtol=1e-5, atol=1e-5
-        )
+        rows, known = (script(one, SAID[said]).rows for one in (talker, model()))
+        torch.testing.assert_close(rows, known, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("more", "without", "said"),
     [
         ({"model.drawer.weight": torch.ones(1)}, (), r"1 left over \(model.drawer.weight\)"),
+        ({f"a.{i}": torch.ones(1) for i in range(5)}, (), r"5 left over \(a.0, a.1, a.2\)"),
         ({}, ("model.mm_projector.bias",), r"1 missing \(mm_projector.bias\)"),
         ({}, ("model.audio_projector.fc1.bias",), r"1 missing \(audio_projector.fc1.bias\)"),
         ({}, ("model.discrete_audio_model.encoder.conv1.bias",), "1 missing"),

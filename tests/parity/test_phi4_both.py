@@ -212,7 +212,8 @@ def test_a_batch_may_hold_all_of_them() -> None:
 
 
 def test_labels_are_weighed_against_the_same_adapter() -> None:
-    """What the net would say without the picture is asked of the net that sees, not of another."""
+    """What the net would say without the picture is asked of the net that sees, without the sound of that which hears,
+    not of another."""
     kind = forget()
     read: list[Any] = []
     weighed = kind._likelihood.weighed
@@ -223,14 +224,15 @@ def test_labels_are_weighed_against_the_same_adapter() -> None:
 
     kind._likelihood.weighed = told
     try:
-        states = talker()._looker.states([about(PHOTO), about(HEARD).then("A", "What?", PHOTO)])
+        asked = [about(PHOTO), about(HEARD).then("A", "What?", PHOTO), about(HEARD)]
+        states = talker()._looker.states(asked)
         found = kind.classify(states, Classify(labels=("cat", "dog", "a red ball")))
     finally:
         del kind._likelihood.weighed
-    assert [one.way for one in read] == ["vision"] * 4
-    assert [len(one.seen) for one in read] == [0, 1, 1, 2]
+    assert [one.way for one in read] == ["vision"] * 4 + ["speech"] * 2
+    assert [len(one.seen) for one in read] == [0, 1, 1, 2, 0, 1]
     assert torch.equal(read[2].seen[0].rows, read[3].seen[0].rows)  # the sound, as it is beside a picture
-    assert [np.sum(one.scores) for one in found] == pytest.approx([1, 1], abs=1e-5)
+    assert [np.sum(one.scores) for one in found] == pytest.approx([1, 1, 1], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -246,7 +248,8 @@ def test_both_adapters_are_wanted(tmp_path: Path) -> None:
     for name in SCALES:
         files = in_files(tmp_path / name)
         del files[f"{name}-lora/adapter_model.safetensors"]
-        with pytest.raises(BadWeights, match="the adapter that belongs to these weights is missing"):
+        said = f"{KIND}: {name}: the adapter that belongs to these weights is missing"
+        with pytest.raises(BadWeights, match=said):
             loaded(files, KIND)
 
 

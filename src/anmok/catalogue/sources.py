@@ -337,8 +337,8 @@ _ASKED = (
         "HyperCLOVA X SEED 8B Omni Model License Agreement",
         "https://huggingface.co/naver-hyperclovax/HyperCLOVAX-SEED-Omni-8B/blob/main/LICENSE",
         False,
-        "its makers' own terms: name HyperCLOVA X, mind forbidden uses; above 10 million monthly users, or beside "
-        "what they offer themselves, ask them",
+        "its makers' own terms: name HyperCLOVA X, mind forbidden uses; above 10 million monthly users, or to "
+        "compete with what they offer, ask them",
     ),
     Licence(
         "solar",

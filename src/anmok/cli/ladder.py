@@ -15,7 +15,7 @@ from rich.text import Text
 
 from anmok.cli.console import err, note, out, progress_bar, warn
 from anmok.cli.stakes import Typed
-from anmok.errors import BadRequest, LicenceRequired, MissingDependency, WeightsUnavailable
+from anmok.errors import BadRequest
 
 if TYPE_CHECKING:
     from anmok.ladder import Dataset, Plan
@@ -199,13 +199,13 @@ def _climbed(dataset: Dataset, plan: Plan, accepted: tuple[str, ...], best: Path
 
 
 def _loaded(name: str, accepted: tuple[str, ...]) -> Model | str | None:
-    """A model beside the ladder's own, or why it is not there; the other rungs stand without it. A slip in its name is
-    told at once."""
+    """A model beside the ladder's own, or why it is not here; the other rungs stand without it."""
+    from anmok.ladder.beside import NOT_HERE
     from anmok.load import load
 
     try:
         return load(name, accept_licences=accepted) if name else None
-    except (WeightsUnavailable, LicenceRequired, MissingDependency) as error:
+    except NOT_HERE as error:
         return str(error)
 
 

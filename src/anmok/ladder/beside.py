@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+from anmok.errors import BadWeights, DoesNotFit, LicenceRequired, MissingDependency, Refused, WeightsUnavailable
 from anmok.load import Model
+
+# Why a model is not here. Its rungs are left out with that reason; a slip in its name is told at once instead.
+NOT_HERE: Final = (BadWeights, DoesNotFit, LicenceRequired, MissingDependency, Refused, WeightsUnavailable)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -162,13 +162,13 @@ class Talks:
         return Length(len(script.ids), int(script.is_picture.sum()) - sounds, self._context, sounds)
 
     def _script(self, state: Conversation, whole: Conversation | None = None) -> Script:
-        """As the net reads it; or as it reads the ``whole``, of which it is all but a picture.
+        """As the net reads it; or as it reads the ``whole``, of which it is all but what the last turn shows.
 
         Raises:
             BadRequest: the template refuses it, or it is longer than all that the model reads.
             BadWeights: tokenizer or template do not fit the net: other image tokens than were foretold.
         """
-        pictures = len(state.pictures) or len((whole or state).pictures)
+        pictures = len((whole or state).pictures)
         shown = [self._shown(one, pictures) for one in state.shown]
         spans = self._parts.template.spans(state, [text for text, _ in shown])
         opening = self._parts.opening
@@ -176,7 +176,7 @@ class Talks:
             spans = [Span(opening), *spans]
         self._parts.reader.check_letters(sum(len(span.text) for span in spans if span.is_said), self._context)
         ids = self._parts.reader.ids(spans)
-        way = self._parts.family.way(pictures, len(state.sounds))
+        way = self._parts.family.way(pictures, len((whole or state).sounds))
         script = Script(tuple(ids), tuple(seen for _, rows in shown for seen in rows), self._marks, way)
         wanted = sum(len(one.rows) for one in script.seen)
         if (found := int(script.is_picture.sum())) != wanted:
@@ -185,6 +185,12 @@ class Talks:
 
     def _shown(self, one: object, pictures: int) -> tuple[str, tuple[Seen, ...]]:
         raise AssertionError("checked before: it only reads")
+
+    def _rows(self, senses: Any, batch: Array) -> Array:
+        with torch.inference_mode():
+            rows: Tensor = senses.encode(torch.from_numpy(batch).to(self._setup.device))
+        plain: Array = rows.float().cpu().numpy()
+        return plain
 
 
 class Looks(Talks):
@@ -218,12 +224,6 @@ class Looks(Talks):
         """(B, T, 3, h, w) to ``rows`` (B, N, W)."""
         return {"rows": self._rows(self._eyes, batch)}
 
-    def _rows(self, eyes: Any, batch: Array) -> Array:
-        with torch.inference_mode():
-            rows: Tensor = eyes.encode(torch.from_numpy(batch).to(self._setup.device))
-        plain: Array = rows.float().cpu().numpy()
-        return plain
-
     def _shown(self, one: object, pictures: int) -> tuple[str, tuple[Seen, ...]]:
         eyes = self._eyes if pictures < 2 else getattr(self._eyes, "among", self._eyes)  # another way for several
         return self._picture(eyes, cast(Encoded, one), "rows", _OF_FRAME)
@@ -236,7 +236,8 @@ class Looks(Talks):
         rows = torch.from_numpy(np.array(state.maps[key])).to(self._setup.device, getattr(torch, self._setup.dtype))
         with torch.inference_mode():
             slot, seen = eyes.slot(size), Seen(eyes.packed(rows, size), size)
-        if key == "rows" and sum(slot.count(mark) for mark in self._parts.family.marks) != len(seen.rows):
+        is_apart = key == "rows" and getattr(self, "_frames", self._eyes) is not self._eyes  # frames are seen otherwise
+        if is_apart and sum(slot.count(mark) for mark in self._parts.family.marks) != len(seen.rows):
             raise WrongState(wrong)
         return slot, (seen,)
 
@@ -319,9 +320,7 @@ class Hears(Talks):
 
     def encode_sound(self, prepared: Array) -> dict[str, Array]:
         """One sound to ``rows`` (N, W)."""
-        with torch.inference_mode():
-            rows: Tensor = self._ears.encode(torch.from_numpy(prepared[None]).to(self._setup.device))[0]  # (N, W)
-        return {"rows": rows.float().cpu().numpy()}
+        return {"rows": self._rows(self._ears, prepared[None])[0]}
 
     def _shown(self, one: object, pictures: int) -> tuple[str, tuple[Seen, ...]]:
         if isinstance(one, Sound):

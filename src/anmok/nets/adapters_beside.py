@@ -67,14 +67,14 @@ def put_beside(net: nn.Module, adapters: Given, name: str) -> None:
     """
     weights, choice = net.state_dict(), Choice()  # before the first layer is another
     for called, (tensors, config) in adapters.items():
-        pairs, scale = paired(weights, tensors, config, name)
+        pairs, scale = paired(weights, tensors, config, f"{name}: {called}")
         for layer, (low, high) in pairs.items():
             dtype = weights[f"{layer}.weight"].dtype
             _adapted(net, layer, choice).add(called, low.to(dtype), (high.to(float32) * scale).to(dtype))
 
 
 def choice_of(net: nn.Module) -> Choice:
-    """What its adapters go by; of a net without any one that nothing follows."""
+    """What its adapters go by; of a net that has none, one that nothing follows."""
     return next((one.choice for one in net.modules() if isinstance(one, Adapted)), Choice())
 
 

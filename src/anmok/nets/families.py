@@ -368,8 +368,8 @@ def family_of(model_type: object, name: str) -> Family:
     # Gemma 4 with an ear, which E2B and E4B have; its model_type does not tell.
     known["gemma4_hears"] = replace(
         FAMILIES["gemma4"],
-        marks=(*FAMILIES["gemma4"].marks, hearing_gemma.GEMMA4_TOKENS.image),
-        hearing=Listening(hearing_gemma.Gemma4Ears, hearing_gemma.MOST_SOUNDS, hearing_gemma.GEMMA4_TOKENS.image),
+        marks=(*FAMILIES["gemma4"].marks, hearing_gemma.GEMMA4_TOKENS.token),
+        hearing=Listening(hearing_gemma.Gemma4Ears, hearing_gemma.MOST_SOUNDS, hearing_gemma.GEMMA4_TOKENS.token),
     )
     found = known.get(str(model_type))
     if found is None:

@@ -278,9 +278,9 @@ GEMMA3N: Final = Family(
     _reads,
     _eyes,
     image="<image_soft_token>",
-    marks=("<image_soft_token>", hearing_gemma.GEMMA3N_TOKENS.image),
+    marks=("<image_soft_token>", hearing_gemma.GEMMA3N_TOKENS.token),
     ends=("<end_of_turn>",),
     most_pictures=8,
-    hearing=Listening(hearing_gemma.Gemma3nEars, hearing_gemma.MOST_SOUNDS, hearing_gemma.GEMMA3N_TOKENS.image),
+    hearing=Listening(hearing_gemma.Gemma3nEars, hearing_gemma.MOST_SOUNDS, hearing_gemma.GEMMA3N_TOKENS.token),
     own=Own(_made, _filled, _toy),
 )

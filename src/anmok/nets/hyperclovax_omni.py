@@ -47,7 +47,7 @@ SECONDS: Final = 300  # 15,000 of the 32,768 tokens that it reads
 MOST_SOUNDS: Final = 4
 _PACE: Final = 25  # codes a second, and as many rows
 _FIRST_PICTURE, _FIRST_SOUND = 135_168, 128_606  # words of the codes 0
-_FACTS: Final[Content] = {"min_pixels": 3136, "max_pixels": 2_073_600}
+_SIZE: Final[Content] = {"shortest_edge": 3136, "longest_edge": 2_073_600}  # of a picture, in pixels
 _SEEN: Final = ("vision_model.", "mm_projector.", "discrete_vision_model.")
 _HEARD: Final = ("audio_model.", "audio_projector.", "discrete_audio_model.")
 _READ: Final = "language_model."
@@ -157,7 +157,7 @@ class Eyes:
     def __init__(self, net: Omni, facts: Content) -> None:
         told = {key: one for key, one in facts.items() if one is not None}
         codes = net.sight.discrete_vision_model
-        self._net, self._rules = net, QwenRules.of({**_FACTS, **told})
+        self._net, self._rules = net, QwenRules.of({**told, "size": {**_SIZE, **told.get("size", {})}})
         self._side, self._codes = codes.side, codes.count
         self._first = int(net.content.get("discrete_image_unit_0_id", _FIRST_PICTURE))
 
@@ -256,6 +256,7 @@ def parted(state: State, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor
     seeing: dict[str, Tensor] = {}
     hearing: dict[str, Tensor] = {}
     reading: dict[str, Tensor] = {}
+    left: list[str] = []
     for key, tensor in state.items():
         short = key.removeprefix("model.")
         if short.startswith(_SEEN):
@@ -265,7 +266,9 @@ def parted(state: State, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor
         elif short.startswith(_READ):
             reading[short.removeprefix(_READ)] = tensor
         elif not short.startswith(_LEFT_OUT):
-            raise BadWeights(f"{name}: the weights do not fit the net: 1 left over ({key})")
+            left.append(key)
+    if left:
+        raise BadWeights(f"{name}: the weights do not fit the net: {len(left)} left over ({', '.join(left[:3])})")
     return seeing, hearing, reading
 
 

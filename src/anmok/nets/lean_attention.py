@@ -38,12 +38,8 @@ def by_heads(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tenso
     k = key.to(torch.bfloat16).reshape(batch * heads, -1, width).transpose(1, 2)  # (B * H, D, S)
     v = value.to(torch.bfloat16).reshape(batch * heads, -1, value.shape[-1])  # (B * H, S, E)
     made = torch.empty(batch, count, heads, v.shape[-1], dtype=torch.bfloat16)
-    rows = max(1, _AT_ONCE // k.shape[2])
     for i in range(batch * heads):
-        into = made[i // heads, :, i % heads]  # (T, E)
-        for start in range(0, count, rows):
-            part = slice(start, start + rows)
-            into[part] = (q[i, part] @ k[i]).softmax(-1) @ v[i]
+        _one_head(q[i], k[i], v[i], made[i // heads, :, i % heads])
     return made
 
 
@@ -56,13 +52,17 @@ def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = No
         seen = functional.scaled_dot_product_attention(q, k, v, mask, scale=1.0)  # (1, H, T, D)
         return seen[0].transpose(0, 1).reshape(count, heads * width)
     made = torch.empty_like(query, memory_format=torch.contiguous_format)
-    rows = max(1, _AT_ONCE // count)
     for i in range(heads):
-        k, v, into = key[:, i].T, value[:, i], made[:, i]  # (D, T), (T, D), (T, D)
-        for start in range(0, count, rows):
-            part = slice(start, start + rows)
-            into[part] = (query[part, i] @ k).softmax(-1) @ v
+        _one_head(query[:, i], key[:, i].T, value[:, i], made[:, i])
     return made.view(count, heads * width)
+
+
+def _one_head(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> None:
+    """Scaled queries (T, D), keys (D, S) and values (S, E): what becomes of them goes into (T, E)."""
+    rows = max(1, _AT_ONCE // key.shape[1])
+    for start in range(0, len(query), rows):
+        part = slice(start, start + rows)
+        into[part] = (query[part] @ key).softmax(-1) @ value
 
 
 def _attended(

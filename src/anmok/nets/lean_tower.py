@@ -1,9 +1,10 @@
 """The blocks of a tower of CLIP's kind, read with as few steps as torch allows where a processor multiplies bfloat16.
 
 transformers' block is a dozen modules, and what goes from one to the next is written and read again as float32. Here
-queries, keys and values are one matrix, bias and GELU are part of the multiplication, a picture goes through by itself,
-so that what it leaves lies in the cache, and its heads attend one after the other. Only the sum that runs past the
-blocks stays float32. ``python -m benchmarks chat --models smolvlm-256m`` shows what that brings to the first token.
+queries, keys and values are one matrix, bias and GELU (but for CLIP's quick one) are part of the multiplication, a
+picture goes through by itself, so that what it leaves lies in the cache, and its heads attend one after the other. Only
+the sum that runs past the blocks stays float32. ``python -m benchmarks chat --models smolvlm-256m`` shows what that
+brings to the first token.
 
 Architecture: A. Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021, arXiv:2010.11929).
 """

@@ -80,7 +80,8 @@ class Float:
 class Twin:
     """bfloat16 (N, K), laid out by oneDNN where it multiplies bfloat16: ``linear`` would do that in each call, which
     takes 1.2 times as long for 64 rows, 1.8 times for one. Of a gate, both halves lie apart, so that SiLU and product
-    are part of the multiplication, before the sums are rounded; so are a bias and what comes ``then``."""
+    are part of the multiplication, before the sums are rounded; so are a bias and, but for the quick one, the GELU that
+    comes ``then``."""
 
     dtype = torch.bfloat16
 

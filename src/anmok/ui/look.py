@@ -31,7 +31,7 @@ ON_LOAD: Final = """() => {
     document.querySelectorAll('.toast-text, .toast-message-text').forEach((one) => {
       const kind = 'Invalid file type';
       const found = /^Invalid file types?: (.*)\\. Only .* allowed\\.$/.exec(one.textContent.trim());
-      if (found && said[kind]) one.textContent = said[kind].replace('{0}', found[1]);
+      if (found && said[kind]) one.textContent = said[kind].replace('{0}', () => found[1]);
     });
     document.querySelectorAll('button[aria-label]').forEach((one) => {
       const label = one.getAttribute('aria-label');

@@ -34,15 +34,15 @@ FRAME_BUDGET: Final = 70  # of a frame of a clip, where its files do not say
 
 @dataclass(frozen=True, slots=True)
 class GemmaTokens:
-    """The texts of the special tokens, and what stands before and after a picture."""
+    """The texts of the special tokens, and what stands before and after a picture or a sound."""
 
-    image: str = "<image_soft_token>"
+    token: str = "<image_soft_token>"
     begin: str = "<start_of_image>"
     end: str = "<end_of_image>"
     around: str = "\n\n"
 
     def slot(self, tokens: int) -> str:
-        return f"{self.around}{self.begin}{self.image * tokens}{self.end}{self.around}"
+        return f"{self.around}{self.begin}{self.token * tokens}{self.end}{self.around}"
 
 
 GEMMA3_TOKENS: Final = GemmaTokens()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +17,7 @@ from anmok.ui.senses import Senses
 from anmok.ui.texts import Spoken, Words
 
 _LONGEST: Final = 12  # letters of a time
+_TIME: Final = re.compile(r"(?:[0-9]{1,6}:){0,2}(?:[0-9]{1,6}(?:\.[0-9]*)?|\.[0-9]+)")
 Fields = list[Any]
 
 
@@ -38,14 +39,15 @@ class Brought:
         """Shows the fields that the chosen model takes, and hides and empties the others: a file that nobody sees
         would go along with the next question."""
 
-        def chosen(name: str, shown: Sequence[str] | None, heard: str | None) -> Fields:
+        def chosen(picked: str | None, shown: Sequence[str] | None, heard: str | None) -> Fields:
+            name = picked or ""  # whose key may use no model has None picked
             senses = Senses.of(page.host, name)
             left_out = senses.refused(shown or (), heard)
             kept = [path for path in shown or () if senses.takes(path)]
             sound = heard if senses.has_ears else None
             look = _pictures(page.words, senses)
             return [
-                _line(page.words, senses, name, left_out),
+                _line(page, name, left_out),
                 gr.update(**look, value=kept or None) if left_out else gr.update(**look),
                 gr.update(visible=True) if senses.has_ears else gr.update(visible=False, value=None),
                 gr.update(visible=_has_span(senses)),
@@ -65,7 +67,7 @@ def fields(page: Page) -> Brought:
     """As they are for the model that is chosen first."""
     words, name = page.words, page.host.doing("chat")[0]
     senses = Senses.of(page.host, name)
-    takes = gr.HTML(_line(words, senses, name), elem_id="chat-takes", elem_classes="anmok-live")
+    takes = gr.HTML(_line(page, name), elem_id="chat-takes", elem_classes="anmok-live")
     look = _pictures(words, senses)
     pictures: Any = gr.File(file_count="multiple", height=150, elem_id="chat-pictures", **look)
     pictures.preprocess = _files  # gradio's own refuses files in English, and in words of its own
@@ -113,26 +115,27 @@ def _has_track(senses: Senses) -> bool:
 
 
 def seconds(words: Words, text: str) -> float | None:
-    """Of ``text`` such as ``12.5`` or ``1:30``; None where it says nothing.
+    """Of ``text`` such as ``12.5``, ``1:30`` or ``1:00:02``; None where it says nothing.
 
     Raises:
         Spoken: it is no time.
     """
-    *minutes, last = text.strip().split(":")
-    try:
-        if not text.strip():
-            return None
-        found = sum(60.0 ** (len(minutes) - place) * int(one) for place, one in enumerate(minutes)) + float(last)
-    except (ValueError, OverflowError):
-        found = -1.0
-    if not 0 <= found < math.inf:
-        raise Spoken(words("chat.no_seconds", text.strip()))
+    time = text.strip()
+    if not time:
+        return None
+    if _TIME.fullmatch(time) is None:
+        raise Spoken(words("chat.no_seconds", time[:_LONGEST]))
+    found = 0.0
+    for part in time.split(":"):
+        found = 60 * found + float(part)
     return found
 
 
-def _line(words: Words, senses: Senses, name: str, left_out: Sequence[str] = ()) -> str:
-    told = [senses.line(words, name), *([words("chat.left_out", ", ".join(left_out))] if left_out else ())]
-    return f'<p class="anmok-takes">{html.escape(" ".join(told))}</p>'
+def _line(page: Page, name: str, left_out: Sequence[str] = ()) -> str:
+    """Of a model that there is not it says nothing: not that it reads words alone."""
+    told = [Senses.of(page.host, name).line(page.words, name)] if name in page.host.models else []
+    told += [page.words("chat.left_out", ", ".join(left_out))] if left_out else []
+    return f'<p class="anmok-takes">{html.escape(" ".join(told))}</p>' if told else ""
 
 
 def _files(payload: Any) -> list[str]:

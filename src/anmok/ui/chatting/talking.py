@@ -14,12 +14,12 @@ from typing import Any, Final
 from anyio import CapacityLimiter, to_thread
 
 from anmok import media
-from anmok.clips import VIDEO_SUFFIXES
 from anmok.engine.streaming import Pieces
 from anmok.errors import AnmokError, BadMedia, TooMuch
 from anmok.inputs import Clip, Conversation, Part, Role, Sound, Text, Turn
 from anmok.results import Piece
 from anmok.ui.host import Host
+from anmok.ui.senses import kind_of
 
 _BETWEEN: Final = 0.05  # seconds between two sights of an answer, and two looks at whether it is to stop
 _SILENT: Final = 1.0
@@ -83,7 +83,7 @@ def named(said: Said, error: AnmokError) -> AnmokError:
 
 def is_video(path: str) -> bool:
     """By its name, as the browser chose it."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+    return kind_of(path) == "video"
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -126,7 +126,7 @@ class Stops:
         with self._lock:
             running = self._running.get(visitor)
         if running is not None:
-            running.is_dropped = is_dropped
+            running.is_dropped |= is_dropped  # for good: a question asked afterwards brings nothing back
             running.set()
 
 

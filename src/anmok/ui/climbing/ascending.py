@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from anmok.errors import Busy, DoesNotFit, Refused
+from anmok.errors import Busy
 from anmok.files import cannot_write
 from anmok.ladder import Dataset, Plan, climb
-from anmok.ladder.beside import Beside
+from anmok.ladder.beside import NOT_HERE, Beside
 from anmok.ladder.climb import Climbed
 from anmok.ladder.dataset import read
 from anmok.ladder.measure import Watch
@@ -27,6 +27,7 @@ from anmok.ui.climbing.jobs import Job, Work
 from anmok.ui.host import Host
 from anmok.ui.sources import Source
 from anmok.ui.unpacking import remove
+from anmok.wire import refusals
 
 BEST: Final = "best"
 REPORT: Final = "index.html"  # of each language, in a folder of its name
@@ -141,13 +142,14 @@ def _beside(host: Host, companions: Companions, stack: contextlib.ExitStack) -> 
 
 
 def _lent_or_why(host: Host, name: str, stack: contextlib.ExitStack) -> Model | str | None:
-    """A further model, or why there is no room for it: the other rungs stand without it."""
+    """A further model, or why it is not here: the other rungs stand without it. The report is for visitors, so it has
+    no more of the reason than they may be told."""
     if not name:
         return None
     try:
         return stack.enter_context(lent(host, name))
-    except (DoesNotFit, Refused) as error:
-        return str(error)
+    except NOT_HERE as error:
+        return refusals.public_message(error)
 
 
 def _read(source: Source, labels: Path | None) -> Dataset:
