@@ -148,6 +148,17 @@ def typed(field: Locator, text: str) -> None:
     field.page.wait_for_timeout(200)
 
 
+def number_typed(field: Locator, text: str) -> None:
+    """A field of numbers that is shown for the first time puts what it began with in once more, a moment later: over
+    what a machine has typed, and no hand is so fast."""
+    for _ in range(20):
+        field.fill(text)
+        field.page.wait_for_timeout(300)
+        if field.input_value() == text:
+            return
+    expect(field).to_have_value(text)
+
+
 def choose_tab(page: Page, tabs: str, name: str, label: str) -> None:
     """Opens the tab of that id and label; on a narrow window some stand in a menu."""
     row = page.locator(f"{tabs} > .tab-wrapper")

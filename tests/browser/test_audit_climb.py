@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from anmok.ui.texts import Words
-from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, opened, overflow, reload
+from browser.chromium import WIDTHS, Seen, choose_tab, chromium, faults, number_typed, opened, overflow, reload
 from conftest import write_photos
 from ui_page import GRADIO, Shown, line, shown, zip_of
 
@@ -170,11 +170,11 @@ def test_somebody_says_what_errors_cost_and_is_told_what_does_not_go_together(
             visitor.locator("#climb-prevalence textarea, #climb-prevalence input"),
         )
         expect(overkill).to_be_visible()
-        overkill.fill("5")
+        number_typed(overkill, "5")
         visitor.locator("#climb-go").click()
         said = visitor.locator(".toast-body").filter(has_text=words("climb.no_class", "good", "blue, red"))
         expect(said.first).to_be_visible()
-        overkill.fill("0")
+        number_typed(overkill, "0")
         shares.fill("red=10%, blue=90%")
         visitor.locator("#climb-go").click()
         frame = visitor.frame_locator("#climb-report iframe")
