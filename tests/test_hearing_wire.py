@@ -132,7 +132,7 @@ def test_on_the_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (answer["image_tokens"], answer["sound_tokens"]) == (32, 8)
     for told, text in (
         (("fake-talk", "?", "--sound", "low.wav"), "which hears none"),
-        ((HEARS, "?", "--sound", "gone.wav"), "gone.wav: no such file"),
+        ((HEARS, "?", "--sound", "gone.wav"), "gone.wav: no such file; --sound takes"),
         ((HEARS, "?", "--with-sound"), "--with-sound is for clips, and there is none"),
         ((HEARS, "?", "--sound", "red.png"), "red.png: not a sound that anmok reads"),
     ):

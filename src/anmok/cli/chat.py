@@ -68,9 +68,12 @@ def chat_command(
         kind = "folder" if Path(question).is_dir() else "file"
         raise BadRequest(f'{question} is a {kind}: end with the question, anmok chat {model} {question} "What is it?"')
     sounds = sound or []
-    missing = [file for file in (*files, *map(str, sounds)) if not _is_there(file)]
-    if missing:
-        raise BadMedia(f"{missing[0]}: no such file; the question is one word to the shell: put it in quotes")
+    for file in files:
+        if not _is_there(file):
+            raise BadMedia(f"{file}: no such file; the question is one word to the shell: put it in quotes")
+    for track in sounds:
+        if not _is_there(str(track)):
+            raise BadMedia(f"{track}: no such file; --sound takes a file that is there")
     has_clip = any(_is_clip(file) for file in files)
     is_cut = start != 0 or end is not None
     if not has_clip and (fps is not None or (is_cut and not sounds)):
