@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from anmok import Conversation
 from serving import png
 from sound_files import filmed, tone, wav
 
 HEARS, AV = "fake-talk-sound", "videollama2.1-7b-av"
 A, LOW, HIGH = tone(440), wav(tone(300)), wav(tone(1000))
 RED = np.full((48, 64, 3), (255, 0, 0), np.uint8)
-
-
-def about(*shown: Any, question: str = "What is it? 뭐예요?") -> Conversation:
-    return Conversation.about(*shown, question=question)
 
 
 @pytest.fixture(name="folder", scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
@@ -30,7 +30,7 @@ for name in [name for name in os.environ if name.startswith("ANMOK_") and name !
 # other work fails, and is called flaky when it then passes. The same examples each time, and none kept: a change is
 # judged by what it changed, not by another run's finds, and two workers share no folder. `pytest --hypothesis-profile
 # searching` looks further.
-settings.register_profile("searching", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("searching", deadline=None, database=None)
 settings.register_profile("repeatable", settings.get_profile("searching"), derandomize=True)
 settings.load_profile("repeatable")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from anmok import Chat, Classify, Clip, Conversation, Model, Sound, cards
+from anmok import Chat, Classify, Clip, Model, Sound, cards
 from anmok.engine import Engine, Limits
 from anmok.errors import BadMedia, BadRequest, WrongState
 from anmok.inputs import Encoded, Frames
@@ -21,13 +21,13 @@ from anmok.load import load, tiny
 from anmok.nets.filterbank import filterbank
 from anmok.nets.hearing import pieces
 from anmok.tasks import Chats, Hears
-from asked_sounds import AV, HEARS, HIGH, LOW, RED, A, about, folder_fixture  # noqa: F401  # a fixture
+from asked_sounds import AV, HEARS, HIGH, LOW, RED, A, folder_fixture  # noqa: F401  # a fixture
 from battery import picture
 from serving import png
 from sound_files import tone
+from toy_talkers import SHORT, about, script, written
 
 SOUND = Sound((A, 16_000))
-SHORT = Chat(max_tokens=6)
 PLENTY = 2**30
 
 
@@ -37,24 +37,6 @@ def model(name: str) -> Model:
 
 
 # --- a net at toy size ---------------------------------------------------------------------------------------
-
-
-def script(talker: Model, said: Conversation) -> Any:
-    """As the net reads it."""
-    [state] = talker._looker.states([said])
-    kind: Any = talker.kind
-    return kind._script(state)
-
-
-def written(talker: Model, said: Conversation) -> list[int]:
-    """The tokens of a greedy answer."""
-    kind: Any = talker.kind
-    run = kind._speaker.begin([script(talker, said)])
-    told = [int(np.argmax(run.logits[0]))]
-    while len(told) < SHORT.max_tokens and told[-1] not in kind._parts.ends:
-        run.step(told[-1:])
-        told.append(int(np.argmax(run.logits[0])))
-    return told
 
 
 def rows_of(net: Any, samples: NDArray[np.float32]) -> torch.Tensor:
@@ -106,7 +88,7 @@ def test_answers_are_the_readers(way: str) -> None:
             token = int(net.reader(inputs_embeds=rows[None]).logits[0, -1].argmax())
             wanted.append(token)
             rows = torch.cat([rows, embed(torch.tensor([token]))])
-    assert written(talker, about(*shown)) == wanted
+    assert written(talker, about(*shown)).tokens == wanted
     read = script(talker, about(*shown))
     torch.testing.assert_close(read.rows, torch.cat([*sights, heard]), rtol=1e-4, atol=1e-4)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from anmok import Chat, Classify, Clip, Conversation, Model, Sound, cards
+from anmok import Chat, Classify, Clip, Model, Sound, cards
 from anmok.errors import BadMedia, BadRequest, BadWeights, WrongState
 from anmok.inputs import Encoded, Frames
 from anmok.load import tiny
@@ -30,15 +30,11 @@ from anmok.nets.hearing_gemma import (
 from anmok.tasks import Hears
 from published_gemma3n import content
 from sound_files import filmed, tone
-from toy_talkers import FIRST, SECOND, model
+from toy_talkers import FIRST, SECOND, about, model
 
 KINDS = ["gemma3n", "gemma4_hears"]
 SECOND_OF_SOUND = Sound((tone(440), 16_000))
 SHORT = Chat(max_tokens=4)
-
-
-def about(*shown: Any, question: str = "What is it? 뭐예요?") -> Conversation:
-    return Conversation.about(*shown, question=question)
 
 
 def ears(kind: str) -> Any:

@@ -16,9 +16,10 @@ from anmok.errors import BadRequest
 from anmok.server.settings import Served, Settings
 from anmok.wire import Call, Intake, call_from_json, call_to_json, chat, result_from_json, result_to_json
 from anmok.wire.refusals import WrongField
-from asked_sounds import HEARS, HIGH, LOW, A, about, folder_fixture  # noqa: F401  # a fixture
+from asked_sounds import HEARS, HIGH, LOW, A, folder_fixture  # noqa: F401  # a fixture
 from command_line import anmok, fine
 from serving import Running, running
+from toy_talkers import about
 
 # --- over the wire -------------------------------------------------------------------------------------------
 

@@ -24,9 +24,9 @@ from anmok.nets.families import FAMILIES, family_of
 from anmok.nets.own_families import OWN_FAMILIES
 from anmok.tasks import Setup, TextRules
 from battery import picture
+from toy_talkers import SHORT, script, written
 
 FIRST, SECOND = picture((37, 61), 1), picture((52, 30), 2)
-SHORT = Chat(max_tokens=6)
 PIXELS = Pixels(16, "squash", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -60,24 +60,6 @@ def model(kind: str) -> Model:
     return Model(card("fake-talk"), Talks.tiny(setup(kind), 0), setup(kind))
 
 
-def script(talker: Model, said: Conversation) -> Any:
-    """As the net reads it."""
-    kind: Any = talker.kind
-    states = {id(one): talker.watch(one) if isinstance(one, Frames) else talker.encode([one])[0] for one in said.shown}
-    return kind._script(said.with_shown([states[id(one)] for one in said.shown]))
-
-
-def written(talker: Model, said: Conversation) -> list[int]:
-    """The tokens that we answer with, greedily, the one that ends it included."""
-    kind: Any = talker.kind
-    run = kind._speaker.begin([script(talker, said)])
-    told = [int(np.argmax(run.logits[0]))]
-    while len(told) < SHORT.max_tokens and told[-1] not in kind._parts.ends:
-        run.step(told[-1:])
-        told.append(int(np.argmax(run.logits[0])))
-    return told
-
-
 @pytest.mark.parametrize("kind", OWN_FAMILIES)
 @pytest.mark.parametrize("said", SAID)
 def test_answers_are_the_readers(kind: str, said: str) -> None:
@@ -95,7 +77,7 @@ def test_answers_are_the_readers(kind: str, said: str) -> None:
             token = int(net.reader(inputs_embeds=rows[None]).logits[0, -1].argmax())
             wanted.append(token)
             rows = torch.cat([rows, net.get_input_embeddings()(torch.tensor([token]))])
-    assert written(talker, SAID[said]) == wanted
+    assert written(talker, SAID[said]).tokens == wanted
     assert len(wanted) > 1
 
 
@@ -175,7 +157,7 @@ def test_checkpoints_are_read_from_files(kind: str, tmp_path: Path) -> None:
         read, known = script(talker, SAID[said]), script(toy, SAID[said])
         assert int(read.is_picture.sum()) == len(read.rows) == TOKENS[kind][said == "clip"]  # type: ignore[arg-type]
         torch.testing.assert_close(read.rows, known.rows, rtol=0, atol=0)
-        assert len(written(talker, SAID[said])) > 1
+        assert len(written(talker, SAID[said]).tokens) > 1
 
 
 @pytest.mark.parametrize("kind", ["videollama2_mistral", "videollama2_qwen2", "videollama2_qwen2_av"])

@@ -54,15 +54,15 @@ def between(*shown: Source, question: str = "And?") -> Conversation:
     return Conversation((Turn("user", tuple(part for one in shown for part in (one, Text(question)))),))
 
 
-def about(*shown: Source | Frames, question: str = "What is it? 뭐예요?") -> Conversation:
+def about(*shown: Any, question: str = "What is it? 뭐예요?") -> Conversation:
     return Conversation.about(*shown, question=question)
 
 
 def script(talker: Model, said: Conversation) -> Any:
     """As the net reads it."""
     kind: Any = talker.kind
-    states = {id(one): talker.watch(one) if isinstance(one, Frames) else talker.encode([one])[0] for one in said.shown}
-    return kind._script(said.with_shown([states[id(one)] for one in said.shown]))
+    [state] = talker._looker.states([said])
+    return kind._script(state)
 
 
 @dataclass(frozen=True)

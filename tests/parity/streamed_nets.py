@@ -1,14 +1,18 @@
-"""Nets of the SAM 2 kind at toy size, as configurations."""
+"""Nets of the SAM 2 kind at toy size, as configurations, and what they are told to follow."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import (
     EdgeTamVideoConfig,
     Sam2VideoConfig,
     Sam3TrackerVideoConfig,
 )
+
+from anmok.nets.sam2_frame import Cue
+from golden.record_sam2 import given_mask
 
 SIDE = 64
 
@@ -75,3 +79,13 @@ def configured(kind: str, **changes: Any) -> Any:
         "perceiver_resampler_mlp_intermediate_size": 64,
     }
     return EdgeTamVideoConfig(**{**parts, **MEMORY, **latents, "image_size": SIDE, **changes})
+
+
+def as_cue(said: Any) -> Cue:
+    """One thing pointed at, as the recordings of the authors' answers name it."""
+    if said == "mask":
+        return Cue(1, mask=torch.from_numpy(given_mask()))
+    kind, places, labels = said
+    if kind == "box":
+        return Cue(1, box=torch.tensor(places).flatten())
+    return Cue(1, points=torch.tensor(places), labels=torch.tensor(labels))

@@ -21,12 +21,12 @@ from anmok.inputs import Encoded, Prompted
 from anmok.models import sam2
 from anmok.nets import edgetam
 from anmok.nets.repvit import M1, RepVit
-from anmok.nets.sam2_frame import Cue
 from anmok.nets.sam2_names import rename
 from anmok.nets.sam2_stream import Stream
 from anmok.tasks import Segment, Setup, TextRules
 from golden import record_edgetam, record_sam2
 from golden import record_repvit as record
+from parity.streamed_nets import as_cue
 
 WANTED = np.load(record.FILE)
 CLIPS = np.load(record_edgetam.FILE)
@@ -116,15 +116,6 @@ def authors() -> Any:
     assert set(state) == set(net.state_dict())
     net.load_state_dict(state)
     return net.eval()
-
-
-def as_cue(said: Any) -> Cue:
-    if said == "mask":
-        return Cue(1, mask=torch.from_numpy(record_sam2.given_mask()))
-    kind, places, labels = said
-    if kind == "box":
-        return Cue(1, box=torch.tensor(places).flatten())
-    return Cue(1, points=torch.tensor(places), labels=torch.tensor(labels))
 
 
 @pytest.mark.parametrize("name", record_sam2.CLIPS)

@@ -23,7 +23,7 @@ from anmok.nets.families import family_of
 from anmok.nets.hearing_gemma import GEMMA3N_MEL, GEMMA4_MEL, MelRules, log_mel, tokens
 from published_gemma3n import their_net
 from sound_files import tone, wav
-from toy_talkers import FIRST, gemma4, loaded, model, model_of, setup
+from toy_talkers import FIRST, about, gemma4, loaded, model, model_of, script, setup
 
 Samples = NDArray[np.float32]
 
@@ -110,10 +110,6 @@ def played(values: int) -> Sound:
     return Sound((noisy(values), 16_000))
 
 
-def about(*shown: Any, question: str = "What is it? 뭐예요?") -> Conversation:
-    return Conversation.about(*shown, question=question)
-
-
 A, B, SHORT = played(16_000), played(9_321), played(77)
 SAID: dict[str, Conversation] = {
     "sound": about(A),
@@ -123,13 +119,6 @@ SAID: dict[str, Conversation] = {
     "two sounds": Conversation((Turn("user", (A, Text("and then"), played(15_999), Text("Which?"))),)),
     "later": about(FIRST).then("A cat.", "And this?", B).then("So.", "Sure?"),
 }
-
-
-def script(talker: Model, said: Conversation) -> Any:
-    """As the net reads it."""
-    [state] = talker._looker.states([said])
-    kind: Any = talker.kind
-    return kind._script(state)
 
 
 def given(talker: Model, said: Conversation) -> tuple[Tensor, dict[str, Any]]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import WhisperFeatureExtractor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from anmok import Chat, Conversation, Model, Sound, Text, Turn
+from anmok import Conversation, Model, Sound, Text, Turn
 from anmok.catalogue import card
 from anmok.errors import BadWeights
 from anmok.geometry import Pixels
@@ -38,9 +38,9 @@ from anmok.tasks import Setup, TextRules
 from battery import picture
 from golden.record_repvit import drawn
 from published_talkers import PUBLISHED
+from toy_talkers import SHORT, about, script, written
 
 KIND = "hyperclovax_omni"
-SHORT = Chat(max_tokens=6)
 FIRST, SECOND = picture((37, 61), 1), picture((52, 90), 2)
 Samples = NDArray[np.float32]
 
@@ -228,10 +228,6 @@ def heard(length: int) -> Sound:
     return Sound((sound(length), 16_000))
 
 
-def about(*shown: Any, question: str = "What is it? 뭐예요?") -> Conversation:
-    return Conversation((Turn("user", (*shown, Text(question))),))
-
-
 SAID = {
     "picture": about(FIRST),
     "sound": about(heard(20_000)),
@@ -239,22 +235,6 @@ SAID = {
     "words": about(),
     "later": about(FIRST).then("A cat.", "And now? 그리고?"),
 }
-
-
-def script(talker: Model, said: Conversation) -> Any:
-    kind: Any = talker.kind
-    [state] = talker._looker.states([said])
-    return kind._script(state)
-
-
-def written(talker: Model, said: Conversation) -> list[int]:
-    kind: Any = talker.kind
-    run = kind._speaker.begin([script(talker, said)])
-    told = [int(np.argmax(run.logits[0]))]
-    while len(told) < SHORT.max_tokens and told[-1] not in kind._parts.ends:
-        run.step(told[-1:])
-        told.append(int(np.argmax(run.logits[0])))
-    return told
 
 
 @pytest.mark.parametrize("said", SAID)
@@ -271,7 +251,7 @@ def test_answers_are_the_readers(said: str) -> None:
         while len(wanted) < SHORT.max_tokens and not set(wanted) & talker.kind._parts.ends:  # type: ignore[attr-defined]
             wanted.append(int(net.reader(inputs_embeds=rows[None]).logits[0, -1].argmax()))
             rows = torch.cat([rows, net.get_input_embeddings()(torch.tensor(wanted[-1:]))])
-    assert written(talker, SAID[said]) == wanted
+    assert written(talker, SAID[said]).tokens == wanted
     assert len(wanted) > 1
 
 

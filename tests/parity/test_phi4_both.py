@@ -26,7 +26,7 @@ from anmok.nets.adapters_beside import Adapted, put_beside
 from anmok.nets.families import FAMILIES
 from battery import picture
 from sound_files import tone
-from toy_talkers import about, checkpoint, loaded
+from toy_talkers import about, checkpoint, loaded, script
 
 KIND = "phi4_multimodal"
 PHOTO, OTHER = picture((70, 120), 3), picture((40, 60), 4)
@@ -100,12 +100,6 @@ def theirs(name: str) -> Any:
     return net
 
 
-def script(said: Conversation) -> Any:
-    kind: Any = talker().kind
-    [state] = talker()._looker.states([said])
-    return kind._script(state)
-
-
 @functools.cache
 def known(said: Conversation) -> tuple[list[int], NDArray[np.float32]]:
     """By transformers, greedily and reading everything again for each token: tokens, and logits (T, V)."""
@@ -120,7 +114,7 @@ def known(said: Conversation) -> tuple[list[int], NDArray[np.float32]]:
         found = Phi4MultimodalFeatureExtractor()(heard, sampling_rate=RATE, return_tensors="pt")
         told |= {key: found[key] for key in ("audio_input_features", "audio_embed_sizes")}
     net = theirs("vision" if shown else "speech" if said.sounds else "")
-    ids = torch.tensor([script(said).ids])
+    ids = torch.tensor([script(talker(), said).ids])
     logits = []
     with torch.inference_mode():
         for _ in range(TOLD):
@@ -132,7 +126,7 @@ def known(said: Conversation) -> tuple[list[int], NDArray[np.float32]]:
 def followed(said: Conversation, tokens: Sequence[int], *, is_kept: bool = False) -> NDArray[np.float32]:
     """Our logits (T, V) along these tokens, from what is remembered on."""
     kind: Any = talker().kind
-    run = kind._speaker.begin([script(said)])
+    run = kind._speaker.begin([script(talker(), said)])
     logits = [run.logits[0]]
     for token in tokens[:-1]:
         run.step([token])
@@ -157,9 +151,9 @@ def test_each_is_answered_as_transformers_does(name: str) -> None:
 
 def test_adapters_and_projections_change_the_answer() -> None:
     """Else the test above would prove little. The sound by itself is what the others' ways would say otherwise."""
-    said = script(ASKED["sound"])
-    both = script(ASKED["sound, picture"])
-    assert (said.way, both.way, script(ASKED["words"]).way) == ("speech", "vision", "")
+    said = script(talker(), ASKED["sound"])
+    both = script(talker(), ASKED["sound, picture"])
+    assert (said.way, both.way, script(talker(), ASKED["words"]).way) == ("speech", "vision", "")
     [alone], heard = said.seen, both.seen[0]
     assert alone.rows.shape == heard.rows.shape == (11, 32)
     assert float((alone.rows - heard.rows).abs().max()) > 0.1
@@ -179,8 +173,8 @@ def test_a_sound_after_a_picture_goes_on_from_there() -> None:
     before = followed(first, known(first)[0], is_kept=True)
     then = first.then("Yes.", "And this?", HEARD)
     tokens, logits = known(then)
-    length = len(script(first).ids)
-    assert kind._speaker._recalled(script(then))[1] >= length - 2
+    length = len(script(talker(), first).ids)
+    assert kind._speaker._recalled(script(talker(), then))[1] >= length - 2
     forget()
     followed(first, known(first)[0], is_kept=True)
     np.testing.assert_allclose(followed(then, tokens), logits, rtol=0, atol=2e-4 * np.abs(logits).max())
@@ -193,10 +187,10 @@ def test_a_picture_after_what_was_read_in_another_way_has_all_read_again(shown: 
     first = about(*shown)
     followed(first, known(first)[0], is_kept=True)
     then = first.then("Yes.", "And this?", PHOTO)
-    assert kind._speaker._recalled(script(then)) == (None, 0)
+    assert kind._speaker._recalled(script(talker(), then)) == (None, 0)
     tokens, logits = known(then)
     np.testing.assert_allclose(followed(then, tokens), logits, rtol=0, atol=2e-4 * np.abs(logits).max())
-    assert kind._speaker._recalled(script(first))[1] > 10  # and the first is still there for who comes back
+    assert kind._speaker._recalled(script(talker(), first))[1] > 10  # and the first is still there for who comes back
 
 
 def test_a_batch_may_hold_all_of_them() -> None:
@@ -204,7 +198,7 @@ def test_a_batch_may_hold_all_of_them() -> None:
     together = talker().run(said, ask)
     assert [one.text for one in together] == [talker().run([one], ask)[0].text for one in said]
     assert [one.sound_tokens for one in together] == [0, 0, 11, 11, 11, 11, 0]
-    scripts = [script(one) for one in said]
+    scripts = [script(talker(), one) for one in said]
     run = forget()._speaker.begin(scripts)
     for row, one in enumerate(said):
         _, logits = known(one)

@@ -14,9 +14,9 @@ from transformers import Sam2VideoModel
 
 from anmok.nets import sam2_frame
 from anmok.nets.sam2_names import rename
-from anmok.nets.sam2_stream import Cue, Stream
+from anmok.nets.sam2_stream import Stream
 from golden import record_sam2 as record
-from parity.streamed_nets import HEADS, configured
+from parity.streamed_nets import HEADS, as_cue, configured
 
 WANTED = np.load(record.FILE)
 
@@ -40,15 +40,6 @@ def authors(most: int = -1) -> Any:
     assert set(state) == set(net.state_dict())
     net.load_state_dict(state)
     return net.eval()
-
-
-def as_cue(said: Any) -> Cue:
-    if said == "mask":
-        return Cue(1, mask=torch.from_numpy(record.given_mask()))
-    kind, places, labels = said
-    if kind == "box":
-        return Cue(1, box=torch.tensor(places).flatten())
-    return Cue(1, points=torch.tensor(places), labels=torch.tensor(labels))
 
 
 @pytest.mark.parametrize("name", record.PICTURES)
