@@ -191,13 +191,13 @@ def test_nets_of_other_kinds_are_refused_by_reason() -> None:
         Lean.of(llama(hidden_act="gelu"))
 
 
-@pytest.mark.parametrize(("kind", "most"), [("bfloat16", 0.02), ("int8", 0.03), ("int4", 0.35)])
+@pytest.mark.parametrize(("kind", "most"), [("bfloat16", 0.02), ("int8", 0.04), ("int4", 0.35)])
 def test_fewer_bits_stay_near(kind: Any, most: float) -> None:
     """Random weights have no structure that four bits could keep: the numbers are those of rounding itself."""
     net, ids = llama(initializer_range=0.08), text(300)
     lean, want = Lean.of(net, kind), expected(net, ids)
     memory = lean.memory()
-    assert 0 < error(lean.read(ids[:200], memory), want[199]) < most  # by the bfloat16 twin, in blocks
+    assert 0 < error(lean.read(ids[:200], memory), want[199]) < most  # by the layers for prompts, in blocks
     assert 0 < error(lean.read(ids[200:299], memory), want[298]) < most  # behind others
     assert 0 < error(lean.read(ids[299:], memory), want[299]) < most  # by the few bits themselves
     assert lean.nbytes < Lean.of(net).nbytes

@@ -26,6 +26,18 @@ def test_a_head_at_a_time_is_all_at_once(count: int, others: int) -> None:
     assert float((found - exact).norm() / exact.norm()) < 0.01
 
 
+@pytest.mark.parametrize("loud", [1.0, 3.0, 12.0, 60.0])
+def test_scores_of_any_size(loud: float) -> None:
+    """Up to products of 75 their exponentials are taken as they are; beyond, the greatest is taken off first."""
+    query, key, value = (made(1, 2, 200, 16) for _ in range(3))
+    query = query.flip(2) * loud
+    exact = scaled_dot_product_attention(*(one.bfloat16().float() for one in (query, key, value)), scale=1.0)
+    found = by_heads(query, key, value, 1.0)
+    assert torch.isfinite(found).all()
+    # Scores are rounded to 8 bits: of one of 75, a third is off, so loud ones pick among equals.
+    assert float((found - exact.transpose(1, 2)).norm() / exact.norm()) < 0.01 * max(1.0, loud)
+
+
 def test_a_tower_answers_alike() -> None:
     torch.manual_seed(0)
     config = SiglipVisionConfig(

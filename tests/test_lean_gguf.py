@@ -13,6 +13,8 @@ from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize, quantize
 
 from anmok.errors import BadWeights, Unsupported
+from anmok.nets import lean_layers
+from anmok.nets.lean_bytes import multiplies_bytes
 from anmok.nets.lean_gguf import opened
 
 WIDTH, INNER, HEADS, KV, LAYERS, WORDS, HEAD = 256, 512, 4, 2, 2, 96, 64
@@ -116,31 +118,40 @@ def reference(plain: dict[str, Any]) -> Any:
     return net
 
 
-@pytest.mark.parametrize(
-    ("kind", "most"),
-    [(Type.Q4_0, 0.02), (Type.Q4_1, 0.02), (Type.Q4_K, 0.02), (Type.Q8_0, 0.02), (Type.F16, 0.02)],
-    ids=lambda one: getattr(one, "name", ""),
-)
-def test_the_logits_are_those_of_the_weights_unpacked(tmp_path: Path, kind: Type, most: float) -> None:
+@pytest.mark.parametrize("has_bytes", [True, False])
+@pytest.mark.parametrize("kind", [Type.Q4_0, Type.Q4_1, Type.Q4_K, Type.Q8_0, Type.F16], ids=lambda one: one.name)
+def test_the_logits_are_those_of_the_weights_unpacked(
+    tmp_path: Path, kind: Type, has_bytes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_bytes:
+        monkeypatch.setattr(lean_layers, "multiplies_bytes", lambda: False)
     net = reference(written(tmp_path / "a.gguf", kind))
     lean = opened(tmp_path / "a.gguf")
     ids = torch.randint(0, WORDS, (60,), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         want = net(input_ids=ids[None]).logits[0]
     memory = lean.memory()
+    # The prompt by bytes or by bfloat16, which is what the following, by the file's own bits, goes on from. Bytes round
+    # to 127 steps a row, and random weights have no direction in which that would show less.
     for start, end in ((0, 50), (50, 58), (58, 59), (59, 60)):
         got = lean.read(ids[start:end], memory)
-        assert float((got - want[end - 1]).norm() / want[end - 1].norm()) < most
+        assert float((got - want[end - 1]).norm() / want[end - 1].norm()) < (0.045 if has_bytes else 0.02)
     assert lean.sizes.context == 512
 
 
 def test_four_bits_take_the_room_of_four_bits(tmp_path: Path) -> None:
-    """Codes, two scales a group, and the twin; the words in eight bits, as a table and as the last matrix."""
+    """Codes, two scales a group, and the layers for prompts; the words in eight bits, as a table and as the last
+    matrix."""
     written(tmp_path / "a.gguf", Type.Q4_1)
     weights = LAYERS * sum(np.prod(s) for n, s in shapes().items() if n.startswith("blk.0") and len(s) == 2)
     words = WORDS * WIDTH
-    want = weights * (0.5 + 4 / 32 + 2) + words * (1 + 4 / 32) + words * (1 + 2) + WORDS * 4
-    assert opened(tmp_path / "a.gguf").nbytes == want
+    rest = weights * (0.5 + 4 / 32) + words * (1 + 4 / 32) + words * (1 + 2) + WORDS * 4
+    if not multiplies_bytes():
+        assert opened(tmp_path / "a.gguf").nbytes == rest + 2 * weights
+        return
+    rows = (HEADS + 2 * KV) * HEAD + 2 * INNER  # of what reads the rows of a norm: a byte each, and a scale
+    others = WIDTH * HEADS * HEAD + WIDTH * INNER
+    assert opened(tmp_path / "a.gguf").nbytes == rest + LAYERS * (rows * (WIDTH + 4) + 2 * others)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -186,5 +197,7 @@ def test_smollm2_reads_a_real_text_as_it_does_in_float32() -> None:
     got = torch.stack([lean.read(ids[i : i + 1], memory) for i in range(len(ids))]).log_softmax(-1)
     assert float((want.exp() * (want - got)).sum(-1).mean()) < 0.003  # nats
     assert float((got.argmax(-1) == want.argmax(-1)).float().mean()) > 0.93
-    again = lean.read(ids, lean.memory()).log_softmax(-1)
-    assert float((want[-1].exp() * (want[-1] - again)).sum()) < 0.005
+    ends = range(20, 120, 5)
+    again = torch.stack([lean.read(ids[:end], lean.memory()) for end in ends]).log_softmax(-1)  # (20, V)
+    last = want[[end - 1 for end in ends]]
+    assert float((last.exp() * (last - again)).sum(-1).mean()) < (0.015 if multiplies_bytes() else 0.005)

@@ -32,8 +32,14 @@ class Runtime:
 
 GGUF, VLM = "smollm2-135m", "smolvlm-256m"
 RUNTIMES = (
-    Runtime("anmok", "anmok", "gguf", (GGUF,), note="the file's four bits, bfloat16 activations"),
-    Runtime("anmok int8", "anmok", "int8", (VLM,), note="weights rounded to eight bits, the tower to bfloat16"),
+    Runtime("anmok", "anmok", "gguf", (GGUF,), note="the file's four bits; prompts by eight bits and bfloat16"),
+    Runtime(
+        "anmok int8",
+        "anmok",
+        "int8",
+        (VLM,),
+        note="weights of eight bits; prompts and tower by eight bits and bfloat16",
+    ),
     Runtime("anmok float32", "anmok", "float32", (GGUF, VLM), note="exact; GGUF unpacked"),
     Runtime("transformers", "transformers", "float32", (GGUF, VLM), note="exact; GGUF unpacked"),
     Runtime("transformers bfloat16", "transformers", "bfloat16", (GGUF, VLM)),

@@ -28,8 +28,8 @@ from anmok.nets.answers import Answer
 from anmok.nets.checkpoints import Checkpoint, tensors
 from anmok.nets.eyes import Size
 from anmok.nets.families import Family, Listening, family_of
-from anmok.nets.lean import lay_out_senses
-from anmok.nets.lean_weights import laid_nbytes, multiplies_bfloat16
+from anmok.nets.lean import lay_out_senses, nearness
+from anmok.nets.lean_weights import laid_nbytes
 from anmok.nets.likelihood import Likelihood
 from anmok.nets.number_words import in_words
 from anmok.nets.readings import Alone, Packed, reading_of
@@ -74,7 +74,7 @@ class Talks:
         net: Any = parts.net.eval().to(setup.device)
         self._net = net
         is_near = setup.runtime == "fastest" and setup.device == "cpu" and lay_out_senses(net) > 0
-        self.mark = "~bfloat16" if is_near and multiplies_bfloat16() else ""  # of states, in the name of their maker
+        self.mark = nearness() if is_near else ""  # of states, in the name of their maker
         self._eyes: Any = parts.family.eyes(net, parts.facts) if parts.family.eyes is not None else None
         text = net.config.get_text_config()
         self._context = int(getattr(text, "max_position_embeddings", None) or _FEWEST)

@@ -1,124 +1,52 @@
 """Language models of the Llama kind, read with as few steps as torch allows: the fast way to chat on a processor.
 
 The same sums as transformers' ``LlamaForCausalLM``, one conversation at a time. What goes together is one matrix
-(queries, keys and values; gate and up), the memory is one array that at least doubles when it grows, a rotation is
-one complex product, and none of the time goes into modules. In float32 the logits are those of transformers; with
-fewer bits (``lean_weights``) they are near, and a token takes a third of the time and less.
+(queries, keys and values; gate and up), the memory is one array (``lean_memory``), a rotation is one complex product,
+and none of the time goes into modules. In float32 the logits are those of transformers; with fewer bits
+(``lean_weights``) they are near, a token takes a third of the time and less, and prompts have layers of their own
+(``lean_layers``).
 
 Architecture: H. Touvron et al., "LLaMA" (2023, arXiv:2302.13971); grouped heads: J. Ainslie et al., "GQA" (EMNLP 2023).
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anmok.errors import BadRequest, TooMuch, Unsupported
+from anmok.errors import BadRequest, Unsupported
 from anmok.nets.lean_attention import attend_by_heads
+from anmok.nets.lean_bytes import coded, multiplies_bytes
+from anmok.nets.lean_layers import MANY, Layer, Layers, Sizes, Weights, for_prompts, layer_of
+from anmok.nets.lean_memory import Memory, Spare
 from anmok.nets.lean_tower import lay_out_blocks
-from anmok.nets.lean_weights import Gate, Kind, Matrix, Plain, Table, last_matrix, lay_out, matrix, multiplies_bfloat16
+from anmok.nets.lean_weights import Kind, Matrix, Plain, Table, last_matrix, lay_out, multiplies_bfloat16
 
-_FIRST_ROOM: Final = 256  # tokens that a fresh memory holds
 _AT_ONCE: Final = 1024  # tokens of a prompt that are read together
 _BLOCK: Final = 128  # queries of a prompt whose scores are computed together
 _ROTATIONS: Final = ("default", "linear", "llama3")  # whose angles do not depend on the length of the text
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """``width`` is W, ``heads`` times ``head`` that of all queries; ``context`` the most tokens of a conversation."""
-
-    width: int
-    heads: int
-    kv_heads: int
-    head: int
-    inner: int
-    vocabulary: int
-    context: int
-    epsilon: float
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One block. Rows of queries and keys lie so that what is rotated together is adjacent; norms are (W,)."""
-
-    norm: Tensor
-    qkv: Matrix
-    out: Matrix
-    second_norm: Tensor
-    gate_up: Gate
-    down: Matrix
-    qkv_bias: Tensor | None = None
-
-
-class Memory:
-    """Keys and values of what was read, float32 (L, 2 * kv heads, room, head). One conversation, one user."""
-
-    def __init__(self, layers: int, sizes: Sizes) -> None:
-        self._most = sizes.context
-        self._rows = torch.empty(layers, 2 * sizes.kv_heads, min(_FIRST_ROOM, sizes.context), sizes.head)
-        self.length = 0
-
-    @property
-    def nbytes(self) -> int:
-        return self._rows.numel() * self._rows.element_size()
-
-    def get_seq_length(self) -> int:
-        """``length``, by the name that transformers' caches give it."""
-        return self.length
-
-    def crop(self, count: int) -> None:
-        """Forgets the last ``-count`` tokens, as transformers' caches do; 0 forgets nothing.
-
-        Raises:
-            BadRequest: the count is positive, or larger than what was read.
-        """
-        if not 0 <= -count <= self.length:
-            raise BadRequest(f"memory: cannot forget {-count} of {self.length} tokens; give 0 or a negative count")
-        self.length += count
-
-    def beside(self) -> Memory:
-        """Another one that holds the same, from where both go on by themselves."""
-        other = copy.copy(self)
-        other._rows = self._rows.clone()
-        return other
-
-    def room(self, count: int) -> Tensor:
-        """The array (L, 2 * kv heads, room, head), grown to hold ``count`` tokens more.
-
-        Raises:
-            TooMuch: the conversation is longer than the model was made for.
-        """
-        wanted, there = self.length + count, self._rows.shape[2]
-        if wanted > self._most:
-            raise TooMuch(f"the conversation has {wanted} tokens and the model reads {self._most}; shorten it")
-        if wanted > there:
-            layers, both, _, head = self._rows.shape
-            larger = self._rows.new_empty(layers, both, min(self._most, max(2 * there, wanted + wanted // 2)), head)
-            larger[:, :, : self.length] = self._rows[:, :, : self.length]
-            self._rows = larger
-        return self._rows
 
 
 class Lean:
     """A language model that reads rows into a memory. ``read`` is for one caller at a time, on the processor."""
 
     def __init__(
-        self, sizes: Sizes, table: Table, layers: Sequence[Layer], norm: Tensor, head: Matrix, angles: Tensor
+        self, sizes: Sizes, table: Table, layers: tuple[Layers, Layers], norm: Tensor, head: Matrix, angles: Tensor
     ) -> None:
-        """``angles`` complex64 (context, head / 2), of length one or what the rotation scales by."""
+        """``layers`` for few rows and for many, which may be the same; ``angles`` complex64 (context, head / 2), of
+        length one or what the rotation scales by."""
         self.sizes = sizes
-        self._table, self._layers, self._head = table, tuple(layers), head
+        self._table, self._head = table, head
+        self._few, self._many = layers
         self._angles = angles
-        root = sizes.width**0.5
-        self._norms = [(root * one.norm, root * one.second_norm) for one in layers]
-        self._norm = root * norm
+        self._spare = Spare()
+        self._root = sizes.width**0.5
+        self._norms = [(self._root * one.norm, self._root * one.second_norm) for one in self._few.each]
+        self._norm = self._root * norm
         # |x| and this make a right angle: the third side is sqrt(sum of squares + W * epsilon).
         self._side = torch.tensor((sizes.width * sizes.epsilon) ** 0.5)
 
@@ -135,12 +63,12 @@ class Lean:
     @property
     def nbytes(self) -> int:
         """Of all weights."""
-        matrices = [kind for one in self._layers for kind in (one.qkv, one.out, one.gate_up, one.down)]
-        return sum(one.nbytes for one in (*matrices, self._head)) + self._table.nbytes
+        layers = self._few.nbytes + (self._many.nbytes if self._many is not self._few else 0)
+        return layers + self._head.nbytes + self._table.nbytes
 
     def memory(self) -> Memory:
         """An empty one."""
-        return Memory(len(self._layers), self.sizes)
+        return Memory(len(self._few.each), self.sizes, self._spare)
 
     def embedded(self, ids: Tensor) -> Tensor:
         """int64 (T,) to float32 (T, W)."""
@@ -165,18 +93,19 @@ class Lean:
     def _through(self, x: Tensor, memory: Memory) -> Tensor:
         """(T, W), past all layers and into the memory, to what becomes of the last row (1, W)."""
         count, past = len(x), memory.length
+        layers = self._many if count >= MANY else self._few
         rows, turns = memory.room(count), self._turns(past, count)
-        x = x.clone()
-        for layer, kept, norms in zip(self._layers, rows, self._norms, strict=True):
-            queries, fresh = self._turned(layer, self._normed(x, norms[0], layer.qkv.dtype), turns)
+        x = x.clone() if layers.rotation is None else layers.rotation.of(x)  # (T, W)
+        for layer, kept in zip(layers.each, rows, strict=True):
+            queries, fresh = self._turned(layer, self._normed(x, self._root * layer.norm, layer.qkv.dtype), turns)
             kept[:, past : past + count] = fresh.transpose(0, 1)  # (2 * kv heads, T, head)
-            if layer is self._layers[-1]:  # whose other rows nobody asks for
+            if layer is layers.each[-1]:  # whose other rows nobody asks for
                 x, queries = x[-1:], queries[-1:]
             attend = _exact if layer.out.dtype == torch.float32 else _in_blocks
             made = attend(queries, kept[:, : past + count])  # (T, heads * head)
-            self._finished(layer, x, made, norms[1])
+            self._finished(layer, x, made, self._root * layer.second_norm)
         memory.length = past + count
-        return x
+        return x if layers.rotation is None else layers.rotation.back(x)
 
     def _step(self, x: Tensor, memory: Memory) -> Tensor:
         """The same for one row (1, W), which all time goes into: each step less is a step less in every layer."""
@@ -186,7 +115,7 @@ class Lean:
         keys = rows[:, :kv_heads, : past + 1].transpose(2, 3).unbind(0)  # (kv heads, head, S)
         values = rows[:, kv_heads:, : past + 1].unbind(0)  # (kv heads, S, head)
         x = x.clone()
-        for i, layer in enumerate(self._layers):
+        for i, layer in enumerate(self._few.each):
             norm, second = self._norms[i]
             queries, fresh = self._turned(layer, self._normed(x, norm, layer.qkv.dtype), turns)
             spots[i].copy_(fresh)
@@ -218,8 +147,10 @@ class Lean:
         x += layer.down(passed.to(layer.down.dtype))
 
     def _normed(self, x: Tensor, gain: Tensor, dtype: torch.dtype) -> Tensor:
-        """RMS norm of (T, W); ``gain`` has the square root of W in it."""
+        """RMS norm of (T, W); ``gain`` has the square root of W in it. As bytes, they are codes."""
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True).hypot(self._side)  # (T, 1)
+        if dtype == torch.uint8:
+            return coded(x * (gain / length))
         normed: Tensor = (x / length).mul_(gain).to(dtype)
         return normed
 
@@ -319,6 +250,13 @@ def lay_out_senses(net: nn.Module) -> int:
     return blocks + lay_out(whole, "bfloat16", but=language)
 
 
+def nearness() -> str:
+    """By what senses that are laid out see, as states of theirs are marked; empty where that is exact."""
+    if not multiplies_bfloat16():
+        return ""
+    return "~int8" if multiplies_bytes() else "~bfloat16"
+
+
 def _apart(net: Any) -> tuple[nn.Module | None, nn.Module | None]:
     """What holds the senses of a net, and the language model in it that is none of them."""
     if hasattr(net, "reader"):  # a net of our own, put together from two
@@ -358,26 +296,30 @@ def _of(kind: type[Lean], net: nn.Module, weights: Kind) -> Lean:
         config.rms_norm_eps,
     )
     with torch.inference_mode():
-        layers = [_layer(one, sizes.head, weights) for one in model.layers]
+        few = Layers(tuple(layer_of(one, weights) for one in _weights(model, sizes.head)))
+        many = for_prompts(_weights(model, sizes.head), sizes.width) if weights in ("int8", "int4") else few
         top = last_matrix(whole.lm_head.weight.float(), weights)
         turns = angles(model.rotary_emb.inv_freq, sizes.context, model.rotary_emb.attention_scaling)
-        return kind(sizes, Plain(model.embed_tokens.weight), layers, model.norm.weight.float(), top, turns)
+        return kind(sizes, Plain(model.embed_tokens.weight), (few, many), model.norm.weight.float(), top, turns)
 
 
-def _layer(block: Any, head: int, weights: Kind) -> Layer:
-    attention, mlp = block.self_attn, block.mlp
+def _weights(model: Any, head: int) -> Iterator[Weights]:
+    """Of each block in turn."""
+    for block in model.layers:
+        attention, mlp = block.self_attn, block.mlp
+        three = (attention.q_proj, attention.k_proj, attention.v_proj)
+        has_bias = attention.q_proj.bias is not None
+        yield Weights(
+            block.input_layernorm.weight.float(),
+            _joined([one.weight for one in three], head),
+            attention.o_proj.weight.float(),
+            block.post_attention_layernorm.weight.float(),
+            torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).float(),
+            mlp.down_proj.weight.float(),
+            _joined([one.bias for one in three], head) if has_bias else None,
+        )
 
-    def joined(pick: Callable[[Any], Tensor]) -> Tensor:
-        q, k, v = (pick(one).float() for one in (attention.q_proj, attention.k_proj, attention.v_proj))
-        return torch.cat((adjacent(q, head), adjacent(k, head), v))
 
-    has_bias = attention.q_proj.bias is not None
-    return Layer(
-        block.input_layernorm.weight.float(),
-        matrix(joined(lambda one: one.weight), weights),
-        matrix(attention.o_proj.weight.float(), weights),
-        block.post_attention_layernorm.weight.float(),
-        matrix(torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).float(), weights, is_gate=True),
-        matrix(mlp.down_proj.weight.float(), weights),
-        joined(lambda one: one.bias) if has_bias else None,
-    )
+def _joined(three: list[Tensor], head: int) -> Tensor:
+    q, k, v = (one.float() for one in three)
+    return torch.cat((adjacent(q, head), adjacent(k, head), v))

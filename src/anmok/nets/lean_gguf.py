@@ -19,7 +19,8 @@ from torch import Tensor
 
 from anmok.errors import BadWeights, Unsupported
 from anmok.nets.gguf_reading import reading
-from anmok.nets.lean import Layer, Lean, Sizes, angles
+from anmok.nets.lean import Lean, angles
+from anmok.nets.lean_layers import Layer, Layers, Sizes, Weights, for_prompts
 from anmok.nets.lean_weights import (
     GROUP,
     Blocks,
@@ -82,23 +83,37 @@ def _sizes(facts: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> 
 
 
 def _built(sizes: Sizes, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Lean:
-    layers = []
-    for i in range(facts["llama.block_count"]):
-        part = {name: tensors[f"blk.{i}.{name}.weight"] for name in _PARTS}
-        layers.append(
-            Layer(
-                _plain(part["attn_norm"]),
-                _matrix([part["attn_q"], part["attn_k"], part["attn_v"]]),  # rotated pairs are adjacent in the file
-                _matrix([part["attn_output"]]),
-                _plain(part["ffn_norm"]),
-                _matrix([part["ffn_gate"], part["ffn_up"]], is_gate=True),
-                _matrix([part["ffn_down"]]),
-            )
-        )
+    parts = [{name: tensors[f"blk.{i}.{name}.weight"] for name in _PARTS} for i in range(facts["llama.block_count"])]
+    few = Layers(tuple(_layer(one) for one in parts))
+    is_plain = all(isinstance(one.qkv, Twin) for one in few.each)  # in the form for prompts as it is
+    many = few if is_plain else for_prompts(map(_weights, parts), sizes.width)
     words = tensors["token_embd.weight"]
     head = _last(tensors.get("output.weight", words))
-    return Lean(
-        sizes, _table(words), layers, _plain(tensors["output_norm.weight"]), head, _angles(sizes, facts, tensors)
+    norm, turns = _plain(tensors["output_norm.weight"]), _angles(sizes, facts, tensors)
+    return Lean(sizes, _table(words), (few, many), norm, head, turns)
+
+
+def _layer(part: Mapping[str, Any]) -> Layer:
+    """As the file has it."""
+    return Layer(
+        _plain(part["attn_norm"]),
+        _matrix([part["attn_q"], part["attn_k"], part["attn_v"]]),  # rotated pairs are adjacent in the file
+        _matrix([part["attn_output"]]),
+        _plain(part["ffn_norm"]),
+        _matrix([part["ffn_gate"], part["ffn_up"]], is_gate=True),
+        _matrix([part["ffn_down"]]),
+    )
+
+
+def _weights(part: Mapping[str, Any]) -> Weights:
+    """Widened."""
+    return Weights(
+        _plain(part["attn_norm"]),
+        _wide([part["attn_q"], part["attn_k"], part["attn_v"]]),
+        _wide([part["attn_output"]]),
+        _plain(part["ffn_norm"]),
+        _wide([part["ffn_gate"], part["ffn_up"]]),
+        _wide([part["ffn_down"]]),
     )
 
 
@@ -130,13 +145,26 @@ def _matrix(parts: Sequence[Any], is_gate: bool = False) -> Gate:
     kinds = {one.tensor_type.name for one in parts}
     rows, columns = sum(int(one.shape[1]) for one in parts), int(parts[0].shape[0])
     if kinds <= set(_FOURS) and is_four((rows, columns)):
-        codes, scale, least = (np.concatenate(some) for some in zip(*map(_four, parts), strict=True))
-        return Four(torch.from_numpy(codes), torch.from_numpy(scale), torch.from_numpy(least), is_gate)
+        return Four(*_fours(parts))
     if kinds == {"Q8_0"} and is_four((rows, columns)):
         eights = [_eight(one) for one in parts]
-        return Pair(torch.cat([one for one, _ in eights]), torch.cat([one for _, one in eights]), is_gate)
+        return Pair(torch.cat([one for one, _ in eights]), torch.cat([one for _, one in eights]))
     whole = torch.cat([_plain(one) for one in parts])  # (N, K)
-    return (Twin if kinds <= set(_FLOATS) else Eight)(whole, is_gate)
+    return Twin(whole, is_gate) if kinds <= set(_FLOATS) else Eight(whole)
+
+
+def _wide(parts: Sequence[Any]) -> Tensor:
+    """The same as float32 (N, K)."""
+    if not {one.tensor_type.name for one in parts} <= set(_FOURS):
+        return torch.cat([_plain(one) for one in parts])
+    codes, scale, least = _fours(parts)
+    return (codes.view(*scale.shape, GROUP) * scale[..., None]).add_(least[..., None]).flatten(1)
+
+
+def _fours(parts: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes (N, K), scales and offsets (N, K / 32)."""
+    codes, scale, least = (np.concatenate(some) for some in zip(*map(_four, parts), strict=True))
+    return torch.from_numpy(codes), torch.from_numpy(scale), torch.from_numpy(least)
 
 
 def _last(words: Any) -> Matrix:

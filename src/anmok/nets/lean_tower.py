@@ -1,10 +1,12 @@
-"""The blocks of a tower of CLIP's kind, read with as few steps as torch allows where a processor multiplies bfloat16.
+"""The blocks of a tower of CLIP's kind, read with as few steps as torch allows where a processor multiplies bfloat16,
+and in part by bytes where it multiplies those faster.
 
 transformers' block is a dozen modules, and what goes from one to the next is written and read again as float32. Here
 queries, keys and values are one matrix, bias and GELU (but for CLIP's quick one) are part of the multiplication, a
 picture goes through by itself, so that what it leaves lies in the cache, and its heads attend one after the other. Only
-the sum that runs past the blocks stays float32. ``python -m benchmarks chat --models smolvlm-256m`` shows what that
-brings to the first token.
+the sum that runs past the blocks stays float32. What reads the rows of a norm, seven of twelve products, takes codes of
+turned rows (``lean_bytes``): turned, whatever stands out in a row stands out no more. ``python -m benchmarks chat
+--models smolvlm-256m`` shows what that brings to the first token.
 
 Architecture: A. Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021, arXiv:2010.11929).
 """
@@ -20,7 +22,9 @@ from torch.nn import functional
 
 from anmok.errors import Unsupported
 from anmok.nets.lean_attention import attended
-from anmok.nets.lean_weights import Aside, Then, Twin, stays_exact
+from anmok.nets.lean_bytes import STEPS, Bytes, coded, multiplies_bytes
+from anmok.nets.lean_weights import Aside, Float, Then, Twin, stays_exact
+from anmok.nets.rotations import Spread
 
 # Those of transformers whose blocks are of this form, and nothing beside it.
 _BLOCKS: Final = frozenset(
@@ -50,21 +54,21 @@ class Block(Aside):
         super().__init__()
         attention = parts.attention
         self._heads = int(attention.num_heads)
-        self._norms = [(one.weight.detach(), one.bias.detach(), float(one.eps)) for one in parts.norms]
         # The scale of the scores is that of the queries.
         plain = [_plain(one) for one in (attention.q_proj, attention.k_proj, attention.v_proj)]
         plain[0] = (float(attention.scale) * plain[0][0], float(attention.scale) * plain[0][1])
-        self._qkv = Twin(torch.cat([one for one, _ in plain]), bias=torch.cat([one for _, one in plain]))  # (3 W, W)
+        qkv = torch.cat([one for one, _ in plain]), torch.cat([one for _, one in plain])  # (3 W, W), (3 W,)
+        self._first, self._qkv = _behind(parts.norms[0], *qkv)
         self._out = _twin(parts.out, parts.gains[0])
-        self._up = _twin(parts.layers.fc1)
+        self._second, self._up = _behind(parts.norms[1], *_plain(parts.layers.fc1))
         self._then: Then = parts.then
         self._down = _twin(parts.layers.fc2, parts.gains[1])
 
     @property
     def nbytes(self) -> int:
         """Of matrices and norms."""
-        norms: int = sum(weight.nbytes + bias.nbytes for weight, bias, _ in self._norms)
-        return norms + sum(one.nbytes for one in (self._qkv, self._out, self._up, self._down))
+        matrices = (self._qkv, self._out, self._up, self._down)
+        return self._first.nbytes + self._second.nbytes + sum(one.nbytes for one in matrices)
 
     def forward(self, rows: Tensor, mask: Tensor | None = None) -> Tensor:
         """float32 (B, T, W) to the same; a mask is (B, 1, T, T)."""
@@ -88,9 +92,9 @@ class Block(Aside):
 
     def _read(self, x: Tensor, into: Tensor, mask: Tensor | None) -> None:
         """One picture (T, W)."""
-        q, k, v = self._qkv(_normed(x, self._norms[0])).view(len(x), 3, self._heads, -1).unbind(1)  # (T, H, D)
+        q, k, v = self._qkv(self._first(x)).view(len(x), 3, self._heads, -1).unbind(1)  # (T, H, D)
         torch.add(x, self._out(attended(q, k, v, mask)), out=into)
-        into += self._down(self._up(_normed(into, self._norms[1]), self._then))
+        into += self._down(self._up(self._second(into), self._then))
 
 
 def lay_out_blocks(net: nn.Module) -> int:
@@ -140,7 +144,36 @@ def _twin(linear: nn.Linear, gain: Tensor | None = None) -> Twin:
     return Twin(weight, bias=bias) if gain is None else Twin(gain[:, None] * weight, bias=gain * bias)
 
 
-def _normed(x: Tensor, norm: tuple[Tensor, Tensor, float]) -> Tensor:
+class _Normed:
     """float32 (T, W) to bfloat16."""
-    weight, bias, epsilon = norm
-    return functional.layer_norm(x, weight.shape, weight, bias, epsilon).to(torch.bfloat16)
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self._weight, self._bias, self._epsilon = norm.weight.detach(), norm.bias.detach(), norm.eps
+        self.nbytes = self._weight.nbytes + self._bias.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, self._weight.shape, self._weight, self._bias, self._epsilon).to(torch.bfloat16)
+
+
+class _Coded:
+    """float32 (T, W) to codes of turned rows; the norm's weight and bias are part of the matrix that reads them."""
+
+    def __init__(self, norm: nn.LayerNorm, spread: Spread) -> None:
+        self._signs, self._epsilon = STEPS * spread.signs, norm.eps
+        self._block = Float(spread.block)
+        self._size = len(spread.block)
+        self.nbytes = self._signs.nbytes + self._block.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        normed = functional.layer_norm(x, self._signs.shape, self._signs, None, self._epsilon)  # (T, W)
+        return coded(self._block(normed.view(-1, self._size))).view(x.shape)
+
+
+def _behind(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> tuple[_Normed | _Coded, Twin | Bytes]:
+    """A norm and the matrix (N, W) behind it, in the forms that are fastest here."""
+    width = weight.shape[1]
+    if not (multiplies_bytes() and Spread.fits(width)):
+        return _Normed(norm), Twin(weight, bias=bias)
+    spread = Spread(width)
+    gain, shift = norm.weight.detach(), norm.bias.detach()
+    return _Coded(norm, spread), Bytes(spread.of(gain * weight), bias=bias + weight @ shift)

@@ -1,7 +1,8 @@
 """The matrices of a lean language model, kept the way this processor multiplies fastest: all of float32, or fewer bits.
 
-One row at a time, the time goes into fetching the weights, so fewer bits are faster. Many rows at a time, it goes
-into arithmetic, for which the kernels of few bits are the slow ones: from ``_MANY`` rows on, a ``Twin`` works.
+One row at a time, the time goes into fetching the weights, so fewer bits are faster: ``Eight``, ``Four``, ``Pair``.
+Many rows at a time, it goes into arithmetic, for which their kernels are slow ones: for prompts there is ``Twin``, or
+``lean_bytes``.
 
 ``Eight`` has one scale a row; ``Four`` and ``Pair``, the forms that GGUF's bits fit in, a scale and an offset for each
 32 weights of a row, which are rounded to bfloat16.
@@ -20,12 +21,11 @@ Kind: TypeAlias = Literal["float32", "bfloat16", "int8", "int4"]
 Then: TypeAlias = Literal["gelu", "gelu-tanh", "gelu-quick"]  # what is done to the sums
 
 GROUP: Final = 32  # weights that share a scale; that of GGUF
-_MANY: Final = 12  # rows, from which on bfloat16 is faster than 4 or 8 bits
 _PACKED_FOR: Final = 64  # rows that oneDNN lays a weight out for; as good for one row as a layout for one
 _OUT: Final = 8  # numbers of a row that stand out
 _STEPS: Final = 15  # between the least and the greatest number of four bits
 _MULTIPLE: Final = 16  # the kernel of 4 bits wants so many rows, or a multiple
-_FUSED: Final[dict[Then | None, tuple[str, str]]] = {  # of oneDNN
+FUSED: Final[dict[Then | None, tuple[str, str]]] = {  # by oneDNN, into a multiplication
     "gelu": ("gelu", "none"),
     "gelu-tanh": ("gelu", "tanh"),
 }
@@ -106,10 +106,15 @@ class Twin:
         return made
 
     def _times(self, rows: Tensor, part: Tensor, then: Then | None) -> Tensor:
-        if self._is_laid and then in _FUSED:
-            return _times(rows, part, self._bias, _FUSED[then])  # (T, N)
+        if self._is_laid and then in FUSED:
+            return _times(rows, part, self._bias, FUSED[then])  # (T, N)
         made = _times(rows, part, self._bias) if self._is_laid else functional.linear(rows, part, self._bias)  # (T, N)
-        return made if then is None else _THEN[then](made)
+        return made if then is None else then_of(made, then)
+
+
+def then_of(sums: Tensor, then: Then) -> Tensor:
+    """What is done to the sums, by itself."""
+    return _THEN[then](sums)
 
 
 def _laid(weight: Tensor) -> Tensor:
@@ -188,32 +193,29 @@ def multiplies_bfloat16() -> bool:
 
 
 class Eight:
-    """int8 (N, K) and one scale a row. Many rows at a time go through a bfloat16 twin."""
+    """int8 (N, K) and one scale a row."""
 
     dtype = torch.bfloat16
 
-    def __init__(self, weight: Tensor, is_gate: bool = False) -> None:
+    def __init__(self, weight: Tensor) -> None:
         self._weight, scale = narrowed(weight)
         self._scale = scale.to(torch.bfloat16)
-        self._twin = Twin(weight, is_gate)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        if len(rows) >= _MANY:
-            return self._twin(rows)  # (T, N)
         made: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self._weight, self._scale)  # (T, N)
         return made
 
     def gated(self, rows: Tensor) -> Tensor:
         """(T, K) to (T, N / 2)."""
-        return self._twin.gated(rows) if len(rows) >= _MANY else _gated(self(rows))
+        return _gated(self(rows))
 
     @property
     def nbytes(self) -> int:
-        return _nbytes(self._weight, self._scale) + self._twin.nbytes
+        return _nbytes(self._weight, self._scale)
 
 
 class Four:
-    """Four bits (N, K) with a scale and an offset for every 32 of a row, and the bfloat16 twin.
+    """Four bits (N, K) with a scale and an offset for every 32 of a row.
 
     ``codes`` uint8 (N, K) from 0 to 15, ``scale`` and ``least`` float32 (N, K / 32): codes * scale + least. N is a
     multiple of 16 and K of 32; ``is_four`` says whether a shape is.
@@ -221,41 +223,31 @@ class Four:
 
     dtype = torch.bfloat16
 
-    def __init__(
-        self, codes: Tensor, scale: Tensor, least: Tensor, is_gate: bool = False, has_twin: bool = True
-    ) -> None:
+    def __init__(self, codes: Tensor, scale: Tensor, least: Tensor) -> None:
         self._weight: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
         offset = least + (_STEPS + 1) / 2 * scale  # the kernel counts from 8
         self._scales = torch.stack((scale.T, offset.T), 2).to(torch.bfloat16).contiguous()  # (K / 32, N, 2)
-        self._twin: Twin | None = None
-        if has_twin:
-            whole = codes.view(*scale.shape, GROUP) * scale[..., None] + least[..., None]  # (N, K / 32, 32)
-            self._twin = Twin(whole.flatten(1), is_gate)
 
     @classmethod
-    def of(cls, weight: Tensor, is_gate: bool = False) -> Four:
+    def of(cls, weight: Tensor) -> Four:
         """Of float32 (N, K), by the least and the greatest of each 32."""
         groups = weight.view(len(weight), -1, GROUP)  # (N, K / 32, 32)
         least, most = groups.aminmax(dim=2)  # (N, K / 32)
         scale = (most - least) / _STEPS
         codes = (groups - least[..., None]) / scale.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
-        return cls(codes.round().to(torch.uint8).flatten(1), scale, least, is_gate)
+        return cls(codes.round().to(torch.uint8).flatten(1), scale, least)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        if self._twin is not None and len(rows) >= _MANY:
-            return self._twin(rows)  # (T, N)
         made: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self._weight, GROUP, self._scales)  # (T, N)
         return made
 
     def gated(self, rows: Tensor) -> Tensor:
         """(T, K) to (T, N / 2)."""
-        if self._twin is not None and len(rows) >= _MANY:
-            return self._twin.gated(rows)
         return _gated(self(rows))
 
     @property
     def nbytes(self) -> int:
-        return _nbytes(self._weight, self._scales) + (self._twin.nbytes if self._twin is not None else 0)
+        return _nbytes(self._weight, self._scales)
 
 
 def narrowed(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -265,34 +257,30 @@ def narrowed(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Pair:
-    """Eight bits (N, K) with a scale for every 32 of a row, as two times four, and the bfloat16 twin. Nearer than
-    ``Eight``, and slower where fetching the weights is fast.
+    """Eight bits (N, K) with a scale for every 32 of a row, as two times four. Nearer than ``Eight``, and slower where
+    fetching the weights is fast.
 
     ``codes`` int8 (N, K), ``scale`` float32 (N, K / 32): Q8_0 of GGUF, to the last bit but for the rounded scale.
     """
 
     dtype = torch.bfloat16
 
-    def __init__(self, codes: Tensor, scale: Tensor, is_gate: bool = False) -> None:
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
         counted = codes.to(torch.int16) + 128  # from 0 to 255
         high, low = (counted >> 4).to(torch.uint8), (counted & 15).to(torch.uint8)
-        self._high = Four(high, 16 * scale, -128 * scale, has_twin=False)
-        self._low = Four(low, scale, torch.zeros_like(scale), has_twin=False)
-        whole = codes.view(*scale.shape, GROUP) * scale[..., None]  # (N, K / 32, 32)
-        self._twin = Twin(whole.flatten(1), is_gate)
+        self._high = Four(high, 16 * scale, -128 * scale)
+        self._low = Four(low, scale, torch.zeros_like(scale))
 
     def __call__(self, rows: Tensor) -> Tensor:
-        if len(rows) >= _MANY:
-            return self._twin(rows)  # (T, N)
         return self._high(rows).float() + self._low(rows)  # (T, N)
 
     def gated(self, rows: Tensor) -> Tensor:
         """(T, K) to (T, N / 2)."""
-        return self._twin.gated(rows) if len(rows) >= _MANY else _gated(self(rows))
+        return _gated(self(rows))
 
     @property
     def nbytes(self) -> int:
-        return self._high.nbytes + self._low.nbytes + self._twin.nbytes
+        return self._high.nbytes + self._low.nbytes
 
 
 class Apart:
@@ -336,8 +324,7 @@ def matrix(weight: Tensor, kind: Kind, is_gate: bool = False) -> Gate:
         return Float(weight.float())
     if kind == "bfloat16":
         return Twin(weight, is_gate)
-    is_four_bits = kind == "int4" and is_four(weight.shape)
-    return (Four.of if is_four_bits else Eight)(weight.float(), is_gate)
+    return Four.of(weight.float()) if kind == "int4" and is_four(weight.shape) else Eight(weight.float())
 
 
 class Table(Protocol):

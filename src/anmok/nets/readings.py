@@ -13,7 +13,8 @@ from transformers import DynamicCache
 from anmok.nets.adapters_beside import choice_of
 from anmok.nets.eyes import gemma, phi4, qwen
 from anmok.nets.eyes.reading import Language
-from anmok.nets.lean import Lean, Memory, unfit
+from anmok.nets.lean import Lean, unfit
+from anmok.nets.lean_memory import Memory
 from anmok.nets.speaking import Batch, Reading, Script
 
 _ALIKE: Final = ("llama", "mistral", "qwen2")  # language parts that the lean reader has the sums of

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from anmok.nets.eyes import Place
-from anmok.nets.lean import Memory
+from anmok.nets.lean_memory import Memory
 
 _KEPT: Final = 4  # conversations
 _MOST_KEPT: Final = 2**30  # bytes of all of them

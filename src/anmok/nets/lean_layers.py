@@ -1,0 +1,113 @@
+"""The layers of a lean language model: those that read a few rows at a time, and those for prompts.
+
+Where a processor multiplies bytes fastest, a prompt is read in another frame of reference, in which no number of a row
+stands out (``rotations``): rows are turned as they come in, what reads a norm's rows reads turned ones, what is added
+to them is turned, and at the end they are turned back. Keys and values are the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from anmok.nets.lean_bytes import STEPS, Bytes, multiplies_bytes
+from anmok.nets.lean_weights import Gate, Kind, Matrix, Twin, matrix, multiplies_bfloat16
+from anmok.nets.rotations import Rotation
+
+MANY: Final = 12  # rows, from which on the layers for prompts are faster than those of few bits
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """``width`` is W, ``heads`` times ``head`` that of all queries; ``context`` the most tokens of a conversation."""
+
+    width: int
+    heads: int
+    kv_heads: int
+    head: int
+    inner: int
+    vocabulary: int
+    context: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Of one block, float32. Rows of queries and keys lie so that what is rotated together is adjacent; norms are (W,),
+    matrices (N, K)."""
+
+    norm: Tensor
+    qkv: Tensor
+    out: Tensor
+    second_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+    qkv_bias: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One block, in forms that multiply. Norms are (W,); where they are part of the matrices, what is left of them
+    is the steps () that a code of a number of 1 counts."""
+
+    norm: Tensor
+    qkv: Matrix
+    out: Matrix
+    second_norm: Tensor
+    gate_up: Gate
+    down: Matrix
+    qkv_bias: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """All of them, and the frame of reference that they read in, if it is another."""
+
+    each: tuple[Layer, ...]
+    rotation: Rotation | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(kind.nbytes for one in self.each for kind in (one.qkv, one.out, one.gate_up, one.down))
+
+
+def layer_of(weights: Weights, kind: Kind) -> Layer:
+    """In the form asked for."""
+    return Layer(
+        weights.norm,
+        matrix(weights.qkv, kind),
+        matrix(weights.out, kind),
+        weights.second_norm,
+        matrix(weights.gate_up, kind, is_gate=True),
+        matrix(weights.down, kind),
+        weights.qkv_bias,
+    )
+
+
+def for_prompts(each: Iterable[Weights], width: int) -> Layers:
+    """For many rows at a time, by what this processor multiplies fastest, where the layers for few rows have few bits.
+
+    What reads the rows of a norm takes bytes, if it can, two thirds of all products; the rest is bfloat16: the rows in
+    front of ``down`` have numbers that stand out and would have to be turned by themselves.
+    """
+    if not (multiplies_bytes() and multiplies_bfloat16()):
+        return Layers(tuple(layer_of(one, "bfloat16") for one in each))
+    rotation = Rotation(width)
+    return Layers(tuple(_turned(one, rotation) for one in each), rotation)
+
+
+def _turned(weights: Weights, rotation: Rotation) -> Layer:
+    steps = torch.tensor(STEPS)
+    return Layer(
+        steps,
+        Bytes(rotation.of(weights.norm * weights.qkv), gives=torch.float32),
+        Twin(rotation.of(weights.out.T).T),
+        steps,
+        Bytes(rotation.of(weights.second_norm * weights.gate_up), is_gate=True),
+        Twin(rotation.of(weights.down.T).T),
+        weights.qkv_bias,
+    )

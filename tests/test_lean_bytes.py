@@ -1,0 +1,71 @@
+"""Bytes times bytes is the product that they stand for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from anmok.nets.lean_bytes import STEPS, Bytes, coded, multiplies_bytes
+from anmok.nets.rotations import Rotation
+from test_lean_prompt import error, some
+
+pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no instructions for bytes")
+STEP = 1 / STEPS
+
+
+def widened(codes: Tensor) -> Tensor:
+    return (codes.float() - 128) * STEP
+
+
+def test_a_code_is_the_nearest_step_and_the_last_for_what_lies_beyond() -> None:
+    rows = torch.tensor([0.0, 0.49 * STEP, 0.51 * STEP, -0.51 * STEP, 4.0, -4.0, 100.0, -100.0])
+    assert coded(STEPS * rows).tolist() == [128, 128, 129, 127, 255, 1, 255, 1]
+    normed = some(200, 576)
+    assert float((widened(coded(STEPS * normed)) - normed.clamp(-4, 4)).abs().max()) <= 0.501 * STEP
+
+
+@pytest.mark.parametrize("count", [1, 12, 600])
+@pytest.mark.parametrize("gives", [torch.float32, torch.bfloat16])
+def test_sums_are_those_of_the_codes(count: int, gives: torch.dtype) -> None:
+    weight, codes, bias = some(96, 64), coded(STEPS * some(count, 64, seed=1)), some(96, seed=2)
+    made = Bytes(weight, bias=bias, gives=gives)(codes)
+    assert made.dtype == gives
+    scale = weight.abs().amax(1, keepdim=True) / 127
+    kept = (weight / scale).round() * scale
+    assert error(made.float(), widened(codes) @ kept.T + bias) < (1e-5 if gives == torch.float32 else 0.003)
+    assert error(made.float(), widened(codes) @ weight.T + bias) < 0.01
+
+
+@pytest.mark.parametrize("then", [None, "gelu", "gelu-tanh", "gelu-quick"])
+def test_what_comes_after_the_sums(then: str | None) -> None:
+    weight, codes, bias = some(96, 64), coded(STEPS * some(20, 64, seed=1)), some(96, seed=2)
+    sums = widened(codes) @ weight.T + bias
+    want = {
+        None: sums,
+        "gelu": functional.gelu(sums),
+        "gelu-tanh": functional.gelu(sums, approximate="tanh"),
+        "gelu-quick": sums * torch.sigmoid(1.702 * sums),
+    }[then]
+    assert error(Bytes(weight, bias=bias)(codes, then).float(), want) < 0.012  # type: ignore[arg-type]
+
+
+def test_a_gate_is_silu_of_one_half_times_the_other() -> None:
+    whole, codes = some(96, 64), coded(STEPS * some(20, 64, seed=1))
+    opened, up = (widened(codes) @ whole.T).chunk(2, 1)
+    gate = Bytes(whole, is_gate=True)
+    assert error(gate.gated(codes).float(), functional.silu(opened) * up) < 0.016
+    assert torch.equal(gate(codes), Bytes(whole)(codes))
+    assert gate.nbytes == 96 * 64 + 4 * 96
+
+
+def test_turned_rows_lose_little_whatever_stands_out() -> None:
+    """A number 20 times the others is beyond the last step as it is, and one of many when it is turned."""
+    rows, weight, rotation = some(64, 576), some(96, 576, seed=1), Rotation(576)
+    rows[:, 7] *= 60
+    rows = rows * rows.pow(2).mean(1, keepdim=True).rsqrt()
+    want = rows @ weight.T
+    turned = Bytes(rotation.of(weight))(coded(STEPS * rotation.of(rows)))
+    assert error(Bytes(weight)(coded(STEPS * rows)).float(), want) > 0.5
+    assert error(turned.float(), want) < 0.014

@@ -1,0 +1,42 @@
+"""What one conversation leaves behind, the next one takes, and sees nothing of."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+from anmok.nets import lean_memory
+from anmok.nets.lean import Lean
+from test_lean import llama, text
+
+
+def test_the_next_conversation_takes_the_room_of_the_last() -> None:
+    lean = Lean.of(llama())
+    first = lean.memory()
+    want = lean.read(text(300), lean.memory())  # nobody holds that one any more
+    second = lean.memory()
+    assert second.nbytes > first.nbytes
+    assert second.length == 0
+    assert torch.equal(lean.read(text(300), second), want)
+    assert torch.equal(lean.read(text(20, seed=1), first), lean.read(text(20, seed=1), lean.memory()))
+
+
+def test_two_at_a_time_have_a_room_each() -> None:
+    lean = Lean.of(llama())
+    lean.read(text(300), lean.memory())
+    one, other = lean.memory(), lean.memory()
+    assert one.room(1).data_ptr() != other.room(1).data_ptr()
+    beside = one.beside()
+    assert beside.room(1).data_ptr() not in (one.room(1).data_ptr(), other.room(1).data_ptr())
+
+
+def test_what_is_large_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean_memory, "_MOST_SPARE", 2**20)
+    lean = Lean.of(llama())
+    fresh = lean.memory().nbytes
+    assert fresh < 2**20
+    lean.read(text(1500), lean.memory())
+    gc.collect()
+    assert lean.memory().nbytes == fresh
