@@ -41,7 +41,7 @@ class Rotation:
 
     def _along(self, rows: Tensor, factors: list[Tensor]) -> Tensor:
         made = []
-        for part in rows.reshape(-1, rows.shape[-1]).split(_AT_ONCE):  # (n, W)
+        for part in torch.split(rows.reshape(-1, rows.shape[-1]), _AT_ONCE):  # (n, W)
             for factor in reversed(factors):  # the last axis is mixed and becomes the first, until all have been last
                 size, count = len(factor), rows.shape[-1] // len(factor)
                 part = (part.reshape(-1, size) @ factor).view(-1, count, size)  # (n, W / f, f)
@@ -66,15 +66,16 @@ class Spread:
     def of(self, rows: Tensor) -> Tensor:
         """float32 (..., W) to the same."""
         blocks = (rows * self.signs).reshape(-1, len(self.block))  # (T * W / block, block)
-        return (blocks @ self.block).view(rows.shape)
+        made: Tensor = (blocks @ self.block).view(rows.shape)
+        return made
 
 
 def hadamard(size: int) -> Tensor:
     """float32 (size, size), symmetric, of plus and minus one over the root of ``size``, a power of two: Sylvester's."""
-    made = torch.ones(1, 1)
+    made = torch.full((1, 1), size**-0.5)
     while len(made) < size:
         made = torch.cat((torch.cat((made, made), 1), torch.cat((made, -made), 1)))
-    return made * size**-0.5
+    return made
 
 
 def mixed(size: int) -> Tensor:
@@ -85,7 +86,8 @@ def mixed(size: int) -> Tensor:
     place = torch.arange(odd, dtype=torch.float64)
     cosines = torch.cos(torch.pi * (place[:, None] + 0.5) * place / odd) * (2 / odd) ** 0.5
     cosines[:, 0] = odd**-0.5
-    return torch.kron(hadamard(even), cosines.float()).contiguous()
+    made: Tensor = torch.kron(hadamard(even), cosines.float())
+    return made.contiguous()
 
 
 def signs(width: int) -> Tensor:
