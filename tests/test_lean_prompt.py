@@ -40,6 +40,12 @@ def some(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def without(monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, has_bytes: bool) -> None:
+    """As on a processor that lacks instructions; one that has none does not get them."""
+    monkeypatch.setattr(lean_layers, "multiplies_bfloat16", lambda: has_bfloat16 and multiplies_bfloat16())
+    monkeypatch.setattr(lean_layers, "multiplies_bytes", lambda: has_bytes and multiplies_bytes())
+
+
 def gate(rows: Tensor, weight: Tensor) -> Tensor:
     """float32 (T, K) and (N, K) to (T, N / 2), by its definition."""
     opened, up = (rows @ weight.T).chunk(2, 1)  # (T, N / 2)
@@ -111,18 +117,37 @@ def test_going_on_from_a_prompt_that_was_cut_is_as_reading_it_anew(kind: Any, mo
 
 
 @pytest.mark.parametrize("has_bytes", [True, False])
+@pytest.mark.parametrize("has_bfloat16", [True, False])
 @pytest.mark.parametrize(("kind", "most"), [("float32", 1e-5), ("bfloat16", 0.02), ("int8", 0.04)])
 def test_prompts_of_any_length_end_in_the_same_logits(
-    kind: Any, most: float, has_bytes: bool, monkeypatch: pytest.MonkeyPatch
+    kind: Any, most: float, has_bfloat16: bool, has_bytes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exact as it was; near with fewer bits, whichever kernel the length chooses: 11 by few bits, 12 by the layers for
-    prompts, 129 in two blocks of which the second has one row."""
-    if not has_bytes:
-        monkeypatch.setattr(lean_layers, "multiplies_bytes", lambda: False)
+    """Exact as it was; near with fewer bits, whichever kernel the length and the processor choose: 11 by few bits, 12
+    by the layers for prompts, 129 in two blocks of which the second has one row."""
+    without(monkeypatch, has_bfloat16, has_bytes)
     net, ids = llama(initializer_range=0.08), text(300)
     lean, want = Lean.of(net, kind), expected(net, ids)
     for count in (2, 11, 12, 128, 129, 300):
         assert error(lean.read(ids[:count], lean.memory()), want[count - 1]) < most
+
+
+def test_the_form_of_prompts_is_what_the_processor_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = llama()
+
+    def forms() -> tuple[torch.dtype, ...]:
+        one = Lean.of(net, "int8")._many.each[0]
+        return (one.qkv.dtype, one.out.dtype, one.gate_up.dtype, one.down.dtype)
+
+    read = torch.uint8 if multiplies_bytes() else torch.float32
+    without(monkeypatch, has_bfloat16=False, has_bytes=True)
+    assert forms() == (read, torch.float32, read, torch.float32)
+    without(monkeypatch, has_bfloat16=False, has_bytes=False)
+    assert forms() == 4 * (torch.float32,)
+    assert Lean.of(net, "int8").sizes.weights == sum(one.numel() for one in net.model.layers[0].parameters()) - 2 * 64
+    monkeypatch.setattr(lean_layers, "_MOST", 4 * 3 * Lean.of(net).sizes.weights - 1)  # a byte less than they take
+    lean = Lean.of(net, "int8")
+    assert lean._many is lean._few
+    assert lean.read(text(40), lean.memory()).shape == (96,)
 
 
 @needs_bytes

@@ -1,33 +1,22 @@
 """The families of language models that transformers runs, as data: net, eyes, how it is called, how its template writes
 what is shown.
 
-The key is ``model_type`` of a ``config.json``. What differs between checkpoints of a family is in their files.
+The key is ``model_type`` of a ``config.json``. What differs between checkpoints of a family is in their files. What a
+family sees with, and transformers itself, are imported when they are wanted: to read the table takes no time.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from anmok.errors import BadWeights
-from anmok.nets import hearing_gemma, hearing_phi4, readings, watching
-from anmok.nets.eyes import (
-    Eyes,
-    anyres,
-    gemma,
-    idefics,
-    internvl,
-    onevision,
-    phi4,
-    qwen,
-    square,
-    videollama3,
-)
+from anmok.nets import hearing_phi4, readings, seeing, watching
 from anmok.nets.speaking import Reading
 from anmok.nets.watching import Made, Watching
 
@@ -99,6 +88,8 @@ class Family:
 
     def made(self) -> type[nn.Module]:
         """The net's class, which is looked for when it is wanted: transformers has hundreds."""
+        import transformers
+
         found: type[nn.Module] = getattr(transformers, self.net)
         return found
 
@@ -127,58 +118,6 @@ def _gridded(net: nn.Module, eyes: Any) -> Reading:
     return readings.Gridded(net, eyes)
 
 
-def _llava(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    """LLaVA 1.5, whose weights know pictures that were padded to a square; the files of the converted checkpoints say
-    that the middle is cut out, and are not followed there."""
-    rules = square.SquareRules.of(facts)
-    return square.Square(net, square.SquareRules(rules.size, "pad", rules.levels) if rules.way == "crop" else rules)
-
-
-def _anyres(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return anyres.AnyRes(net, anyres.AnyResRules.of(facts, net.config))
-
-
-def _onevision(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return onevision.OneVision(net, anyres.AnyResRules.of(facts, net.config))
-
-
-def _idefics(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return idefics.Idefics(net, idefics.IdeficsRules.of(facts))
-
-
-def _intern(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return internvl.InternVL(net, internvl.InternRules.of(facts))
-
-
-def _qwen(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    token = "<|image_pad|>" if net.config.model_type.startswith("qwen") else _image_of(net.config.model_type)
-    return qwen.Qwen(net, qwen.QwenRules.of(facts), token)
-
-
-def _videollama3(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return videollama3.VideoLlama3(net, videollama3.VideoLlama3Rules.of(facts))
-
-
-def _image_of(model_type: str) -> str:
-    return FAMILIES[model_type].marks[0]
-
-
-def _gemma3(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return gemma.Gemma3(net, gemma.Gemma3Rules.of(facts))
-
-
-def _gemma3_crops(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return gemma.Gemma3(net, gemma.Gemma3Rules.of({**facts, "do_pan_and_scan": True}))
-
-
-def _gemma4(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return gemma.Gemma4(net, gemma.Gemma4Rules.of(facts))
-
-
-def _phi4(net: Any, facts: Mapping[str, Any]) -> Eyes:
-    return phi4.Phi4(net, phi4.Phi4Rules.of(facts))
-
-
 # Zheng et al., "Judging LLM-as-a-Judge" (2023), lm-sys/FastChat: the turns of Vicuna, which LLaVA 1.5 learned from.
 VICUNA: Final = (
     "{{ bos_token }}{% for m in messages %}"
@@ -197,7 +136,7 @@ def _qwen_vl(net: str) -> Family:
     return Family(
         net,
         _gridded,
-        _qwen,
+        seeing.qwen,
         image="<|image_pad|>",
         video="<|video_pad|>",
         marks=("<|image_pad|>", "<|video_pad|>"),
@@ -221,16 +160,18 @@ FAMILIES: Final[dict[str, Family]] = {
     "llava": Family(
         "LlavaForConditionalGeneration",
         _whole,
-        _llava,
+        seeing.llava,
         marks=("<image>",),
         most_pictures=4,
         template=VICUNA,
     ),
-    "llava_next": Family("LlavaNextForConditionalGeneration", _whole, _anyres, marks=("<image>",), most_pictures=4),
+    "llava_next": Family(
+        "LlavaNextForConditionalGeneration", _whole, seeing.anyres, marks=("<image>",), most_pictures=4
+    ),
     "llava_next_video": Family(
         "LlavaNextVideoForConditionalGeneration",
         _whole,
-        _anyres,
+        seeing.anyres,
         marks=("<image>", "<video>"),
         most_pictures=4,
         watching=watching.LLAVA,
@@ -238,7 +179,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "llava_onevision": Family(
         "LlavaOnevisionForConditionalGeneration",
         _whole,
-        _onevision,
+        seeing.onevision,
         marks=("<image>", "<video>"),
         ends=("<|im_end|>",),
         most_pictures=8,
@@ -247,7 +188,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "idefics3": Family(
         "Idefics3ForConditionalGeneration",
         _part,
-        _idefics,
+        seeing.idefics,
         marks=("<image>",),
         ends=("<end_of_utterance>",),
         most_pictures=8,
@@ -255,7 +196,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "smolvlm": Family(
         "SmolVLMForConditionalGeneration",
         _part,
-        _idefics,
+        seeing.idefics,
         marks=("<image>",),
         ends=("<end_of_utterance>",),
         most_pictures=8,
@@ -265,7 +206,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "internvl": Family(
         "InternVLForConditionalGeneration",
         _whole,
-        _intern,
+        seeing.intern,
         image="<IMG_CONTEXT>",
         marks=("<IMG_CONTEXT>",),
         ends=("<|im_end|>",),
@@ -279,7 +220,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "gemma3": Family(
         "Gemma3ForConditionalGeneration",
         _gemma,
-        _gemma3,
+        seeing.gemma3,
         image="<start_of_image>",
         video="<start_of_image>",  # the published template knows no clips
         marks=("<image_soft_token>",),
@@ -290,7 +231,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "gemma4": Family(
         "Gemma4ForConditionalGeneration",
         _gemma,
-        _gemma4,
+        seeing.gemma4,
         image="<|image|>",
         video="<|video|>",
         marks=("<|image|>",),
@@ -301,7 +242,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "video_llama_3": Family(
         "VideoLlama3ForConditionalGeneration",
         _part,
-        _videollama3,
+        seeing.videollama3,
         image="<|image_pad|>",
         video="<|video_pad|>",
         marks=("<|image_pad|>", "<|video_pad|>"),
@@ -312,7 +253,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "exaone4_5": Family(
         "Exaone4_5_ForConditionalGeneration",
         _part,
-        _qwen,
+        seeing.qwen,
         image="<|image_pad|>",
         video="<|video_pad|>",
         marks=("<|image_pad|>", "<|video_pad|>"),
@@ -323,7 +264,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "hyperclovax_vision_v2": Family(
         "HyperCLOVAXVisionV2ForConditionalGeneration",
         _part,
-        _qwen,
+        seeing.qwen,
         image="<|image_pad|>",
         marks=("<|image_pad|>",),
         ends=("<|im_end|>", "<|endofturn|>"),
@@ -342,7 +283,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "phi4_multimodal": Family(
         "Phi4MultimodalForCausalLM",
         _switched,
-        _phi4,
+        seeing.phi4,
         content="text",
         image="<|endoftext10|>",
         marks=("<|endoftext10|>", hearing_phi4.AUDIO_TOKEN),
@@ -354,24 +295,43 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 
 
+def _gemma4_hears() -> Family:
+    from anmok.nets import hearing_gemma
+
+    deaf, token = FAMILIES["gemma4"], hearing_gemma.GEMMA4_TOKENS.token
+    listening = Listening(hearing_gemma.Gemma4Ears, hearing_gemma.MOST_SOUNDS, token)
+    return replace(deaf, marks=(*deaf.marks, token), hearing=listening)
+
+
+# Rows that stand elsewhere, since they are made of the classes there: in which module of ``nets``, and how they are
+# called.
+ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
+    "gemma3n": ("gemma3n", "GEMMA3N"),
+    "llavaonevision1_5": ("onevision15", "ONEVISION15"),
+    "hyperclovax_omni": ("hyperclovax_omni", "OMNI"),
+    "hyperclovax_vlm": ("own_families", "HYPERCLOVAX"),
+    "videollama2_mistral": ("own_families", "VIDEOLLAMA2_MISTRAL"),
+    "videollama2_qwen2": ("own_families", "VIDEOLLAMA2_QWEN2"),
+    "videollama2_qwen2_av": ("own_families", "VIDEOLLAMA2_QWEN2_AV"),
+}
+# Checkpoints that are read in another way than ``model_type`` tells; a card's kind says so, or their files.
+_OTHERWISE: Final[Mapping[str, Callable[[], Family]]] = {
+    "gemma3_crops": lambda: replace(FAMILIES["gemma3"], eyes=seeing.gemma3_crops),  # of long pictures, crops as well
+    "gemma4_hears": _gemma4_hears,  # with an ear, as E2B and E4B
+}
+
+
 def family_of(model_type: object, name: str) -> Family:
     """Raises:
     BadWeights: a family that is not here."""
-    from anmok.nets.gemma3n import GEMMA3N  # rows of this table, which are made of its classes
-    from anmok.nets.hyperclovax_omni import OMNI
-    from anmok.nets.onevision15 import ONEVISION15
-    from anmok.nets.own_families import OWN_FAMILIES
-
-    known = {**FAMILIES, **OWN_FAMILIES, "gemma3n": GEMMA3N, "llavaonevision1_5": ONEVISION15, "hyperclovax_omni": OMNI}
-    # The same checkpoint, of whose long pictures crops are shown as well; a card's kind says that it is wanted.
-    known["gemma3_crops"] = replace(FAMILIES["gemma3"], eyes=_gemma3_crops)
-    # Gemma 4 with an ear, which E2B and E4B have; its model_type does not tell.
-    known["gemma4_hears"] = replace(
-        FAMILIES["gemma4"],
-        marks=(*FAMILIES["gemma4"].marks, hearing_gemma.GEMMA4_TOKENS.token),
-        hearing=Listening(hearing_gemma.Gemma4Ears, hearing_gemma.MOST_SOUNDS, hearing_gemma.GEMMA4_TOKENS.token),
-    )
-    found = known.get(str(model_type))
-    if found is None:
-        raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {', '.join(sorted(known))}")
-    return found
+    kind = str(model_type)
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    if kind in _OTHERWISE:
+        return _OTHERWISE[kind]()
+    if kind in ELSEWHERE:
+        module, row = ELSEWHERE[kind]
+        found: Family = getattr(importlib.import_module(f"anmok.nets.{module}"), row)
+        return found
+    known = sorted({*FAMILIES, *_OTHERWISE, *ELSEWHERE})
+    raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {', '.join(known)}")

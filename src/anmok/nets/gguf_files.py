@@ -12,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from anmok.errors import BadWeights, Unsupported
 from anmok.nets.gguf_reading import reading
 from anmok.nets.pretrained import filled
 from anmok.wording.byte_level import tokenizer_json
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig, LlamaForCausalLM
 
 _OUTER: Final = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -43,13 +45,25 @@ _INNER: Final = {
 _KIND: Final = "llama"
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a conversation asks of a configuration, by transformers' names. The library itself is not needed for it."""
+
+    vocab_size: int
+    max_position_embeddings: int
+    model_type: str = _KIND
+
+    def get_text_config(self) -> Told:
+        return self
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """``tokenizer`` is the text of a tokenizer.json, ``template`` the chat template, ``special`` the texts that a
     template may ask for by name, ``ends`` the tokens that end an answer, as the file names them. ``net`` is None where
     the weights were not asked for."""
 
-    config: LlamaConfig
+    config: Told
     net: LlamaForCausalLM | None
     tokenizer: str
     template: str
@@ -77,14 +91,13 @@ def opened(path: Path, dtype: torch.dtype | None, name: str) -> Opened:
     if not isinstance(template, str) or not template:
         raise BadWeights(f"{name}: no chat template in {path.name}, so it was not made to chat")
     try:
-        config = _config(facts, tensors)
-        state = {} if dtype is None else _state(config, tensors, dtype)
+        told = Told(int(tensors["token_embd.weight"].shape[1]), facts["llama.context_length"])
+        net = None if dtype is None else _net(facts, tensors, dtype, name)
     except KeyError as error:
         raise BadWeights(f"{name}: {path.name} lacks {error}; get the file again") from None
-    net = None if dtype is None else filled(LlamaForCausalLM, config, state, dtype, name)
     ends = [facts.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
     known = frozenset(one for one in ends if one is not None)
-    return Opened(config, net, tokenizer_json(facts, name), template, _special(facts), known, file)
+    return Opened(told, net, tokenizer_json(facts, name), template, _special(facts), known, file)
 
 
 def _check(facts: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> None:
@@ -97,7 +110,16 @@ def _check(facts: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> N
         raise Unsupported(f"{name}: {odd[0] if odd else f'positions scaled as {scaling!r}'}, which plain Llama has not")
 
 
+def _net(facts: Mapping[str, Any], tensors: Mapping[str, Any], dtype: torch.dtype, name: str) -> LlamaForCausalLM:
+    from transformers import LlamaForCausalLM
+
+    config = _config(facts, tensors)
+    return filled(LlamaForCausalLM, config, _state(config, tensors, dtype), dtype, name)
+
+
 def _config(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> LlamaConfig:
+    from transformers import LlamaConfig
+
     heads, width = facts["llama.attention.head_count"], facts["llama.embedding_length"]
     marks: dict[str, Any] = {
         f"{short}_token_id": facts.get(f"tokenizer.ggml.{key}_token_id") for short, key in _MARKS.items()

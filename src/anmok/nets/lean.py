@@ -297,7 +297,7 @@ def _of(kind: type[Lean], net: nn.Module, weights: Kind) -> Lean:
     )
     with torch.inference_mode():
         few = Layers(tuple(layer_of(one, weights) for one in _weights(model, sizes.head)))
-        many = for_prompts(_weights(model, sizes.head), sizes.width) if weights in ("int8", "int4") else few
+        many = for_prompts(_weights(model, sizes.head), sizes, few) if weights in ("int8", "int4") else few
         top = last_matrix(whole.lm_head.weight.float(), weights)
         turns = angles(model.rotary_emb.inv_freq, sizes.context, model.rotary_emb.attention_scaling)
         return kind(sizes, Plain(model.embed_tokens.weight), (few, many), model.norm.weight.float(), top, turns)

@@ -34,6 +34,7 @@ from anmok.nets.lean_weights import (
     Twin,
     is_four,
     last_matrix,
+    multiplies_bfloat16,
 )
 
 _FLOATS: Final = ("F32", "F16", "BF16")
@@ -85,8 +86,8 @@ def _sizes(facts: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> 
 def _built(sizes: Sizes, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Lean:
     parts = [{name: tensors[f"blk.{i}.{name}.weight"] for name in _PARTS} for i in range(facts["llama.block_count"])]
     few = Layers(tuple(_layer(one) for one in parts))
-    is_plain = all(isinstance(one.qkv, Twin) for one in few.each)  # in the form for prompts as it is
-    many = few if is_plain else for_prompts(map(_weights, parts), sizes.width)
+    is_good = multiplies_bfloat16() and all(isinstance(one.qkv, Twin) for one in few.each)  # for prompts as it is
+    many = few if is_good else for_prompts(map(_weights, parts), sizes, few)
     words = tensors["token_embd.weight"]
     head = _last(tensors.get("output.weight", words))
     norm, turns = _plain(tensors["output_norm.weight"]), _angles(sizes, facts, tensors)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from anmok.nets.lean_bytes import STEPS, Bytes, multiplies_bytes
-from anmok.nets.lean_weights import Gate, Kind, Matrix, Twin, matrix, multiplies_bfloat16
+from anmok.nets.lean_weights import Gate, Kind, Matrix, matrix, multiplies_bfloat16
 from anmok.nets.rotations import Rotation
 
+_MOST: Final = 2**31  # bytes of layers in float32 beside those of few bits
 MANY: Final = 12  # rows, from which on the layers for prompts are faster than those of few bits
 
 
@@ -33,6 +34,12 @@ class Sizes:
     vocabulary: int
     context: int
     epsilon: float
+
+    @property
+    def weights(self) -> int:
+        """Of one block, without its norms."""
+        attention = 2 * (self.heads + self.kv_heads) * self.head
+        return self.width * (attention + 3 * self.inner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +95,32 @@ def layer_of(weights: Weights, kind: Kind) -> Layer:
     )
 
 
-def for_prompts(each: Iterable[Weights], width: int) -> Layers:
-    """For many rows at a time, by what this processor multiplies fastest, where the layers for few rows have few bits.
+def for_prompts(each: Iterable[Weights], sizes: Sizes, few: Layers) -> Layers:
+    """For many rows at a time, by what this processor multiplies fastest; ``few`` are the layers of few bits.
 
-    What reads the rows of a norm takes bytes, if it can, two thirds of all products; the rest is bfloat16: the rows in
-    front of ``down`` have numbers that stand out and would have to be turned by themselves.
+    What reads the rows of a norm takes bytes, if it can, two thirds of all products. The rest is bfloat16, as the rows
+    in front of ``down`` have numbers that stand out and would have to be turned by themselves; or float32, where
+    bfloat16 has no instructions and takes three to seven times as long. Where that would take too much room, ``few``
+    read prompts as well.
     """
-    if not (multiplies_bytes() and multiplies_bfloat16()):
-        return Layers(tuple(layer_of(one, "bfloat16") for one in each))
-    rotation = Rotation(width)
-    return Layers(tuple(_turned(one, rotation) for one in each), rotation)
+    wide: Kind = "bfloat16" if multiplies_bfloat16() else "float32"
+    if multiplies_bytes():
+        rotation = Rotation(sizes.width)
+        return Layers(tuple(_turned(one, rotation, wide) for one in each), rotation)
+    if wide == "float32" and 4 * sizes.weights * len(few.each) > _MOST:
+        return few
+    return Layers(tuple(layer_of(one, wide) for one in each))
 
 
-def _turned(weights: Weights, rotation: Rotation) -> Layer:
+def _turned(weights: Weights, rotation: Rotation, wide: Kind) -> Layer:
     steps = torch.tensor(STEPS)
+    out, down = (matrix(rotation.of(one.T).T, wide) for one in (weights.out, weights.down))
     return Layer(
         steps,
         Bytes(rotation.of(weights.norm * weights.qkv), gives=torch.float32),
-        Twin(rotation.of(weights.out.T).T),
+        out,
         steps,
-        Bytes(rotation.of(weights.second_norm * weights.gate_up), is_gate=True),
-        Twin(rotation.of(weights.down.T).T),
+        Bytes(rotation.of(weights.second_norm * weights.gate_up), is_gate=True, gives=down.dtype),
+        down,
         weights.qkv_bias,
     )

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from anmok.nets.adapters_beside import choice_of
-from anmok.nets.eyes import gemma, phi4, qwen
 from anmok.nets.eyes.reading import Language
 from anmok.nets.lean import Lean, unfit
 from anmok.nets.lean_memory import Memory
 from anmok.nets.speaking import Batch, Reading, Script
 
+if TYPE_CHECKING:
+    from anmok.nets.eyes.qwen import Prompt, Qwen
+
 _ALIKE: Final = ("llama", "mistral", "qwen2")  # language parts that the lean reader has the sums of
 _MOST: Final = 2**31  # bytes of a lean copy beside the net
+
+
+def _memory(config: Any) -> Any:
+    from transformers import DynamicCache  # not wanted where a lean net reads
+
+    return DynamicCache(config=config)
 
 
 class Whole:
@@ -27,7 +34,7 @@ class Whole:
     bound = 0
 
     def cache(self, config: Any, count: int) -> Any:
-        return DynamicCache(config=config)
+        return _memory(config)
 
     def __init__(self, net: nn.Module) -> None:
         self._net: Any = net
@@ -57,6 +64,8 @@ class Stretched(Whole):
     """Phi-3 and Phi-4, whose positions turn by other angles in long conversations: each row by its own length."""
 
     def __init__(self, net: Any) -> None:
+        from anmok.nets.eyes import phi4
+
         self.bound = phi4.with_row_places(net)
         super().__init__(net)
 
@@ -77,6 +86,8 @@ class Gemma(Whole):
     """Gemma 3 and 4, which have to be told which tokens are pictures, or see backwards alone."""
 
     def _more(self, batch: Batch, fresh: int) -> dict[str, Any]:
+        from anmok.nets.eyes import gemma
+
         return gemma.arguments(self._net, batch.ids, batch.ids.shape[1] - fresh)
 
 
@@ -156,7 +167,7 @@ class Part:
         self._language = Language.of(net)
 
     def cache(self, config: Any, count: int) -> Any:
-        return DynamicCache(config=config)
+        return _memory(config)
 
     def embedded(self, ids: Tensor) -> Tensor:
         return self._language.embedded(ids)
@@ -175,11 +186,13 @@ class Part:
 class Gridded(Part):
     """Qwen's nets, whose positions have three parts: in a picture the line and the column count."""
 
-    def __init__(self, net: nn.Module, eyes: qwen.Qwen) -> None:
+    def __init__(self, net: nn.Module, eyes: Qwen) -> None:
         super().__init__(net)
         self._eyes = eyes
 
     def _more(self, batch: Batch, fresh: int) -> dict[str, Any]:
+        from anmok.nets.eyes import qwen
+
         prompts = [_prompt(one, batch.ids.device) for one in batch.scripts]
         if batch.steps:
             after = [self._eyes.next_position(prompt) + batch.steps - 1 for prompt in prompts]
@@ -189,7 +202,9 @@ class Gridded(Part):
         return qwen.together([self._eyes.extras(prompt, kept) for prompt in prompts], fresh)
 
 
-def _prompt(script: Script, device: torch.device) -> qwen.Prompt:
+def _prompt(script: Script, device: torch.device) -> Prompt:
+    from anmok.nets.eyes.qwen import Prompt
+
     rows = torch.zeros(0, 0) if script.rows is None else script.rows
     sizes: Sequence[Any] = [one.size_hw for one in script.seen]
-    return qwen.Prompt(script.is_picture.to(device), tuple(sizes), rows.to(device))
+    return Prompt(script.is_picture.to(device), tuple(sizes), rows.to(device))

@@ -54,16 +54,18 @@ class Eyes(Protocol):
 
 
 class Reels(Protocol):
-    """The way of a family that sees the frames of a clip together. They are kept as levels, since how large they are
-    shown, and what is seen of them, follows from the others."""
+    """The way of a family that sees the frames of a clip together. They are kept as levels, since what is seen of them
+    follows from the others. Where how large they are shown does so as well, there is ``size`` beside, of the first and
+    how many there are, and ``prepare`` takes what it says."""
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One frame uint8 (H, W, 3) to the levels that are kept, uint8 (3, h, w). Re-entrant."""
         ...
 
     def reel(
-        self, frames: Sequence[NDArray[np.uint8]], seconds: Sequence[float]
+        self, frames: Sequence[NDArray[np.uint8]], seconds: Sequence[float], size_hw: Size
     ) -> tuple[str, tuple[tuple[Tensor, Grid], ...]]:
-        """All frames of a clip, each uint8 (3, h, w), with their times: the text that stands for them in a prompt,
-        and the rows (M, W) at its image tokens, in parts between which there may be words."""
+        """All frames of a clip, each uint8 (3, h, w), with their times, and the size in which the first came: the text
+        that stands for them in a prompt, and the rows (M, W) at its image tokens, in parts between which there may be
+        words."""
         ...

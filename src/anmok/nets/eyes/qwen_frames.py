@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anmok.nets.eyes import Grid
+from anmok.nets.eyes import Grid, Size
 from anmok.nets.eyes.levels import Canvas
 from anmok.nets.eyes.qwen import Net, Qwen, QwenRules, smart_size
 from anmok.nets.eyes.reels import Frame, LastReels, canvases, kept
@@ -53,7 +53,7 @@ class QwenFrames:
         size_hw = smart_size((image.shape[0], image.shape[1]), self._rules)
         return kept(self._rules.levels.resized(image, size_hw))
 
-    def reel(self, frames: Sequence[Frame], seconds: Sequence[float]) -> Reel:
+    def reel(self, frames: Sequence[Frame], seconds: Sequence[float], size_hw: Size) -> Reel:
         """Frames (3, h, w) and their times to their text and their rows, in one part, or in one a moment (Qwen3-VL).
         All are shown in the shape of the first. The last is shown twice where it would be alone in its moment."""
         return self._seen.of(frames, seconds, lambda: self._look(frames, seconds))

@@ -27,9 +27,10 @@ class LastReels(Generic[T]):
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, T] = OrderedDict()
 
-    def of(self, frames: Sequence[Frame], seconds: Sequence[float], look: Callable[[], T]) -> T:
-        """What ``look`` makes of these frames (3, h, w) and times, or made of them."""
-        key = _mark(frames, seconds)
+    def of(self, frames: Sequence[Frame], told: Sequence[float], look: Callable[[], T]) -> T:
+        """What ``look`` makes of these frames (3, h, w), or made of them; ``told`` are their times, and what else it
+        follows from."""
+        key = _mark(frames, told)
         found = self._kept.pop(key, None)
         self._kept[key] = look() if found is None else found
         while len(self._kept) > _KEPT or (len(self._kept) > 1 and sum(map(_nbytes, self._kept.values())) > _MOST_KEPT):
@@ -56,9 +57,9 @@ def canvases(frames: Sequence[Frame], size_hw: tuple[int, int], levels: Levels) 
     return np.stack([levels.resized(frame.transpose(1, 2, 0), size_hw) for frame in frames])
 
 
-def _mark(frames: Sequence[Frame], seconds: Sequence[float]) -> bytes:
-    told = hashlib.blake2b(repr(tuple(seconds)).encode(), digest_size=16)
+def _mark(frames: Sequence[Frame], told: Sequence[float]) -> bytes:
+    mark = hashlib.blake2b(repr(tuple(told)).encode(), digest_size=16)
     for frame in frames:
-        told.update(repr(frame.shape).encode())
-        told.update(frame.tobytes())
-    return told.digest()
+        mark.update(repr(frame.shape).encode())
+        mark.update(frame.tobytes())
+    return mark.digest()

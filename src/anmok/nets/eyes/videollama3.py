@@ -4,11 +4,12 @@ are one token, and a token that shows what the frame before it showed there is l
 Source: B. Zhang et al., "VideoLLaMA 3" (2025, arXiv:2501.13106), github.com/DAMO-NLP-SG/VideoLLaMA3; the net is
 transformers' ``VideoLlama3ForConditionalGeneration``, pictures go through ``VideoLlama3ImageProcessor``, clips through
 ``VideoLlama3VideoProcessor``. All frames share one budget of pixels, so how large they are shown follows from how many
-there are, and they are kept as they come until that is known.
+there are; who knows that beforehand has them kept in that size.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -93,41 +94,50 @@ class VideoLlama3Frames:
         self._rules, self._has_all, self._video_token = rules.clips, rules.has_all, video_token
         self._seen: LastReels[Reel] = LastReels()
 
-    def prepare(self, image: Canvas) -> Frame:
-        """One frame uint8 (H, W, 3): (3, H, W), or what it would be resized to were it alone, if that is less.
+    def prepare(self, image: Canvas, size_hw: Size | None = None) -> Frame:
+        """One frame uint8 (H, W, 3) of a clip that is shown in ``size_hw``: in that size, or as it is, (3, H, W), where
+        it has no more pixels. Where the size is not known, as it is, or as if it were alone, should that be less.
 
         Raises:
             BadMedia: a strip more than 200 times as long as wide.
         """
-        size_hw = smart_size((image.shape[0], image.shape[1]), self._rules)
-        is_large = image.shape[0] * image.shape[1] > self._rules.most
-        return kept(self._rules.levels.resized(image, size_hw) if is_large else image)
+        alone_hw = self.size((image.shape[0], image.shape[1]), 1)
+        most = self._rules.most if size_hw is None else math.prod(size_hw)
+        is_large = image.shape[0] * image.shape[1] > most
+        return kept(self._rules.levels.resized(image, size_hw or alone_hw) if is_large else image)
 
-    def reel(self, frames: Sequence[Frame], seconds: Sequence[float]) -> Reel:
+    def reel(self, frames: Sequence[Frame], seconds: Sequence[float], size_hw: Size) -> Reel:
         """Frames (3, h, w) and their times to their text and their rows, in one part a frame. All are shown in the
-        shape of the first."""
-        return self._seen.of(frames, seconds, lambda: self._look(frames, seconds))
+        shape of the first, which came in ``size_hw``."""
+        shown_hw = self.size(size_hw, len(frames))
+        return self._seen.of(frames, (*seconds, *shown_hw), lambda: self._look(frames, seconds, shown_hw))
 
     def size(self, size_hw: Size, count: int) -> Size:
-        """What frames are resized to where there are so many."""
+        """What frames are resized to where there are so many.
+
+        Raises:
+            BadMedia: a strip more than 200 times as long as wide.
+        """
         return smart_size(size_hw, replace(self._rules, most=self._rules.most // count))
 
-    def _look(self, frames: Sequence[Frame], seconds: Sequence[float]) -> Reel:
-        levels, side = self._rules.levels, self._rules.patch * self._rules.merge
-        size_hw = self.size((frames[0].shape[1], frames[0].shape[2]), len(frames))
-        shown = torch.from_numpy(levels.numbers(canvases(frames, size_hw, levels)))  # (F, 3, h, w)
-        is_new = self._news(shown)  # (F, N)
-        chunks = [
-            rows_of(self._net, shown[at : at + _AT_ONCE].to(self._net.device), self._rules)
-            for at in range(0, len(shown), _AT_ONCE)
-        ]
-        rows = torch.cat(chunks)  # (F, N, D)
-        kept_rows = [one[new.to(rows.device)] for one, new in zip(rows, is_new, strict=True)]  # (n, D) each
+    def _look(self, frames: Sequence[Frame], seconds: Sequence[float], size_hw: Size) -> Reel:
+        side = self._rules.patch * self._rules.merge
+        rows = [one for at in range(0, len(frames), _AT_ONCE) for one in self._part(frames, at, size_hw)]  # (n, D) each
         texts = [
-            f"Time {second:.1f}s:{self._video_token * len(one)}" for second, one in zip(seconds, kept_rows, strict=True)
+            f"Time {second:.1f}s:{self._video_token * len(one)}" for second, one in zip(seconds, rows, strict=True)
         ]
         grid = Grid(1, size_hw[0] // side, size_hw[1] // side)
-        return ",".join(texts), tuple((one, grid) for one in kept_rows)
+        return ",".join(texts), tuple((one, grid) for one in rows)
+
+    def _part(self, frames: Sequence[Frame], at: int, size_hw: Size) -> list[Tensor]:
+        """The rows that stay (n, D) of each of the frames that are seen at once from there on; the one before them is
+        resized beside them, to be compared with."""
+        levels, before = self._rules.levels, min(at, 1)
+        canvas = canvases(frames[at - before : at + _AT_ONCE], size_hw, levels)
+        shown = torch.from_numpy(levels.numbers(canvas))  # (before + F, 3, h, w)
+        is_new = self._news(shown)[before:]  # (F, N)
+        rows = rows_of(self._net, shown[before:].to(self._net.device), self._rules)  # (F, N, D)
+        return [one[new.to(rows.device)] for one, new in zip(rows, is_new, strict=True)]
 
     def _news(self, shown: Tensor) -> Tensor:
         """Which tokens (F, N) of frames (F, 3, h, w) stay: all of the first; of the others those whose pixels differ
