@@ -6,8 +6,8 @@ divergence in nats; after the prompt, and for each of eight tokens behind it, wh
 Then the rows of a tower of SmolVLM-256M's shape with random weights: how far they are from the exact ones, of their
 length.
 
-Forms of prompts: ``few bits`` reads token by token with the file's four bits; ``bfloat16`` is what processors without
-instructions for bytes take; ``bytes`` what the others take.
+Forms of prompts: token by token with the file's four bits; by bfloat16, or by float32 where the processor has no
+instructions for it; and by bytes beside that, where it has instructions for those.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from anmok.nets import lean_layers, lean_tower
-from anmok.nets.lean import Lean, lay_out_senses
-from anmok.nets.lean_bytes import multiplies_bytes
+from anmok.nets.lean import Lean, lay_out_senses, nearness
 from anmok.nets.lean_gguf import opened
+from anmok.nets.lean_weights import multiplies_bfloat16, multiplies_bytes
 from benchmarks.chat import shapes
 from benchmarks.chat.files import vocabulary
 
@@ -36,6 +36,8 @@ PART = 400  # tokens of a text, so many after another
 PARTS = 4  # of each text, at most
 LENGTHS = (32, 64, 100, 200, 300, 390)  # tokens of a prompt
 AFTER = 8
+SINGLE = "token by token"
+WIDE = "bfloat16" if multiplies_bfloat16() else "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,9 @@ def main() -> None:
     print(f"{len(cases)} beginnings of {len(texts)} texts, prompts of {', '.join(map(str, LENGTHS))} tokens\n")
     print("| prompts by | after the prompt, mean (quartiles) | eight tokens behind it | same likeliest |")
     print("|---|---|---|---|")
-    for name, is_bytes in (("few bits", False), ("bfloat16", False), ("bytes", True)):
+    for name, is_bytes in ((SINGLE, False), (WIDE, False), (f"bytes and {WIDE}", True)):
         if is_bytes and not multiplies_bytes():
-            print("| bytes | this processor has no instructions for them | | |")
+            print(f"| {name} | this processor has no instructions for bytes | | |")
             continue
         with mock.patch.object(lean_layers, "multiplies_bytes", lambda is_bytes=is_bytes: is_bytes):
             lean = opened(path)
@@ -104,7 +106,7 @@ def _spread(nats: list[float]) -> str:
 
 def _tower() -> str:
     told = []
-    for name, is_bytes in (("bfloat16", False), ("bytes", True)):
+    for name, is_bytes in ((WIDE, False), (nearness().strip("~") or WIDE, True)):
         net = shapes.smolvlm()
         with torch.inference_mode():
             exact = _rows(net)

@@ -46,6 +46,9 @@ def test_lists_of_all_kinds_and_what_is_cut_off(tmp_path: Path) -> None:
         key: one.contents() for key, one in theirs.fields.items()
     }
     assert ours.fields["toy.words"].contents() == ["", "안목", "a" * 300]
+    for name in ("toy.words", "toy.numbers", "toy.scores", "toy.flags"):
+        assert ours.fields[name].contents(1) == theirs.fields[name].contents(1)
+        assert ours.fields[name].contents(slice(0, 2)) == theirs.fields[name].contents(slice(0, 2))
     whole = (tmp_path / "lists.gguf").read_bytes()
     for end in (whole.index("안목".encode()) - 3, whole.index(b"aaa") + 7):  # within a length, within a word
         (tmp_path / "cut.gguf").write_bytes(whole[:end])

@@ -10,7 +10,19 @@ from torch import Tensor, nn
 
 from anmok.errors import BadRequest, TooMuch, Unsupported
 from anmok.nets.lean import Lean, unfit
-from anmok.nets.lean_weights import Apart, Eight, Float, Four, Pair, lay_out, matrix, narrowed
+from anmok.nets.lean_weights import (
+    Apart,
+    Eight,
+    Float,
+    Four,
+    Pair,
+    last_matrix,
+    lay_out,
+    matrix,
+    multiplies_bfloat16,
+    multiplies_bytes,
+    narrowed,
+)
 
 SIZES = {
     "vocab_size": 96,
@@ -200,7 +212,9 @@ def test_fewer_bits_stay_near(kind: Any, most: float) -> None:
     assert 0 < error(lean.read(ids[:200], memory), want[199]) < most  # by the layers for prompts, in blocks
     assert 0 < error(lean.read(ids[200:299], memory), want[298]) < most  # behind others
     assert 0 < error(lean.read(ids[299:], memory), want[299]) < most  # by the few bits themselves
-    assert lean.nbytes < Lean.of(net).nbytes
+    assert (
+        lean.nbytes < (1 if multiplies_bfloat16() else 1.5) * Lean.of(net).nbytes
+    )  # else prompts are float32 beside it
 
 
 def weight(rows: int, columns: int) -> Tensor:
@@ -216,7 +230,9 @@ def test_each_form_multiplies_by_the_weights_that_it_keeps(count: int) -> None:
     assert error(Eight(whole)(rows.bfloat16()).float(), want) < 0.011
     codes, scale = narrowed(whole.view(-1, 32))
     assert error(Pair(codes.view_as(whole), scale.view(48, 2))(rows.bfloat16()).float(), want) < 0.0075
-    assert error(Apart(whole)(rows), want) < 0.009
+    if multiplies_bytes():  # else its sums overflow, and it is not taken
+        assert error(Apart(whole)(rows), want) < 0.009
+    assert isinstance(last_matrix(whole, "int4"), Apart if multiplies_bytes() else Eight)
     codes = torch.randint(0, 16, (48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
     scale, least = weight(48, 2).abs() + 0.1, weight(48, 2)
     four = (codes.view(48, 2, 32) * scale[..., None] + least[..., None]).flatten(1)
@@ -231,6 +247,7 @@ def test_four_bits_are_rounded_to_the_nearest_of_sixteen_steps() -> None:
     assert torch.isfinite(Four.of(torch.ones(16, 32))(torch.ones(1, 32).bfloat16())).all()  # no range at all
 
 
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no instructions for bytes")
 def test_numbers_that_stand_out_do_not_drown_the_others() -> None:
     """One a thousand times the rest: with one step for all, the rest would round to nothing."""
     whole, row = weight(48, 64), torch.randn(1, 64, generator=torch.Generator().manual_seed(3))

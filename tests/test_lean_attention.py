@@ -28,14 +28,28 @@ def test_a_head_at_a_time_is_all_at_once(count: int, others: int) -> None:
 
 @pytest.mark.parametrize("loud", [1.0, 3.0, 12.0, 60.0])
 def test_scores_of_any_size(loud: float) -> None:
-    """Up to products of 75 their exponentials are taken as they are; beyond, the greatest is taken off first."""
+    """Up to products of 60 their exponentials are taken as they are; beyond, the greatest is taken off first."""
     query, key, value = (made(1, 2, 200, 16) for _ in range(3))
     query = query.flip(2) * loud
     exact = scaled_dot_product_attention(*(one.bfloat16().float() for one in (query, key, value)), scale=1.0)
     found = by_heads(query, key, value, 1.0)
     assert torch.isfinite(found).all()
-    # Scores are rounded to 8 bits: of one of 75, a third is off, so loud ones pick among equals.
+    # Scores are rounded to 8 bits: of one of 60, a quarter is off, so loud ones pick among equals.
     assert float((found - exact.transpose(1, 2)).norm() / exact.norm()) < 0.01 * max(1.0, loud)
+
+
+@pytest.mark.parametrize("product", [59.9, 60.1])
+def test_on_both_sides_of_the_bound_equal_keys_share_equally(product: float) -> None:
+    key = torch.zeros(1, 1, 1024, 16)
+    key[..., 0] = 1.0
+    found = by_heads(product * key, key, torch.full((1, 1, 1024, 16), 1000.0), 1.0)
+    torch.testing.assert_close(found.float(), torch.full((1, 1024, 1, 16), 1000.0), rtol=0.01, atol=0)
+
+
+def test_a_picture_does_not_depend_on_those_beside_it() -> None:
+    query, key, value = (made(2, 3, 200, 16).flip(0) for _ in range(3))
+    loud = torch.cat((query[:1], 100 * query[1:]))
+    assert torch.equal(by_heads(loud, key, value, 1.0)[0], by_heads(query[:1], key[:1], value[:1], 1.0)[0])
 
 
 def test_a_tower_answers_alike() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anmok.nets.lean_bytes import STEPS, Bytes, coded, multiplies_bytes
+from anmok.nets.lean_bytes import STEPS, Bytes, coded
+from anmok.nets.lean_weights import multiplies_bytes
 from anmok.nets.rotations import Rotation
 from test_lean_prompt import error, some
 
@@ -57,7 +58,10 @@ def test_a_gate_is_silu_of_one_half_times_the_other() -> None:
     gate = Bytes(whole, is_gate=True)
     assert error(gate.gated(codes).float(), functional.silu(opened) * up) < 0.016
     assert torch.equal(gate(codes), Bytes(whole)(codes))
-    assert gate.nbytes == 96 * 64 + 4 * 96
+    assert gate.nbytes == 96 * (64 + 4 + 8)  # bytes, a scale and the code of zero
+    bias = some(96, seed=2)
+    opened, up = (widened(codes) @ whole.T + bias).chunk(2, 1)
+    assert error(Bytes(whole, is_gate=True, bias=bias).gated(codes).float(), functional.silu(opened) * up) < 0.016
 
 
 def test_turned_rows_lose_little_whatever_stands_out() -> None:

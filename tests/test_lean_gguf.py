@@ -14,8 +14,8 @@ from gguf.quants import dequantize, quantize
 
 from anmok.errors import BadWeights, Unsupported
 from anmok.nets import lean_layers
-from anmok.nets.lean_bytes import multiplies_bytes
 from anmok.nets.lean_gguf import opened
+from anmok.nets.lean_weights import Four, Twin, multiplies_bfloat16, multiplies_bytes
 
 WIDTH, INNER, HEADS, KV, LAYERS, WORDS, HEAD = 256, 512, 4, 2, 2, 96, 64
 
@@ -46,8 +46,10 @@ def packed(array: Any, kind: Type, rng: np.random.Generator) -> Any:
     return blocks.reshape(len(array), -1)
 
 
-def written(path: Path, kind: Type, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The file; its weights unpacked."""
+def written(
+    path: Path, kind: Type, more: dict[str, Any] | None = None, kinds: dict[str, Type] | None = None
+) -> dict[str, Any]:
+    """The file; its weights unpacked. ``kinds`` of tensors that are of another."""
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(LAYERS)
@@ -69,6 +71,7 @@ def written(path: Path, kind: Type, more: dict[str, Any] | None = None) -> dict[
             plain[name] = array
         else:
             as_kept = Type.Q8_0 if name == "token_embd" and kind != Type.F16 else kind
+            as_kept = (kinds or {}).get(name.split(".")[-1], as_kept)
             data = packed(array, as_kept, rng)
             writer.add_tensor(f"{name}.weight", data, raw_dtype=as_kept)
             plain[name] = dequantize(data, as_kept)
@@ -146,12 +149,27 @@ def test_four_bits_take_the_room_of_four_bits(tmp_path: Path) -> None:
     weights = LAYERS * sum(np.prod(s) for n, s in shapes().items() if n.startswith("blk.0") and len(s) == 2)
     words = WORDS * WIDTH
     rest = weights * (0.5 + 4 / 32) + words * (1 + 4 / 32) + words * (1 + 2) + WORDS * 4
+    wide = 2 if multiplies_bfloat16() else 4
     if not multiplies_bytes():
-        assert opened(tmp_path / "a.gguf").nbytes == rest + 2 * weights
+        assert opened(tmp_path / "a.gguf").nbytes <= rest + wide * weights
         return
-    rows = (HEADS + 2 * KV) * HEAD + 2 * INNER  # of what reads the rows of a norm: a byte each, and a scale
+    rows = (HEADS + 2 * KV) * HEAD + 2 * INNER  # of what reads the rows of a norm: bytes, a scale and the code of zero
     others = WIDTH * HEADS * HEAD + WIDTH * INNER
-    assert opened(tmp_path / "a.gguf").nbytes == rest + LAYERS * (rows * (WIDTH + 4) + 2 * others)
+    assert opened(tmp_path / "a.gguf").nbytes == rest + LAYERS * (rows * (WIDTH + 4 + 8) + wide * others)
+
+
+def test_a_file_of_several_kinds_has_layers_for_prompts(tmp_path: Path) -> None:
+    """Attention as floats does not make floats of the rest."""
+    plain = written(tmp_path / "a.gguf", Type.Q4_0, kinds={"attn_q": Type.F16, "attn_k": Type.F16, "attn_v": Type.F16})
+    net, lean = reference(plain), opened(tmp_path / "a.gguf")
+    assert isinstance(lean._few.each[0].qkv, Twin)
+    assert isinstance(lean._few.each[0].down, Four)
+    assert lean._many is not lean._few
+    assert not isinstance(lean._many.each[0].down, Four)
+    ids = torch.randint(0, WORDS, (60,), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        want = net(input_ids=ids[None]).logits[0, -1]
+    assert float((lean.read(ids, lean.memory()) - want).norm() / want.norm()) < 0.045
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -195,7 +213,8 @@ def test_smollm2_reads_a_real_text_as_it_does_in_float32() -> None:
     with torch.inference_mode():
         want = whole.net.eval()(input_ids=ids[None]).logits[0].log_softmax(-1)
     got = torch.stack([lean.read(ids[i : i + 1], memory) for i in range(len(ids))]).log_softmax(-1)
-    assert float((want.exp() * (want - got)).sum(-1).mean()) < 0.003  # nats
+    # In nats; the last matrix gives bfloat16 where bytes have no instructions.
+    assert float((want.exp() * (want - got)).sum(-1).mean()) < (0.003 if multiplies_bytes() else 0.004)
     assert float((got.argmax(-1) == want.argmax(-1)).float().mean()) > 0.93
     ends = range(20, 120, 5)
     again = torch.stack([lean.read(ids[:end], lean.memory()) for end in ends]).log_softmax(-1)  # (20, V)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,6 +33,31 @@ def test_two_at_a_time_have_a_room_each() -> None:
     assert one.room(1).data_ptr() != other.room(1).data_ptr()
     beside = one.beside()
     assert beside.room(1).data_ptr() not in (one.room(1).data_ptr(), other.room(1).data_ptr())
+
+
+def test_a_copy_that_fails_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lean = Lean.of(llama())
+    memory = lean.memory()
+    lean.read(text(20), memory)
+
+    def full(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "clone", full)
+        with pytest.raises(RuntimeError, match="no room"):
+            memory.beside()
+    gc.collect()
+    assert lean.memory().room(1).data_ptr() != memory.room(1).data_ptr()
+
+
+def test_nothing_is_said_where_the_interpreter_ends() -> None:
+    """Names of modules go before what they made."""
+    script = "from test_lean import llama\nfrom anmok.nets.lean import Lean\nmemory = Lean.of(llama()).memory()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    )
+    assert done.stderr == ""
 
 
 def test_what_is_large_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from torch.nn import functional
 from anmok.models.talking import Hears, Looks, Talks
 from anmok.nets import lean_layers
 from anmok.nets.lean import Lean, lay_out_senses, nearness
-from anmok.nets.lean_bytes import multiplies_bytes
 from anmok.nets.lean_weights import (
     Aside,
     Eight,
@@ -27,6 +26,7 @@ from anmok.nets.lean_weights import (
     laid_nbytes,
     lay_out,
     multiplies_bfloat16,
+    multiplies_bytes,
 )
 from test_lean import SIZES, error, expected, llama, text
 from toy_talkers import setup
@@ -177,6 +177,17 @@ def test_biases_of_queries_keys_and_values_are_not_turned() -> None:
     assert error(lean.read(ids, lean.memory()), expected(net, ids)[-1]) < 0.04
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-3])
+def test_faint_rows_are_kept_from_zero_by_epsilon(size: float) -> None:
+    """Rows of the size of the root of epsilon are normed to less than 1, and rows of nothing to nothing."""
+    net = llama(initializer_range=0.08, num_hidden_layers=1)
+    rows = size * some(40, 64)
+    with torch.inference_mode():
+        want = net(inputs_embeds=rows[None]).logits[0, -1]
+    got = Lean.of(net, "int8").read(rows, Lean.of(net).memory())
+    assert float((got - want).norm()) <= 0.04 * float(want.norm())
+
+
 def vlm() -> Any:
     """Twelve layers of tower over a small language model."""
     from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
@@ -226,7 +237,7 @@ def test_senses_are_laid_out_by_what_the_processor_multiplies() -> None:
     assert error(rows_of(net), want) < (NEAR if multiplies_bfloat16() else 1e-5)
     numbers = 12 * (4 * 96 * 96 + 2 * 96 * 192 + 4 * 96 + 192 + 96) + 384 * 64
     norms = 12 * 4 * 96 * 4 if multiplies_bfloat16() else 0  # those of whole blocks lie beside their matrices
-    if not multiplies_bytes():
+    if not (multiplies_bytes() and multiplies_bfloat16()):
         assert laid_nbytes(net) == (2 if multiplies_bfloat16() else 4) * numbers + norms
     else:
         assert laid_nbytes(net) < 2 * numbers + norms

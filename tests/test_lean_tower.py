@@ -23,9 +23,8 @@ from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 from anmok.errors import Unsupported
 from anmok.nets import lean_tower
 from anmok.nets.lean_attention import attended
-from anmok.nets.lean_bytes import multiplies_bytes
 from anmok.nets.lean_tower import Block, lay_out_blocks
-from anmok.nets.lean_weights import Twin, laid_nbytes, lay_out
+from anmok.nets.lean_weights import Twin, laid_nbytes, lay_out, multiplies_bytes
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 48,
@@ -157,12 +156,22 @@ def test_what_a_block_weighs(most: float) -> None:
     if most == 0.01:
         assert laid_nbytes(net) == 2 * (blocks - norms) + 4 * norms
     else:
-        read = (
-            3 * 48 + 80
-        )  # rows of the matrices behind norms: a byte each, scale and bias; the norms are signs, a block
+        read = 3 * 48 + 80  # rows behind norms: of bytes, scale, code of zero and bias; the norms: signs, a block
         rest = 48 * 48 + 48 * 80 + 2 * 48
-        assert laid_nbytes(net) == 3 * (read * (48 + 8) + 2 * rest + 2 * 4 * (48 + 16 * 16))
+        assert laid_nbytes(net) == 3 * (read * (48 + 4 + 8 + 4) + 2 * rest + 2 * 4 * (48 + 16 * 16))
     assert not any("encoder" in name for name in net.state_dict())
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3])
+def test_faint_rows_are_kept_from_zero_by_epsilon(size: float, most: float) -> None:
+    """Rows of the size of the root of epsilon are normed to less than 1, and rows of nothing to nothing."""
+    net = tower("siglip")
+    rows = size * torch.randn(1, 144, 48, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        want = net.encoder.layers[0](rows, attention_mask=None)
+        lay_out_blocks(net)
+        got = net.encoder.layers[0](rows, attention_mask=None)
+    assert error(got, want) < most
 
 
 def test_a_text_is_not_read_as_a_picture() -> None:

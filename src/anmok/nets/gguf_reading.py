@@ -43,8 +43,9 @@ def reading(path: Path, name: str, extra: str = "models") -> Any:
             held, start = gguf.GGUFValueType(int(kind[0])), orig_offs + 12
             number = self.gguf_scalar_to_np.get(held)
             if number is not None:
-                parts = [self._get(start, number, int(count[0]))]
-                end, places = start + parts[0].nbytes, [2]
+                whole = self._get(start, number, int(count[0]))
+                parts, end = list(whole.reshape(-1, 1)), start + whole.nbytes
+                places = list(range(2, 2 + len(parts)))
             elif held == gguf.GGUFValueType.STRING:
                 parts, end = _words(self.data, start, int(count[0]))
                 places = list(range(3, 2 + len(parts), 2))

@@ -20,11 +20,20 @@ from torch.nn import functional
 
 from anmok.errors import BadRequest, Unsupported
 from anmok.nets.lean_attention import attend_by_heads
-from anmok.nets.lean_bytes import coded, multiplies_bytes
+from anmok.nets.lean_bytes import coded
 from anmok.nets.lean_layers import MANY, Layer, Layers, Sizes, Weights, for_prompts, layer_of
 from anmok.nets.lean_memory import Memory, Spare
 from anmok.nets.lean_tower import lay_out_blocks
-from anmok.nets.lean_weights import Kind, Matrix, Plain, Table, last_matrix, lay_out, multiplies_bfloat16
+from anmok.nets.lean_weights import (
+    Kind,
+    Matrix,
+    Plain,
+    Table,
+    last_matrix,
+    lay_out,
+    multiplies_bfloat16,
+    multiplies_bytes,
+)
 
 _AT_ONCE: Final = 1024  # tokens of a prompt that are read together
 _BLOCK: Final = 128  # queries of a prompt whose scores are computed together
@@ -101,7 +110,7 @@ class Lean:
             kept[:, past : past + count] = fresh.transpose(0, 1)  # (2 * kv heads, T, head)
             if layer is layers.each[-1]:  # whose other rows nobody asks for
                 x, queries = x[-1:], queries[-1:]
-            attend = _exact if layer.out.dtype == torch.float32 else _in_blocks
+            attend = _in_blocks if layer.out.dtype == torch.bfloat16 and multiplies_bfloat16() else _exact
             made = attend(queries, kept[:, : past + count])  # (T, heads * head)
             self._finished(layer, x, made, self._root * layer.second_norm)
         memory.length = past + count

@@ -18,7 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 _NAME: Final = "anmok_heads"
 _Shares: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor | None]]
-_SAFE: Final = 75.0  # exp(75) times a million is in the range of bfloat16, exp(-75) far from its end
+_SAFE: Final = 60.0  # exp(60) times a million, times values of a million, is in the range of bfloat16; exp(-60) too
 _AT_ONCE: Final = 2**20  # scores that are made together
 _FEWEST: Final = 128  # rows from which on it is worth it
 
@@ -41,9 +41,11 @@ def by_heads(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tenso
     k = key.to(torch.bfloat16).reshape(batch * heads, -1, width).transpose(1, 2)  # (B * H, D, S)
     v = value.to(torch.bfloat16).reshape(batch * heads, -1, value.shape[-1])  # (B * H, S, E)
     made = torch.empty(batch, count, heads, v.shape[-1], dtype=torch.bfloat16)
-    shares = _shares(q, k, -2)
-    for i in range(batch * heads):
-        _one_head(q[i], k[i], v[i], shares, made[i // heads, :, i % heads])
+    for b in range(batch):  # each by itself, so that a picture does not depend on the others
+        own = slice(b * heads, (b + 1) * heads)
+        shares = _shares(q[own], k[own], -2)
+        for i in range(heads):
+            _one_head(q[own][i], k[own][i], v[own][i], shares, made[b, :, i])
     return made
 
 
@@ -75,7 +77,7 @@ def _shares(query: Tensor, key: Tensor, axis: int) -> _Shares:
     """How scores (n, S) become weights (n, S), and the sums (n, 1) that they still have to be divided by, if any.
 
     Where no product of queries and keys, each along its own axis, can be so large that its exponential leaves the range
-    of bfloat16, the greatest score of a row does not have to be found first, which takes two thirds of the time.
+    of bfloat16, the greatest score of a row does not have to be found and taken off first.
     """
     longest = [
         torch.linalg.vector_norm(one, dim=dim, dtype=torch.float32).amax() for one, dim in ((query, -1), (key, axis))

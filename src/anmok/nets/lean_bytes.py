@@ -1,4 +1,4 @@
-"""Matrices of eight bits for many rows of eight bits: twice as fast as bfloat16 where a processor has instructions.
+"""Matrices of eight bits for many rows of eight bits: faster than bfloat16 where a processor has instructions.
 
 Rows are codes: a byte counts steps from 128, with the same step for all rows. That takes rows of mean square 1, as they
 come out of a norm, and turned (``rotations``), so that none of their numbers stands out; of a normal distribution, one
@@ -21,12 +21,6 @@ _PACKED_FOR: Final = 512  # rows that oneDNN lays a weight out for; as good for 
 STEPS: Final = 1 / _STEP  # that a number of 1 counts
 
 
-def multiplies_bytes() -> bool:
-    """Whether this processor has instructions for bytes (AVX-512 VNNI) and oneDNN uses them. Without, sums of two
-    products overflow sixteen bits."""
-    return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()  # type: ignore[no-untyped-call]
-
-
 def coded(steps: Tensor) -> Tensor:
     """float32, times ``STEPS``, to codes uint8 of the same shape. What is given is used up."""
     return steps.add_(_MIDDLE + 0.5).clamp_(1, 255).to(torch.uint8)
@@ -42,10 +36,13 @@ class Bytes:
         self, weight: Tensor, is_gate: bool = False, bias: Tensor | None = None, gives: torch.dtype = torch.bfloat16
     ) -> None:
         self._gives = gives
-        self._bias = None if bias is None else bias.float()
-        halves = weight.float().chunk(2 if is_gate else 1)
-        self._parts = [_Part(one, self._bias) for one in halves]
-        self.nbytes = weight.numel() + 4 * (len(weight) + (0 if bias is None else len(bias)))
+        count = 2 if is_gate else 1
+        biases = count * (None,) if bias is None else bias.float().chunk(count)
+        self._parts = [_Part(one, other) for one, other in zip(weight.float().chunk(count), biases, strict=True)]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(one.nbytes for one in self._parts)
 
     def __call__(self, rows: Tensor, then: Then | None = None) -> Tensor:
         made = [one.times(rows, self._gives, then) for one in self._parts]
@@ -63,6 +60,8 @@ class _Part:
         self._laid: Any = torch.ops.onednn.qlinear_prepack(codes, [_PACKED_FOR, codes.shape[1]])
         self._zeros = torch.zeros(len(codes), dtype=torch.int64)
         self._bias = bias
+        others = (self._scale, self._zeros) if bias is None else (self._scale, self._zeros, bias)
+        self.nbytes = codes.nbytes + sum(one.nbytes for one in others)
 
     def times(
         self, rows: Tensor, gives: torch.dtype, then: Then | None = None, post: tuple[str, str] = ("none", "")

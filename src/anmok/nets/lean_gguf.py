@@ -86,7 +86,8 @@ def _sizes(facts: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> 
 def _built(sizes: Sizes, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Lean:
     parts = [{name: tensors[f"blk.{i}.{name}.weight"] for name in _PARTS} for i in range(facts["llama.block_count"])]
     few = Layers(tuple(_layer(one) for one in parts))
-    is_good = multiplies_bfloat16() and all(isinstance(one.qkv, Twin) for one in few.each)  # for prompts as it is
+    matrices = [kind for one in few.each for kind in (one.qkv, one.out, one.gate_up, one.down)]
+    is_good = multiplies_bfloat16() and all(isinstance(one, Twin) for one in matrices)  # for prompts as it is
     many = few if is_good else for_prompts(map(_weights, parts), sizes, few)
     words = tensors["token_embd.weight"]
     head = _last(tensors.get("output.weight", words))

@@ -14,8 +14,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from anmok.nets.lean_bytes import STEPS, Bytes, multiplies_bytes
-from anmok.nets.lean_weights import Gate, Kind, Matrix, matrix, multiplies_bfloat16
+from anmok.nets.lean_bytes import STEPS, Bytes
+from anmok.nets.lean_weights import Gate, Kind, Matrix, matrix, multiplies_bfloat16, multiplies_bytes
 from anmok.nets.rotations import Rotation
 
 _MOST: Final = 2**31  # bytes of layers in float32 beside those of few bits
@@ -100,7 +100,7 @@ def for_prompts(each: Iterable[Weights], sizes: Sizes, few: Layers) -> Layers:
 
     What reads the rows of a norm takes bytes, if it can, two thirds of all products. The rest is bfloat16, as the rows
     in front of ``down`` have numbers that stand out and would have to be turned by themselves; or float32, where
-    bfloat16 has no instructions and takes three to seven times as long. Where that would take too much room, ``few``
+    bfloat16 has no instructions and takes longer. Where that would take too much room, ``few``
     read prompts as well.
     """
     wide: Kind = "bfloat16" if multiplies_bfloat16() else "float32"

@@ -18,10 +18,11 @@ _MOST_SPARE: Final = 2**26  # bytes that are kept for the next conversation
 
 class Spare:
     """The array of a conversation that is over, for the next: what the system hands out anew, it has to clear page by
-    page, which took a twentieth of the time that SmolLM2 reads a prompt in."""
+    page while a prompt is read."""
 
     def __init__(self) -> None:
         self._kept: deque[Tensor] = deque(maxlen=1)
+        self._most = _MOST_SPARE  # where the interpreter ends, names of modules go before what they made
 
     def take(self) -> Tensor | None:
         try:
@@ -29,9 +30,9 @@ class Spare:
         except IndexError:
             return None
 
-    def give(self, rows: Tensor) -> None:
+    def give(self, rows: Tensor | None) -> None:
         """Kept, unless it is large."""
-        if rows.nbytes <= _MOST_SPARE:
+        if rows is not None and rows.nbytes <= self._most:
             self._kept.append(rows)
 
 
@@ -47,7 +48,7 @@ class Memory:
         self.length = 0
 
     def __del__(self) -> None:
-        self._spare.give(self._rows)
+        self._spare.give(getattr(self, "_rows", None))  # there may have been no room for any
 
     @property
     def nbytes(self) -> int:
@@ -69,8 +70,9 @@ class Memory:
 
     def beside(self) -> Memory:
         """Another one that holds the same, from where both go on by themselves."""
+        rows = self._rows.clone()  # which may fail, and before there is another that holds ours
         other = copy.copy(self)
-        other._rows = self._rows.clone()
+        other._rows = rows
         return other
 
     def room(self, count: int) -> Tensor:

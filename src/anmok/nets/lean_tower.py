@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from anmok.errors import Unsupported
 from anmok.nets.lean_attention import attended
-from anmok.nets.lean_bytes import STEPS, Bytes, coded, multiplies_bytes
-from anmok.nets.lean_weights import Aside, Float, Then, Twin, stays_exact
+from anmok.nets.lean_bytes import STEPS, Bytes, coded
+from anmok.nets.lean_weights import Aside, Float, Then, Twin, multiplies_bytes, stays_exact
 from anmok.nets.rotations import Spread
 
 # Those of transformers whose blocks are of this form, and nothing beside it.

@@ -192,6 +192,12 @@ def multiplies_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def multiplies_bytes() -> bool:
+    """Whether this processor has instructions for bytes (AVX-512 VNNI) and oneDNN uses them. Without, sums of two
+    products overflow sixteen bits."""
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()  # type: ignore[no-untyped-call]
+
+
 class Eight:
     """int8 (N, K) and one scale a row."""
 
@@ -286,7 +292,8 @@ class Pair:
 class Apart:
     """int8 (V, W) and one scale a row, for the matrix that tells words apart: single rows, which become int8 as well
     but for the few numbers that stand out in them. Those meet their columns in bfloat16, kept beside the rest. Less
-    time than ``Eight`` or ``Pair``, and nearer, since the logits are float32.
+    time than ``Eight`` or ``Pair``, and nearer, since the logits are float32; but only where a processor multiplies
+    bytes without sums that overflow.
 
     Source: T. Dettmers et al., "LLM.int8()" (NeurIPS 2022, arXiv:2208.07339), for numbers that stand out.
     """
@@ -315,7 +322,9 @@ def is_four(shape: torch.Size | tuple[int, ...]) -> bool:
 
 def last_matrix(weight: Tensor, kind: Kind) -> Matrix:
     """That of the logits (V, W), of which one row at a time is asked: never fewer than 8 bits."""
-    return matrix(weight, kind) if kind in ("float32", "bfloat16") else Apart(weight.float())
+    if kind in ("float32", "bfloat16"):
+        return matrix(weight, kind)
+    return (Apart if multiplies_bytes() else Eight)(weight.float())
 
 
 def matrix(weight: Tensor, kind: Kind, is_gate: bool = False) -> Gate:
