@@ -130,8 +130,7 @@ def searching(visitor: Page, words: Words, root: Path) -> None:
     expect(visitor.locator("#search-gallery img")).to_have_count(24)
     visitor.wait_for_timeout(1500)
     if visitor.viewport_size == {"width": NARROW[0], "height": NARROW[1]}:
-        visitor.locator("#search-words").scroll_into_view_if_needed()
-        visitor.evaluate("document.querySelector('#search-words').scrollIntoView({block: 'start'})")
+        visitor.evaluate("document.querySelector('#search-model').scrollIntoView({block: 'start'})")
 
 
 def chatting(visitor: Page, words: Words, root: Path) -> None:

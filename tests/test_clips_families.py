@@ -105,6 +105,13 @@ def test_a_clip_of_so_many_frames_is_answered_as_transformers_does(kind: str, co
 
 
 @pytest.mark.parametrize("kind", TOGETHER)
+def test_frames_of_several_shapes_are_answered_as_transformers_does(kind: str) -> None:
+    """The last is larger than all that the toy of VideoLLaMA3 looks at of a clip."""
+    clip = Frames((FILM[0], picture((52, 30), 2), np.zeros((1, 1, 3), np.uint8), picture((90, 160), 4)), TIMES[:4])
+    same(model(kind), about(clip), shown(kind, clip))
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
 def test_a_clip_between_pictures_is_answered_as_transformers_does(kind: str) -> None:
     other = picture((52, 30), 2)
     clip = film(4)
@@ -243,7 +250,8 @@ def test_qwen3_is_told_the_seconds_as_its_processor_tells_them() -> None:
     seconds = tuple(one / 30 for one in (0, 10, 29, 61, 88))
     grid = torch.tensor([[3, 18, 30]])
     theirs = processor.replace_video_token({"video_grid_thw": grid, "video_metadata": [metadata]}, 0)
-    text, parts = looks("qwen3_vl")._frames.reel([looks("qwen3_vl").prepare_frame(one).pixels for one in FILM], seconds)
+    levels = [looks("qwen3_vl").prepare_frame(one).pixels for one in FILM]
+    text, parts = looks("qwen3_vl")._frames.reel(levels, seconds, (37, 61))
     assert text == theirs
     assert text.startswith("<0.2 seconds><|vision_start|>")
     assert [len(rows) for rows, _ in parts] == [9 * 15] * 3
@@ -261,7 +269,7 @@ def test_videollama3_is_told_the_seconds_and_what_changed_as_its_processor_tells
     told = published_videos.videollama3(frames, eyes._rules)
     metadata = VideoMetadata(total_num_frames=130, fps=2.0, frames_indices=[0, 2, 4, 123])
     theirs = processor.replace_video_token({**told, "video_metadata": [metadata]}, 0)
-    text, parts = eyes.reel([eyes.prepare(one) for one in frames], seconds)
+    text, parts = eyes.reel([eyes.prepare(one) for one in frames], seconds, (37, 61))
     assert text == theirs
     counts = [len(rows) for rows, _ in parts]
     assert counts[1] == counts[3] == 1  # they show what the one before shows
@@ -276,8 +284,8 @@ def test_a_clip_of_videollama3_is_shown_whole_where_its_files_say_so() -> None:
     facts["video_processor"] = {**facts["video_processor"], "use_token_compression": False}
     eyes = looks("video_llama_3")._frames.__class__(net, VideoLlama3Rules.of(facts))
     with torch.inference_mode():
-        _, parts = eyes.reel([eyes.prepare(STILL)] * 3, (0.0, 1.0, 2.0))
-    assert len({len(rows) for rows, _ in parts}) == 1
+        _, parts = eyes.reel([eyes.prepare(STILL)] * 3, (0.0, 1.0, 2.0), (37, 61))
+    assert [len(rows) for rows, _ in parts] == [3 * 5] * 3
 
 
 def test_gemma4_is_told_the_seconds_as_its_processor_tells_them() -> None:
@@ -351,7 +359,7 @@ def test_videollama3_as_its_authors_publish_it_answers_alike(prefix: str, tmp_pa
     said = about(film(2), question="What?")
     assert ours._eyes._rules.most == 16_384 * 4**2
     assert ours._frames._rules.most == 16_384 * 8**2
-    _, parts = ours._frames.reel([ours.prepare_frame(one).pixels for one in FILM[:2]], TIMES[:2])
+    _, parts = ours._frames.reel([ours.prepare_frame(one).pixels for one in FILM[:2]], TIMES[:2], (37, 61))
     first, second = ("<|video_pad|>" * len(rows) for rows, _ in parts)
     prompt = (
         "<|im_start|>system\nYou are VideoLLaMA3 created by Alibaba DAMO Academy, a helpful assistant to help people "

@@ -1,11 +1,19 @@
-"""The sizes at which VideoLLaMA3 is shown the frames of a clip, as transformers' own ``VideoLlama3VideoProcessor`` made
-them: recorded from transformers 5.15.1 with torchvision, which the tests here do without."""
+"""What VideoLLaMA3 is shown: pictures as transformers' ``VideoLlama3ImageProcessorPil`` prepares them; and the sizes of
+the frames of a clip, as its ``VideoLlama3VideoProcessor`` made them: recorded from transformers 5.15.1 with
+torchvision, which the tests here do without."""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from anmok.nets.eyes.videollama3 import CLIPS, VideoLlama3Frames, VideoLlama3Rules
+import numpy as np
+import pytest
+import torch
+from transformers.models.video_llama_3.image_processing_pil_video_llama_3 import VideoLlama3ImageProcessorPil
+
+import tiny_eyes
+from anmok.nets.eyes.qwen import patched
+from anmok.nets.eyes.videollama3 import CLIPS, VideoLlama3, VideoLlama3Frames, VideoLlama3Rules
 
 # Size (H, W) and number of frames; patches of 14 pixels of each frame that ``video_grid_thw`` had (high, wide).
 GRIDS = [
@@ -26,6 +34,19 @@ GRIDS = [
     ((2160, 3840), 2, (134, 240)),
     ((2160, 3840), 7, (72, 128)),
 ]
+
+
+@pytest.mark.parametrize("size_hw", [(37, 61), (480, 640), (9, 700), (1, 1), (1080, 1920)], ids=str)
+@pytest.mark.parametrize("content", [{}, {"min_pixels": 3136, "max_pixels": 200_000}], ids=["published", "fewer"])
+def test_pixels_of_pictures_equal_the_published_processor(content: dict[str, Any], size_hw: tuple[int, int]) -> None:
+    theirs = tiny_eyes.by_processor(VideoLlama3ImageProcessorPil(**content), size_hw)
+    rules = VideoLlama3Rules.of(content)
+    eyes = VideoLlama3(None, rules)  # type: ignore[arg-type]  # as below
+    ours = torch.from_numpy(eyes.prepare(tiny_eyes.picture(size_hw)))[None, None]  # (1, 1, 3, h, w)
+    assert np.array_equal(patched(ours, rules.pictures).numpy(), theirs["pixel_values"])
+    _, height, width = theirs["image_grid_thw"][0].tolist()
+    assert (height, width) == (ours.shape[3] // 14, ours.shape[4] // 14)
+    assert eyes.slot(size_hw) == "<|image_pad|>" * (height * width)
 
 
 @pytest.mark.parametrize(("size_hw", "count", "patches_hw"), GRIDS, ids=str)

@@ -7,20 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import AddedToken, Tokenizer, decoders
 
 from anmok.errors import BadWeights, MissingDependency, Unsupported
 from anmok.nets.gguf_files import opened
 from anmok.wording import Reader
+from anmok.wording.byte_level import byte_level, tokenizer_json
 from toy_gguf import TEMPLATE, TOKENS, logits, net, written
 
 
 def test_the_net_is_the_one_that_was_written(tmp_path: Path) -> None:
     made = net()
     found = opened(written(tmp_path / "a.gguf", made), torch.float32, "toy").net
+    assert found is not None
     assert (logits(found) - logits(made)).abs().max() == 0
     assert found.config.max_position_embeddings == 128
     assert not found.training
     half = opened(tmp_path / "a.gguf", torch.bfloat16, "toy").net
+    assert half is not None
     assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
 
 
@@ -36,6 +40,23 @@ def test_the_vocabulary_splits_as_the_file_says_and_marks_are_marks(tmp_path: Pa
     assert apart.special == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "", "unk_token": ""}
     joined = opened(written(tmp_path / "b.gguf", made, pre="gpt-2"), torch.float32, "toy")
     assert Reader(joined.tokenizer, "toy").ids(["12"]) == [TOKENS.index("12")]
+
+
+def test_a_vocabulary_is_written_as_the_library_would_write_it() -> None:
+    tokens, merges = ["<|im_start|>", "1", "2", "ab", "<given>", "a", "b", "Ġ"], ["a b"]
+    facts = {
+        "model": "gpt2",
+        "pre": "smollm",
+        "tokens": tokens,
+        "merges": merges,
+        "token_type": [3, 1, 1, 1, 4, 1, 1, 1],
+    }
+    made = byte_level(tokens, merges, "smollm")
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken("<|im_start|>", special=True)])
+    made.add_tokens([AddedToken("<given>", normalized=False)])
+    told = tokenizer_json({f"tokenizer.ggml.{key}": value for key, value in facts.items()}, "toy")
+    assert Tokenizer.from_str(told).to_str() == made.to_str()
 
 
 @pytest.mark.parametrize(

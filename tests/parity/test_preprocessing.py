@@ -159,7 +159,7 @@ ELSEWHERE = {
     "gemma": ("../test_eyes_gemma", "test_pixels_of_gemma4_equal_the_published_processor"),
     "phi": ("../test_eyes_phi4", "test_pixels_are_those_of_the_published_arithmetic"),
     "videollama2": ("../test_eyes_videollama2", "test_pixels_are_transformers_of_the_padded_picture"),
-    "videollama3": ("../test_clips_families", "test_patches_are_cut_as_published"),
+    "videollama3": ("../test_eyes_videollama3", "test_pixels_of_pictures_equal_the_published_processor"),
 }
 BLIND = {"smollm2", "solar"}  # they are shown no pictures
 

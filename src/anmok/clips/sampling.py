@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,17 @@ _SLACK: Final = 1.1e-3  # seconds; Matroska rounds times to milliseconds, and a 
 _JUMP: Final = 8.0  # seconds; encoders set a key frame every 250 frames where they are not told otherwise
 
 
+class Sample(Iterator[Still]):
+    """Frames as they are read. ``count`` is how many were looked for; fewer come where some of them do not decode, or
+    one is still on the screen at the next time."""
+
+    def __init__(self, count: int, stills: Generator[Still, None, None]) -> None:
+        self.count, self._stills = count, stills
+
+    def __next__(self) -> Still:
+        return next(self._stills)
+
+
 def sampled(
     source: ClipSource,
     most: int,
@@ -37,7 +48,7 @@ def sampled(
     usual: float | None = None,
     start: float = 0.0,
     end: float | None = None,
-) -> Generator[Still, None, None]:
+) -> Sample:
     """Frames of a clip in order of time, at most so many. No frame comes twice, and each says its own time.
 
     Args:
@@ -57,7 +68,8 @@ def sampled(
     if not (math.isfinite(start) and start >= 0 and (end is None or end > start)):
         raise BadRequest(f"clip: start {start} and end {end} span no time")
     if is_video(source):
-        return _of_video(ClipFile(source), _times(source, most, fps or usual, start, end))
+        times = _times(source, most, fps or usual, start, end)
+        return Sample(len(times), _of_video(ClipFile(source), times))
     return _of_pictures(source, most, fps or PICTURE_RATE, start, end)  # type: ignore[arg-type]  # no TypeIs in 3.11
 
 
@@ -150,9 +162,7 @@ class _Screen:
             )
 
 
-def _of_pictures(
-    source: PictureSource, most: int, rate: float, start: float, end: float | None
-) -> Generator[Still, None, None]:
+def _of_pictures(source: PictureSource, most: int, rate: float, start: float, end: float | None) -> Sample:
     """Only those that are shown are opened."""
     if not isinstance(source, str | Path | Sequence | np.ndarray):
         raise BadRequest("clip: pictures from an iterator can be read only once; give a list or a folder")
@@ -163,8 +173,12 @@ def _of_pictures(
     if pictures and count <= 0:
         raise BadRequest(f"clip: it is over after {len(pictures) / rate:g} s, so nothing is left from {start:g} s on")
     numbers = [first + (2 * k + 1) * count // (2 * most) for k in range(most)] if count > most else range(first, last)
+    return Sample(len(numbers), _opened([pictures[number] for number in numbers], numbers, rate, named(source)))
+
+
+def _opened(pictures: Sequence[Source], numbers: Sequence[int], rate: float, name: str) -> Generator[Still, None, None]:
     reason, shown = "it is empty", 0
-    found = picture_moments([pictures[number] for number in numbers], 1.0, 0.0)
+    found = picture_moments(pictures, 1.0, 0.0)
     for number, (_, image) in zip(numbers, found, strict=True):
         if isinstance(image, BadMedia):
             reason = str(image)
@@ -172,4 +186,4 @@ def _of_pictures(
         yield Still(shown, number / rate, image)
         shown += 1
     if not shown:
-        raise BadMedia(f"{named(source)}: not one of its pictures can be shown ({reason})")
+        raise BadMedia(f"{name}: not one of its pictures can be shown ({reason})")

@@ -20,7 +20,7 @@ from anmok.errors import AnmokError, BadRequest, Unsupported, WrongState
 from anmok.geometry import Rle, View
 from anmok.inputs import Clip, Conversation, Encoded, Frames, Item, Prompted, Shown, Sound, Text
 from anmok.load import hearing
-from anmok.load.watching import check_clip, check_shown, seen
+from anmok.load.watching import Showing, check_clip, check_shown
 from anmok.tasks import Encoder, Follows, Watches
 
 State: TypeAlias = Encoded | Text | Prompted | Conversation  # the pictures of the last two are states here
@@ -103,7 +103,7 @@ class Looker:
 
     def watched(self, clip: Clip | Frames) -> Frames:
         """The frames that the model sees of a clip, as states. So many of them are in memory as pixels as go through
-        the net together.
+        the net together. Where fewer come than were looked for, and these are shown larger, the clip is read again.
 
         Raises:
             BadRequest: a model that takes no clips, or a clip that is over before it starts.
@@ -111,14 +111,12 @@ class Looker:
             WrongState: one of the frames is a state of another model.
         """
         check_clip(self._name, self._kind, clip)
-        frames = seen(cast(Watches, self._kind), clip)
-        states: list[Encoded] = []
-        times: list[float] = []
-        while chunk := list(islice(frames, BATCH)):
-            views = [self.prepared(view).seen[0] if isinstance(view, Encoded) else view for _, view in chunk]
-            states += cast("list[Encoded]", self._states_of(views))
-            times += [seconds for seconds, _ in chunk]
-        return Frames(tuple(states), tuple(times), self._track(clip))
+        kind = cast(Watches, self._kind)
+        showing = Showing(kind, clip)
+        found = self._shown(showing)
+        if showing.is_apart(len(found)):
+            found = self._shown(Showing(kind, clip, len(found)))
+        return Frames(tuple(state for state, _ in found), tuple(seconds for _, seconds in found), self._track(clip))
 
     def heard(self, sound: Sound) -> Sound:
         """What the model hears of a sound, as a state.
@@ -130,6 +128,15 @@ class Looker:
         """
         hearing.check_count(self._name, self._kind, 1)
         return hearing.heard(self._owner, sound)
+
+    def _shown(self, showing: Showing) -> list[tuple[Encoded, float]]:
+        """The states of all frames, and their seconds."""
+        frames, found = iter(showing), []
+        while chunk := list(islice(frames, BATCH)):
+            views = [self.prepared(view).seen[0] if isinstance(view, Encoded) else view for _, view in chunk]
+            states = cast("list[Encoded]", self._states_of(views))
+            found += [(state, seconds) for state, (seconds, _) in zip(states, chunk, strict=True)]
+        return found
 
     def _track(self, clip: Clip | Frames) -> Sound | None:
         if isinstance(clip, Frames):

@@ -10,7 +10,7 @@ from anmok.errors import BadRequest
 from anmok.geometry import View
 from anmok.inputs import Clip, Conversation, Encoded, Frames
 from anmok.load.hearing import check_count, check_sounds, is_heard
-from anmok.tasks import Chats, Hears, Watches
+from anmok.tasks import Chats, Hears, SizesFrames, Watches
 
 
 def check_shown(name: str, kind: Any, said: Conversation) -> None:
@@ -55,20 +55,57 @@ def _only(kind: Any) -> str:
     return "it only reads and hears" if isinstance(kind, Hears) and kind.most_sounds else "it only reads"
 
 
-def seen(kind: Watches, clip: Clip | Frames) -> Iterator[tuple[float, View | Encoded]]:
-    """The frames with their seconds, one by one as they are read: of a clip those that the model is to see, each
-    prepared; of frames all, and what is a state already as it is.
+class Showing:
+    """The frames that a model is to see of a clip with their seconds, each prepared, one by one as they are read; of
+    ``Frames`` all of them, and what is a state already as it is. ``count`` is how many will come, where that is known;
+    otherwise they are prepared for as many as are looked for.
 
     Raises:
         BadMedia: the clip, or a picture, cannot be read.
         BadRequest: the clip is over before it starts, or is too long.
     """
-    if isinstance(clip, Frames):
-        for seconds, picture in zip(clip.seconds, clip.pictures, strict=True):
-            yield seconds, picture if isinstance(picture, Encoded) else kind.prepare_frame(media.read(picture))
-        return
-    stills = clips.sampled(
-        clip.source, kind.most_frames, fps=clip.fps, usual=kind.usual_fps, start=clip.start, end=clip.end
-    )
-    for still in stills:
-        yield still.seconds, kind.prepare_frame(still.image)
+
+    def __init__(self, kind: Watches, clip: Clip | Frames, count: int | None = None) -> None:
+        self._kind = kind
+        self._first_hw: tuple[int, int] | None = None  # as it came; of a state that does not say, not known
+        if isinstance(clip, Frames):
+            self._found, foreseen = _handed(clip), len(clip.pictures)
+        else:
+            sample = clips.sampled(
+                clip.source, kind.most_frames, fps=clip.fps, usual=kind.usual_fps, start=clip.start, end=clip.end
+            )
+            self._found, foreseen = ((still.seconds, still.image) for still in sample), sample.count
+        self._count = count or foreseen
+
+    def __iter__(self) -> Iterator[tuple[float, View | Encoded]]:
+        size_hw: tuple[int, int] | None = None
+        for number, (seconds, picture) in enumerate(self._found):
+            if number == 0:
+                self._first_hw = _size_of(picture)
+                size_hw = self._size(self._count)
+            yield seconds, picture if isinstance(picture, Encoded) else self._prepared(picture, size_hw)
+
+    def is_apart(self, count: int) -> bool:
+        """Whether what was shown had another size than so many frames have."""
+        return self._size(count) != self._size(self._count)
+
+    def _size(self, count: int) -> tuple[int, int] | None:
+        if self._first_hw is None or not isinstance(self._kind, SizesFrames):
+            return None
+        return self._kind.frame_size(self._first_hw, count)
+
+    def _prepared(self, image: media.Image, size_hw: tuple[int, int] | None) -> View:
+        if size_hw is None or not isinstance(self._kind, SizesFrames):
+            return self._kind.prepare_frame(image)
+        return self._kind.prepare_frame(image, size_hw)
+
+
+def _size_of(picture: media.Image | Encoded) -> tuple[int, int] | None:
+    if isinstance(picture, Encoded):
+        return None if picture.frame is None else picture.frame.size_hw
+    return picture.shape[0], picture.shape[1]
+
+
+def _handed(frames: Frames) -> Iterator[tuple[float, media.Image | Encoded]]:
+    for seconds, picture in zip(frames.seconds, frames.pictures, strict=True):
+        yield seconds, picture if isinstance(picture, Encoded) else media.read(picture)

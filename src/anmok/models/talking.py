@@ -7,40 +7,36 @@ family needs is in ``nets.families``; how its tower looks, in ``nets.eyes``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from anmok import choosing, utterance
 from anmok.errors import BadWeights, WrongState
 from anmok.geometry import Frame, View
 from anmok.inputs import Conversation, Encoded, Frames, Sound
-from anmok.nets import gguf_files, lean_gguf, toys
+from anmok.nets import talker_files
 from anmok.nets.answers import Answer
-from anmok.nets.checkpoints import Checkpoint, tensors
 from anmok.nets.eyes import Size
-from anmok.nets.families import Family, Listening, family_of
+from anmok.nets.families import Listening
 from anmok.nets.lean import lay_out_senses, nearness
 from anmok.nets.lean_weights import laid_nbytes
 from anmok.nets.likelihood import Likelihood
-from anmok.nets.number_words import in_words
 from anmok.nets.readings import Alone, Packed, reading_of
 from anmok.nets.speaking import Script, Seen, Speaker
+from anmok.nets.talker_files import Parts
 from anmok.nets.watching import Watching
 from anmok.results import Piece, Reply, Scores
 from anmok.tasks import Chat, Classify, Setup
 from anmok.utterance import Length, Utterance
-from anmok.wording import Guide, Reader, Span, Template
+from anmok.wording import Guide, Span
 from anmok.wording.answering import answer_ids
-from anmok.wording.published import Files, opening
 
 Array = NDArray[np.float32]
 
@@ -48,20 +44,6 @@ _FEWEST = 2048  # tokens of a context that says nothing of itself
 _NOWHERE = (0, 0)  # the size of a sound
 _OF_FRAME = "this state is of a frame, to be seen beside the others of its clip: encode the picture"
 _OF_PICTURE = "a state among these frames is of a picture by itself: watch the clip, or show pictures"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """What is read out of a checkpoint's files. ``facts`` are those of its preprocessor; ``opening`` is a token that
-    stands before every prompt whose template does not begin with it."""
-
-    family: Family
-    net: nn.Module
-    reader: Reader
-    template: Template
-    ends: frozenset[int]
-    facts: Mapping[str, Any]
-    opening: str = ""
 
 
 class Talks:
@@ -89,17 +71,11 @@ class Talks:
 
     @classmethod
     def from_files(cls, setup: Setup) -> Talks:
-        return _made(setup, _read(setup))
+        return _made(setup, talker_files.read(setup))
 
     @classmethod
     def tiny(cls, setup: Setup, seed: int) -> Talks:
-        family = family_of(setup.kind, setup.name)
-        toy = toys.toy(setup.kind, family, seed)
-        for parameter in toy.net.parameters():  # but no buffers: angles of positions need all their digits
-            parameter.data = parameter.data.to(getattr(torch, setup.dtype))
-        template = Template(toy.template, family.content, family.slots, {}, setup.name)
-        reader = Reader(toy.tokenizer, setup.name)
-        return _made(setup, Parts(family, toy.net, reader, template, toy.ends, toy.facts))
+        return _made(setup, talker_files.toy(setup, seed))
 
     @property
     def nbytes(self) -> int:
@@ -262,8 +238,13 @@ class LooksAndWatches(Looks):
         is_film = batch.ndim == 4 and hasattr(self._frames, "film")
         return {"look": self._rows(self._frames, batch)} if is_film else super().encode(batch)
 
-    def prepare_frame(self, image: NDArray[np.uint8]) -> View:
-        return View(self._frames.prepare(image), Frame((1.0, 1.0), (0.0, 0.0), image.shape[:2]))
+    def frame_size(self, first_hw: Size, count: int) -> Size | None:
+        """Of families that see frames together and show many of them smaller."""
+        return self._frames.size(first_hw, count) if hasattr(self._frames, "size") else None
+
+    def prepare_frame(self, image: NDArray[np.uint8], size_hw: Size | None = None) -> View:
+        told = () if size_hw is None else (size_hw,)
+        return View(self._frames.prepare(image, *told), Frame((1.0, 1.0), (0.0, 0.0), image.shape[:2]))
 
     def _shown(self, one: object, pictures: int) -> tuple[str, tuple[Seen, ...]]:
         if not isinstance(one, Frames):
@@ -275,11 +256,7 @@ class LooksAndWatches(Looks):
         found = [self._picture(self._frames, cast(Encoded, state), key, _OF_PICTURE) for state in one.pictures]
         if is_film:
             return self._film([seen for _, (seen,) in found])
-        texts = [self._before(number, seconds) for number, seconds in enumerate(one.seconds, 1)]
-        slots = [f"{text}{slot}" for text, (slot, _) in zip(texts, found, strict=True)]
-        time = str(timedelta(seconds=int(one.seconds[-1])))
-        opening = self._watching.opening.format(words=in_words(len(slots)), time=time)
-        whole = f"{opening}{self._watching.between.join(slots)}{self._watching.closing}"
+        whole = self._watching.around([slot for slot, _ in found], one.seconds)
         return whole, tuple(seen for _, rows in found for seen in rows)
 
     def _film(self, frames: Sequence[Seen]) -> tuple[str, tuple[Seen, ...]]:
@@ -295,13 +272,8 @@ class LooksAndWatches(Looks):
             raise WrongState(_OF_PICTURE)
         levels = [np.asarray(state.maps["levels"]) for state in states]  # each (3, h, w)
         with torch.inference_mode():
-            text, parts = self._frames.reel(levels, one.seconds)
+            text, parts = self._frames.reel(levels, one.seconds, states[0].place.size_hw)
         return text, tuple(Seen(rows, place) for rows, place in parts)
-
-    def _before(self, number: int, seconds: float) -> str:
-        whole = int(seconds)
-        clock = f"{whole // 60:02d}:{whole % 60:02d}"
-        return self._watching.before.format(number=number, seconds=seconds, clock=clock)
 
 
 class Hears(Talks):
@@ -354,46 +326,3 @@ def _made(setup: Setup, parts: Parts) -> Talks:
     if family.watching is None:
         return (Looks if family.hearing is None else LooksAndHears)(setup, parts)
     return (LooksAndWatches if family.hearing is None else LooksWatchesAndHears)(setup, parts)
-
-
-def _read(setup: Setup) -> Parts:
-    packed = next((path for name, path in setup.files.items() if name.endswith(".gguf")), None)
-    if packed is not None:
-        return _unpacked(setup, packed)
-    files = Files(setup.files, setup.name)
-    whole = files.json("processor_config.json")
-    facts = files.json("preprocessor_config.json") or whole.get("image_processor", {})
-    if clips := files.json("video_preprocessor_config.json") or whole.get("video_processor"):
-        facts = {**facts, "video_processor": clips}
-    if sounds := whole.get("feature_extractor"):
-        facts = {**facts, "feature_extractor": sounds}
-    state = tensors(files.within("", ".safetensors"), setup.name)
-    found = Checkpoint(files.json("config.json"), facts, state, setup.name, setup.kind)
-    family = found.family
-    reader = Reader(found.tokenizer(files.text("tokenizer.json")), setup.name)
-    source = family.template if family.is_template_fixed else files.template(family.template)
-    special = files.special()
-    template = Template(source, family.content, family.slots, special, setup.name)
-    ends = files.ends(reader, family.ends)
-    image = reader.id_of(family.marks[0]) if family.marks else None
-    added = {
-        name: (tensors(files.within(folder, ".safetensors"), setup.name), files.json(f"{folder}/adapter_config.json"))
-        for name, folder in family.folders.items()
-    }
-    net, facts = found.filled(image, added, getattr(torch, setup.dtype))
-    begin = opening(reader, special["bos_token"]) if family.eyes is not None else ""
-    return Parts(family, net, reader, template, ends, facts, begin)
-
-
-def _unpacked(setup: Setup, path: Path) -> Parts:
-    """Out of one file that has everything. Its weights are widened; or, the fastest on a processor, their bits kept."""
-    is_kept = setup.device == "cpu" and setup.runtime == "fastest"
-    found = gguf_files.opened(path, None if is_kept else getattr(torch, setup.dtype), setup.name)
-    net = found.net or Packed(lean_gguf.opened(path, found.file), found.config)
-    family = family_of(found.config.model_type, setup.name)
-    reader = Reader(found.tokenizer, setup.name)
-    template = Template(found.template, family.content, family.slots, found.special, setup.name)
-    ends = found.ends | {number for mark in family.ends if (number := reader.id_of(mark)) is not None}
-    if not ends:
-        raise BadWeights(f"{setup.name}: no token ends its answers: {path.name} lacks tokenizer.ggml.eos_token_id")
-    return Parts(family, net, reader, template, ends, {})

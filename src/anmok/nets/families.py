@@ -7,9 +7,9 @@ family sees with, and transformers itself, are imported when they are wanted: to
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 import torch
@@ -303,21 +303,42 @@ def _gemma4_hears() -> Family:
     return replace(deaf, marks=(*deaf.marks, token), hearing=listening)
 
 
-# Rows that stand elsewhere, since they are made of the classes there: in which module of ``nets``, and how they are
-# called.
-ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
-    "gemma3n": ("gemma3n", "GEMMA3N"),
-    "llavaonevision1_5": ("onevision15", "ONEVISION15"),
-    "hyperclovax_omni": ("hyperclovax_omni", "OMNI"),
-    "hyperclovax_vlm": ("own_families", "HYPERCLOVAX"),
-    "videollama2_mistral": ("own_families", "VIDEOLLAMA2_MISTRAL"),
-    "videollama2_qwen2": ("own_families", "VIDEOLLAMA2_QWEN2"),
-    "videollama2_qwen2_av": ("own_families", "VIDEOLLAMA2_QWEN2_AV"),
-}
-# Checkpoints that are read in another way than ``model_type`` tells; a card's kind says so, or their files.
-_OTHERWISE: Final[Mapping[str, Callable[[], Family]]] = {
+def _gemma3n() -> Family:
+    from anmok.nets.gemma3n import GEMMA3N
+
+    return GEMMA3N
+
+
+def _onevision15() -> Family:
+    from anmok.nets.onevision15 import ONEVISION15
+
+    return ONEVISION15
+
+
+def _omni() -> Family:
+    from anmok.nets.hyperclovax_omni import OMNI
+
+    return OMNI
+
+
+def _ours(kind: str) -> Family:
+    from anmok.nets.own_families import OWN_FAMILIES
+
+    return OWN_FAMILIES[kind]
+
+
+# Rows that are made of classes in other modules, which are imported when one is asked for. The first two are read in
+# another way than their ``model_type`` tells: a card's kind says so, or their files.
+ELSEWHERE: Final[Mapping[str, Callable[[], Family]]] = {
     "gemma3_crops": lambda: replace(FAMILIES["gemma3"], eyes=seeing.gemma3_crops),  # of long pictures, crops as well
     "gemma4_hears": _gemma4_hears,  # with an ear, as E2B and E4B
+    "gemma3n": _gemma3n,
+    "llavaonevision1_5": _onevision15,
+    "hyperclovax_omni": _omni,
+    "hyperclovax_vlm": partial(_ours, "hyperclovax_vlm"),
+    "videollama2_mistral": partial(_ours, "videollama2_mistral"),
+    "videollama2_qwen2": partial(_ours, "videollama2_qwen2"),
+    "videollama2_qwen2_av": partial(_ours, "videollama2_qwen2_av"),
 }
 
 
@@ -327,11 +348,7 @@ def family_of(model_type: object, name: str) -> Family:
     kind = str(model_type)
     if kind in FAMILIES:
         return FAMILIES[kind]
-    if kind in _OTHERWISE:
-        return _OTHERWISE[kind]()
     if kind in ELSEWHERE:
-        module, row = ELSEWHERE[kind]
-        found: Family = getattr(importlib.import_module(f"anmok.nets.{module}"), row)
-        return found
-    known = sorted({*FAMILIES, *_OTHERWISE, *ELSEWHERE})
-    raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {', '.join(known)}")
+        return ELSEWHERE[kind]()
+    known = ", ".join(sorted({*FAMILIES, *ELSEWHERE}))
+    raise BadWeights(f"{name}: config.json is of a {model_type!r}, which is none of {known}")

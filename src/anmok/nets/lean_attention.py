@@ -12,9 +12,6 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 _NAME: Final = "anmok_heads"
 _Shares: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor | None]]
@@ -28,6 +25,9 @@ def attend_by_heads(tower: nn.Module) -> bool:
     config: Any = getattr(tower, "config", None)
     if getattr(config, "_attn_implementation", None) != "sdpa":
         return False
+    from transformers import AttentionInterface, AttentionMaskInterface  # there already, where such a tower is
+    from transformers.masking_utils import sdpa_mask
+
     AttentionInterface.register(_NAME, _attended)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
     config._attn_implementation = _NAME
@@ -101,6 +101,8 @@ def _attended(
     sees_all = attention_mask is None and not rest.get("is_causal", getattr(module, "is_causal", True))
     is_plain = sees_all and key.shape[:2] == query.shape[:2] and not rest.get("dropout")
     if not is_plain or query.shape[2] < _FEWEST or query.device.type != "cpu":
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
     scaling = rest.get("scaling")
     made = by_heads(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)

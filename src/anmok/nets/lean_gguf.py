@@ -34,6 +34,7 @@ from anmok.nets.lean_weights import (
     Twin,
     is_four,
     last_matrix,
+    last_of,
     multiplies_bfloat16,
 )
 
@@ -170,7 +171,11 @@ def _fours(parts: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _last(words: Any) -> Matrix:
-    return last_matrix(_plain(words), "bfloat16" if words.tensor_type.name in _FLOATS else "int8")
+    if words.tensor_type.name in _FLOATS:
+        return last_matrix(_plain(words), "bfloat16")
+    return last_of(
+        _widened(part, words.tensor_type) for part in np.array_split(words.data, -(-len(words.data) // 4096))
+    )
 
 
 def _table(words: Any) -> Table:
@@ -185,9 +190,13 @@ def _eight(tensor: Any) -> tuple[Tensor, Tensor]:
 
 def _plain(tensor: Any) -> Tensor:
     """Its numbers, float32."""
+    return _widened(tensor.data, tensor.tensor_type)
+
+
+def _widened(data: Any, kind: Any) -> Tensor:
     from gguf.quants import dequantize
 
-    return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), np.float32))
+    return torch.from_numpy(np.array(dequantize(data, kind), np.float32))
 
 
 def _four(tensor: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:

@@ -10,7 +10,7 @@ Many rows at a time, it goes into arithmetic, for which their kernels are slow o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, Protocol, TypeAlias
 
 import torch
@@ -22,6 +22,7 @@ Then: TypeAlias = Literal["gelu", "gelu-tanh", "gelu-quick"]  # what is done to 
 
 GROUP: Final = 32  # weights that share a scale; that of GGUF
 _PACKED_FOR: Final = 64  # rows that oneDNN lays a weight out for; as good for one row as a layout for one
+_AT_ONCE: Final = 4096  # words of a vocabulary
 _OUT: Final = 8  # numbers of a row that stand out
 _STEPS: Final = 15  # between the least and the greatest number of four bits
 _MULTIPLE: Final = 16  # the kernel of 4 bits wants so many rows, or a multiple
@@ -300,9 +301,16 @@ class Apart:
 
     dtype = torch.float32
 
-    def __init__(self, weight: Tensor) -> None:
-        self._weight, self._scale = narrowed(weight)
-        self._columns = (weight.T / self._scale).to(torch.bfloat16).contiguous()  # (W, V)
+    def __init__(self, parts: Iterable[Tensor]) -> None:
+        """Of float32 (n, W), one above the other: a vocabulary is large, and what becomes of it small."""
+        codes, scales, columns = [], [], []
+        for part in parts:
+            code, scale = narrowed(part)
+            codes.append(code)
+            scales.append(scale)
+            columns.append((part / scale[:, None]).to(torch.bfloat16).T)  # (W, n)
+        self._weight, self._scale = torch.cat(codes), torch.cat(scales)  # (V, W), (V,)
+        self._columns = torch.cat(columns, 1)  # (W, V)
 
     def __call__(self, rows: Tensor) -> Tensor:
         out = rows.abs().amax(0).topk(min(_OUT, rows.shape[1])).indices  # (8,)
@@ -324,7 +332,12 @@ def last_matrix(weight: Tensor, kind: Kind) -> Matrix:
     """That of the logits (V, W), of which one row at a time is asked: never fewer than 8 bits."""
     if kind in ("float32", "bfloat16"):
         return matrix(weight, kind)
-    return (Apart if multiplies_bytes() else Eight)(weight.float())
+    return last_of(one.float() for one in torch.split(weight, _AT_ONCE))
+
+
+def last_of(parts: Iterable[Tensor]) -> Matrix:
+    """The same in 8 bits, of float32 (n, W), one above the other."""
+    return Apart(parts) if multiplies_bytes() else Eight(torch.cat(list(parts)))
 
 
 def matrix(weight: Tensor, kind: Kind, is_gate: bool = False) -> Gate:

@@ -1,8 +1,7 @@
 """Families of language models with eyes that transformers does not run: HyperCLOVA X SEED Vision 3B and VideoLLaMA2.
 
 What reads is transformers' Llama (or NAVER's own kind of it), Mistral or Qwen2; what sees is ours.
-``families.family_of`` finds these rows by the ``model_type`` of a ``config.json`` as it does the others; their names
-stand in ``families.ELSEWHERE``.
+``families.family_of`` finds these rows by the ``model_type`` of a ``config.json`` as it does the others.
 """
 
 from __future__ import annotations
@@ -283,28 +282,23 @@ _CHATML_TURNS: Final = (
     "{{ '<|im_start|>assistant\n' }}"
 )
 
-HYPERCLOVAX: Final = Family(
-    "",
-    _whole,
-    _clova,
-    image=hyperclovax.IMAGE_TOKEN,
-    video=hyperclovax.VIDEO_TOKEN,
-    marks=(hyperclovax.IMAGE_TOKEN, hyperclovax.VIDEO_TOKEN),
-    ends=("<|im_end|>", "<|endofturn|>", "<|stop|>"),
-    most_pictures=8,
-    watching=Watching(12 * hyperclovax.CANVAS, eyes=_clova_frames),
-    template=_CLOVA_TURNS,
-    own=Own(_made(_clova_sight), _filled(hyperclovax.Sight.filled, hyperclovax.parted), _clova_toy),
-)
-VIDEOLLAMA2_MISTRAL: Final = _video_family("videollama2_mistral", _CLIP, "stc_connector", (), _LLAMA_TURNS)
-VIDEOLLAMA2_QWEN2: Final = _video_family(
-    "videollama2_qwen2", _SIGLIP, "stc_connector_v35", ("<|im_end|>",), _CHATML_TURNS
-)
-VIDEOLLAMA2_QWEN2_AV: Final = _hearing_family()
-
 OWN_FAMILIES: Final[Mapping[str, Family]] = {
-    "hyperclovax_vlm": HYPERCLOVAX,
-    "videollama2_mistral": VIDEOLLAMA2_MISTRAL,
-    "videollama2_qwen2": VIDEOLLAMA2_QWEN2,
-    "videollama2_qwen2_av": VIDEOLLAMA2_QWEN2_AV,
+    "hyperclovax_vlm": Family(
+        "",
+        _whole,
+        _clova,
+        image=hyperclovax.IMAGE_TOKEN,
+        video=hyperclovax.VIDEO_TOKEN,
+        marks=(hyperclovax.IMAGE_TOKEN, hyperclovax.VIDEO_TOKEN),
+        ends=("<|im_end|>", "<|endofturn|>", "<|stop|>"),
+        most_pictures=8,
+        watching=Watching(12 * hyperclovax.CANVAS, eyes=_clova_frames),
+        template=_CLOVA_TURNS,
+        own=Own(_made(_clova_sight), _filled(hyperclovax.Sight.filled, hyperclovax.parted), _clova_toy),
+    ),
+    "videollama2_mistral": _video_family("videollama2_mistral", _CLIP, "stc_connector", (), _LLAMA_TURNS),
+    "videollama2_qwen2": _video_family(
+        "videollama2_qwen2", _SIGLIP, "stc_connector_v35", ("<|im_end|>",), _CHATML_TURNS
+    ),
+    "videollama2_qwen2_av": _hearing_family(),
 }

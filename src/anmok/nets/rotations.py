@@ -33,15 +33,16 @@ class Rotation:
 
     def of(self, rows: Tensor) -> Tensor:
         """float32 (..., W) to the same."""
-        return self._along(rows * self._signs, [one.contiguous() for one in self._factors])
+        return self._along(rows, self._signs, [one.contiguous() for one in self._factors])
 
     def back(self, rows: Tensor) -> Tensor:
         """What undoes it."""
-        return self._along(rows, [one.T.contiguous() for one in self._factors]) * self._signs
+        return self._along(rows, None, [one.T.contiguous() for one in self._factors]) * self._signs
 
-    def _along(self, rows: Tensor, factors: list[Tensor]) -> Tensor:
+    def _along(self, rows: Tensor, before: Tensor | None, factors: list[Tensor]) -> Tensor:
         made = []
         for part in torch.split(rows.reshape(-1, rows.shape[-1]), _AT_ONCE):  # (n, W)
+            part = part if before is None else part * before
             for factor in reversed(factors):  # the last axis is mixed and becomes the first, until all have been last
                 size, count = len(factor), rows.shape[-1] // len(factor)
                 part = (part.reshape(-1, size) @ factor).view(-1, count, size)  # (n, W / f, f)

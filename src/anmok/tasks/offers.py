@@ -284,6 +284,25 @@ class Watches(Protocol):
 
 
 @runtime_checkable
+class SizesFrames(Watches, Protocol):
+    """A model that may show each frame the smaller, the more of them there are. It is told how many before the first
+    of them is prepared, so that none is kept larger than it is looked at."""
+
+    def frame_size(self, first_hw: tuple[int, int], count: int) -> tuple[int, int] | None:
+        """Height and width in which so many frames are shown of which the first came in ``first_hw``; None where the
+        others make no difference to a frame.
+
+        Raises:
+            BadMedia: a shape that is not looked at.
+        """
+        ...
+
+    def prepare_frame(self, image: NDArray[np.uint8], size_hw: tuple[int, int] | None = None) -> View:
+        """As ``Watches`` has it, for a clip that is shown in ``size_hw``."""
+        ...
+
+
+@runtime_checkable
 class Hears(Protocol):
     """A model that talks about sounds as well. To it a sound is a ``Sound`` of a state, and that of a clip stands in
     the clip's ``Frames``."""

@@ -99,7 +99,7 @@ CSS: Final = """
 #search-said progress { width: 100%; height: 10px; accent-color: #1d4ed8; }
 .gradio-container input:is([type=radio], [type=checkbox]):checked { background-color: #1d4ed8 !important;
   border-color: #1d4ed8 !important; } /* the theme's own mark is white on white */
-html:lang(ko) .gradio-container { word-break: keep-all; overflow-wrap: anywhere; } /* Korean breaks between words */
+html:lang(ko) :is(.gradio-container, .toast-wrap) { word-break: keep-all; overflow-wrap: anywhere; }
 footer { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container > .main { padding: 8px !important; }

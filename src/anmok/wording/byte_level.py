@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from anmok.errors import BadWeights, Unsupported
 from anmok.words.splitting import DIGITS_APART, GGUF
 
 _FIELD: Final = "tokenizer.ggml."
+_ADDED: Final = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 _CONTROL, _GIVEN = 3, 4  # of `token_type`: marks, and tokens that were added to the vocabulary
 
 
@@ -43,10 +45,14 @@ def tokenizer_json(facts: Mapping[str, Any], name: str) -> str:
     kinds = facts.get(f"{_FIELD}token_type", [1] * len(tokens))
     if not tokens or len(set(tokens)) < len(tokens) or len(kinds) != len(tokens):
         raise BadWeights(f"{name}: {len(tokens):,} tokens of {len(kinds):,} kinds in its GGUF; get it again")
-    tokenizer = byte_level(tokens, merges, pre)
-    tokenizer.decoder = decoders.ByteLevel()
-    pairs = list(zip(tokens, kinds, strict=True))
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token, one in pairs if one == _CONTROL])
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token, one in pairs if one == _GIVEN])
-    text: str = tokenizer.to_str()
-    return text
+    frame = byte_level((), (), pre)
+    frame.decoder = decoders.ByteLevel()
+    content = json.loads(frame.to_str())
+    # Filled in here: a tokenizer that is made only to be written takes as long as the one that is read out of this.
+    content["model"] |= {"vocab": {token: i for i, token in enumerate(tokens)}, "merges": merges}
+    content["added_tokens"] = [
+        {"id": i, "content": token, **_ADDED, "special": kind == _CONTROL}
+        for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
+        if kind in (_CONTROL, _GIVEN)
+    ]
+    return json.dumps(content, ensure_ascii=False)

@@ -213,9 +213,14 @@ def _renamed(model: Mapping[str, Any], hidden: Mapping[str, str]) -> dict[str, A
         and isinstance(vocabulary, dict)
         and not hidden.keys().isdisjoint(vocabulary)
     ):
-        pairs = (one.split(" ", 1) if isinstance(one, str) else one for one in model["merges"])
-        renamed["merges"] = [pair for pair in pairs if not {*pair, "".join(pair)} & hidden.keys()]
+        renamed["merges"] = [one for one in model["merges"] if hidden.keys().isdisjoint(_joined(one))]
     return renamed
+
+
+def _joined(merge: str | list[str]) -> tuple[str, ...]:
+    """Two tokens, which older files have in one text, and that which becomes of them."""
+    pair = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return *pair, "".join(pair)
 
 
 def _pattern(marks: Iterable[Mapping[str, Any]]) -> re.Pattern[str] | None:

@@ -92,9 +92,10 @@ def _picture(words: Words, audit: Audit, i: int) -> str:
     style = "tested" if rows.is_tested[i] else "learned"
     said = f'<span class="side {style}">{badge}</span> ' if side else ""
     name = html.escape(rows.names[i])
+    read = re.sub("[/_-]", r"\g<0><wbr>", name)  # broken there, and not in the middle of its ending
     return (
         f'<figure class="one">{_image(words, audit, i, name)}'
-        f"<figcaption>{said}<b>{html.escape(label)}</b><br><bdi>{name}</bdi></figcaption></figure>"
+        f"<figcaption>{said}<b>{html.escape(label)}</b><br><bdi>{read}</bdi></figcaption></figure>"
     )
 
 

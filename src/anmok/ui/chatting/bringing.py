@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import gradio as gr
 
+from anmok.catalogue import Card
 from anmok.clips import VIDEO_SUFFIXES
 from anmok.ui.chatting import showing
 from anmok.ui.page import Page
@@ -17,6 +18,7 @@ from anmok.ui.senses import Senses
 from anmok.ui.texts import Spoken, Words
 
 _LONGEST: Final = 12  # letters of a time
+_TONGUES: Final = 3  # languages that are named
 _TIME: Final = re.compile(r"(?:[0-9]{1,6}:){0,2}(?:[0-9]{1,6}(?:\.[0-9]*)?|\.[0-9]+)")
 Fields = list[Any]
 
@@ -133,9 +135,19 @@ def seconds(words: Words, text: str) -> float | None:
 
 def _line(page: Page, name: str, left_out: Sequence[str] = ()) -> str:
     """Of a model that there is not it says nothing: not that it reads words alone."""
-    told = [Senses.of(page.host, name).line(page.words, name)] if name in page.host.models else []
+    told = []
+    if name in page.host.models:
+        told = [Senses.of(page.host, name).line(page.words, name), other_tongues(page.words, page.host.models[name])]
     told += [page.words("chat.left_out", ", ".join(left_out))] if left_out else []
-    return f'<p class="anmok-takes">{html.escape(" ".join(told))}</p>' if told else ""
+    return f'<p class="anmok-takes">{html.escape(" ".join(filter(None, told)))}</p>' if told else ""
+
+
+def other_tongues(words: Words, card: Card) -> str:
+    """What a model reads that has not learned the language of the page; nothing of one that has."""
+    if not card.languages or words.language in card.languages:
+        return ""
+    known = {one: f"chat.tongue.{one}" for one in card.languages[:_TONGUES]}
+    return words("chat.other_tongue", ", ".join(words(key) if words.has(key) else one for one, key in known.items()))
 
 
 def _files(payload: Any) -> list[str]:

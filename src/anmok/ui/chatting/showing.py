@@ -44,7 +44,11 @@ def _turn(words: Words, turn: Said) -> str:
         [*(_picture(path, turn) for path in turn.pictures), *(_sound(words, path, turn) for path in turn.sounds)]
     )
     said = f'<p class="words" dir="auto">{html.escape(turn.text)}</p>'
-    return f'<div class="turn {turn.role}"><span class="who">{who}</span>{shown}{said}</div>'
+    ended = ""
+    if turn.is_failed and turn.role == "assistant":
+        ended = f'<p class="ended">{html.escape(words("chat.broken_off" if turn.text else "chat.unanswered"))}</p>'
+        said = said if turn.text else ""
+    return f'<div class="turn {turn.role}"><span class="who">{who}</span>{shown}{said}{ended}</div>'
 
 
 def _row(shown: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,8 @@ _SILENT: Final = 1.0
 @dataclass(frozen=True, slots=True)
 class Said:
     """One turn: words, and the files of the pictures, videos and sounds that came with them. ``has_sound``: the videos
-    are played with their sound tracks. ``start`` and ``end`` are seconds of the videos and sounds."""
+    are played with their sound tracks. ``start`` and ``end`` are seconds of the videos and sounds. ``is_failed``: of a
+    question whose answer broke off, and of what there is of the answer: seen on the page, and told to no model."""
 
     role: Role
     text: str
@@ -37,11 +38,29 @@ class Said:
     has_sound: bool = False
     start: float = 0.0
     end: float | None = None
+    is_failed: bool = False
 
     @property
     def has_time(self) -> bool:
         """Whether something in it has a beginning and an end."""
         return bool(self.sounds) or any(map(is_video, self.pictures))
+
+
+def failed(asked: Sequence[Said], text: str) -> tuple[Said, ...]:
+    """The conversation whose last question has ``text`` for an answer, and no more, because something went wrong."""
+    *before, question = asked
+    return (*before, replace(question, is_failed=True), Said("assistant", text, is_failed=True))
+
+
+def retried(turns: Sequence[Said]) -> tuple[Said, ...]:
+    """The conversation of ``failed`` as it was when the question was asked."""
+    *before, question, _ = turns
+    return (*before, replace(question, is_failed=False))
+
+
+def told(turns: Sequence[Said]) -> tuple[Said, ...]:
+    """What a model is told of it."""
+    return tuple(one for one in turns if not one.is_failed)
 
 
 def conversation_of(host: Host, turns: Sequence[Said], system: str) -> Conversation:
@@ -112,7 +131,7 @@ class Stops:
     def until(self, visitor: str) -> Iterator[Halt]:
         """An event that is set when this visitor stops the answer that is written meanwhile."""
         mine = Halt()
-        self.stop(visitor)
+        self.stop(visitor, is_dropped=True)  # its last words would stand in place of the new question
         with self._lock:
             self._running[visitor] = mine
         try:
@@ -152,7 +171,12 @@ async def grown(pieces: Pieces[Any], stopped: threading.Event, limiter: Capacity
                 if stopped.is_set():
                     pulling.add_done_callback(_heard)
                     return
-            piece = pulling.result()
+            try:
+                piece = pulling.result()
+            except AnmokError:
+                if text:  # what was written until then is to be seen
+                    yield Piece(text)
+                raise
             if piece is None:
                 return
             text += piece.text

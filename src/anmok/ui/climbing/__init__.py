@@ -176,7 +176,12 @@ class _Events:
                 show_progress="minimal",
             )
         begun = go.click(
-            page.guarded(self.start), asked.all, shown.all, api_name="climb_start", show_progress="minimal"
+            page.guarded(self.start),
+            asked.all,
+            shown.all,
+            api_name="climb_start",
+            show_progress="minimal",
+            show_progress_on=[shown.state],  # everywhere else it would leave a mark of the same error
         )
         begun.success(None, js=_SEEN)
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}

@@ -81,13 +81,13 @@ def _form(page: Page, folders: FolderList) -> _Form:
     folder = folders.field(words("search.folder"), "search-folder")
     with gr.Accordion(words("search.zip_title"), open=host.root is None):
         zipped = gr.File(label=words("search.zip"), file_types=[".zip"], height=120, elem_id="search-zip")
-    field = gr.Dropdown(list(names), value=names[0], label=words("try.model"), filterable=False, elem_id="search-model")
-    model = page.pickers.add(Picker(field, doing("embed")))
-    facts = gr.HTML(facts_of(words, host.models[names[0]]))
     text = gr.Textbox(
         "", label=words("search.words"), info=words("search.words_hint"), max_lines=1, elem_id="search-words"
     )
     photo = picture_field(page, words("search.photo"), height=210)
+    field = gr.Dropdown(list(names), value=names[0], label=words("try.model"), filterable=False, elem_id="search-model")
+    model = page.pickers.add(Picker(field, doing("embed")))
+    facts = gr.HTML(facts_of(words, host.models[names[0]]))
     model.change(
         lambda name: facts_of(words, host.models[name]) if name in host.models else "",
         [model],
