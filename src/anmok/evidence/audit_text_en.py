@@ -153,7 +153,7 @@ def following(audit: Audit) -> list[str]:
         groups = f", in about {audit.needed.groups} new groups," if audit.needed.groups else ""
         found.append(
             f"About {_images(audit.needed.more, 'more labelled test image')}{groups} would settle it "
-            f"(+-{100 * audit.needed.half_width:.1f} points)."
+            f"(±{100 * audit.needed.half_width:.1f} points)."
         )
     return found or ["Nothing: the number can be reported with its interval."]
 
