@@ -62,7 +62,7 @@ def main() -> None:
             continue
         with mock.patch.object(lean_layers, "multiplies_bytes", lambda is_bytes=is_bytes: is_bytes):
             lean = opened(path)
-        print(f"| {name} | {_line(lean, cases, is_single=name == 'few bits')} |", flush=True)
+        print(f"| {name} | {_line(lean, cases, is_single=name == SINGLE)} |", flush=True)
     print(f"\nA tower's rows: {_tower()}")
 
 

@@ -23,6 +23,7 @@ from anmok.nets.lean import Lean, angles
 from anmok.nets.lean_layers import Layer, Layers, Sizes, Weights, for_prompts
 from anmok.nets.lean_weights import (
     GROUP,
+    WORDS_AT_ONCE,
     Blocks,
     Eight,
     Four,
@@ -40,7 +41,6 @@ from anmok.nets.lean_weights import (
 
 _FLOATS: Final = ("F32", "F16", "BF16")
 _FOURS: Final = ("Q4_0", "Q4_1", "Q4_K")
-_AT_ONCE: Final = 4096  # words of a vocabulary that are widened together
 _SUPER: Final = 256  # weights in a block of Q4_K
 
 
@@ -174,8 +174,8 @@ def _fours(parts: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
 def _last(words: Any) -> Matrix:
     if words.tensor_type.name in _FLOATS:
         return last_matrix(_plain(words), "bfloat16")
-    starts = range(0, len(words.data), _AT_ONCE)
-    return last_of(_widened(words.data[start : start + _AT_ONCE], words.tensor_type) for start in starts)
+    starts = range(0, len(words.data), WORDS_AT_ONCE)
+    return last_of(_widened(words.data[start : start + WORDS_AT_ONCE], words.tensor_type) for start in starts)
 
 
 def _table(words: Any) -> Table:

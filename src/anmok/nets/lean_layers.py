@@ -100,8 +100,7 @@ def for_prompts(each: Iterable[Weights], sizes: Sizes, few: Layers) -> Layers:
 
     What reads the rows of a norm takes bytes, if it can, two thirds of all products. The rest is bfloat16, as the rows
     in front of ``down`` have numbers that stand out and would have to be turned by themselves; or float32, where
-    bfloat16 has no instructions and takes longer. Where that would take too much room, ``few``
-    read prompts as well.
+    bfloat16 has no instructions and takes longer. Where that would take too much room, ``few`` read prompts as well.
     """
     wide: Kind = "bfloat16" if multiplies_bfloat16() else "float32"
     if multiplies_bytes():

@@ -22,7 +22,7 @@ Then: TypeAlias = Literal["gelu", "gelu-tanh", "gelu-quick"]  # what is done to 
 
 GROUP: Final = 32  # weights that share a scale; that of GGUF
 _PACKED_FOR: Final = 64  # rows that oneDNN lays a weight out for; as good for one row as a layout for one
-_AT_ONCE: Final = 4096  # words of a vocabulary
+WORDS_AT_ONCE: Final = 4096  # of a vocabulary, that are widened or narrowed together
 _OUT: Final = 8  # numbers of a row that stand out
 _STEPS: Final = 15  # between the least and the greatest number of four bits
 _MULTIPLE: Final = 16  # the kernel of 4 bits wants so many rows, or a multiple
@@ -332,7 +332,7 @@ def last_matrix(weight: Tensor, kind: Kind) -> Matrix:
     """That of the logits (V, W), of which one row at a time is asked: never fewer than 8 bits."""
     if kind in ("float32", "bfloat16"):
         return matrix(weight, kind)
-    return last_of(one.float() for one in torch.split(weight, _AT_ONCE))
+    return last_of(one.float() for one in torch.split(weight, WORDS_AT_ONCE))
 
 
 def last_of(parts: Iterable[Tensor]) -> Matrix:
