@@ -1,4 +1,4 @@
-"""Attention head by head is attention."""
+"""Attention head by head and block by block is attention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from anmok.nets.lean_attention import attend_by_heads, by_heads
+from anmok.nets.lean_attention import attend_by_heads, by_heads, in_blocks
 
 
 def made(*shape: int) -> Tensor:
@@ -28,7 +28,7 @@ def test_a_head_at_a_time_is_all_at_once(count: int, others: int) -> None:
 
 @pytest.mark.parametrize("loud", [1.0, 3.0, 12.0, 60.0])
 def test_scores_of_any_size(loud: float) -> None:
-    """Up to products of 60 their exponentials are taken as they are; beyond, the greatest is taken off first."""
+    """Where exponentials leave the range of bfloat16, the greatest score is taken off first."""
     query, key, value = (made(1, 2, 200, 16) for _ in range(3))
     query = query.flip(2) * loud
     exact = scaled_dot_product_attention(*(one.bfloat16().float() for one in (query, key, value)), scale=1.0)
@@ -38,12 +38,29 @@ def test_scores_of_any_size(loud: float) -> None:
     assert float((found - exact.transpose(1, 2)).norm() / exact.norm()) < 0.01 * max(1.0, loud)
 
 
-@pytest.mark.parametrize("product", [59.9, 60.1])
-def test_on_both_sides_of_the_bound_equal_keys_share_equally(product: float) -> None:
+@pytest.mark.parametrize("product", [-3000.0, -90.0, -70.0, -60.0, 0.0, 60.0, 70.0, 90.0, 3000.0])
+def test_equal_keys_share_equally_whatever_their_scores(product: float) -> None:
     key = torch.zeros(1, 1, 1024, 16)
     key[..., 0] = 1.0
-    found = by_heads(product * key, key, torch.full((1, 1, 1024, 16), 1000.0), 1.0)
+    value = torch.full((1, 1, 1024, 16), 1000.0)
+    found = by_heads(product * key, key, value, 1.0)
     torch.testing.assert_close(found.float(), torch.full((1, 1024, 1, 16), 1000.0), rtol=0.01, atol=0)
+    kept = torch.cat((key[0], value[0]))  # (2, S, D): one head that every row's own is
+    told = in_blocks(product * key[0].transpose(0, 1)[-700:], kept)
+    torch.testing.assert_close(told.float(), torch.full((700, 16), 1000.0), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("loud", [0.3, 8.0])
+@pytest.mark.parametrize(("count", "past"), [(1, 0), (1, 700), (127, 9), (128, 0), (300, 0), (257, 300), (700, 1)])
+def test_blocks_of_a_prompt_see_what_came_before(count: int, past: int, loud: float) -> None:
+    queries, kept = made(count, 6, 16) * loud, made(4, past + count, 16)  # three queries share a key
+    seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past)
+    rounded = queries.bfloat16().float().transpose(0, 1)[None], *kept.bfloat16().float()[None].chunk(2, 1)
+    exact = scaled_dot_product_attention(*rounded, attn_mask=seen, scale=1.0, enable_gqa=True)[0].transpose(0, 1)
+    found = in_blocks(queries, kept)
+    assert found.shape == (count, 6 * 16)
+    assert found.dtype == torch.bfloat16
+    assert float((found - exact.flatten(1)).norm() / exact.norm()) < 0.01 * max(1.0, loud)
 
 
 def test_a_picture_does_not_depend_on_those_beside_it() -> None:

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anmok.nets.lean_bytes import STEPS, Bytes, coded
-from anmok.nets.lean_weights import multiplies_bytes
+from anmok.nets.lean_bytes import STEPS, Bytes, Rows, coded
+from anmok.nets.lean_weights import Twin, Wide, multiplies_bfloat16, multiplies_bytes
 from anmok.nets.rotations import Rotation
 from test_lean_prompt import error, some
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no instructions for bytes")
 STEP = 1 / STEPS
+KINDS: tuple[Wide, ...] = ("float32", "bfloat16") if multiplies_bfloat16() else ("float32",)
 
 
 def widened(codes: Tensor) -> Tensor:
@@ -73,3 +74,58 @@ def test_turned_rows_lose_little_whatever_stands_out() -> None:
     turned = Bytes(rotation.of(weight))(coded(STEPS * rotation.of(rows)))
     assert error(Bytes(weight)(coded(STEPS * rows)).float(), want) > 0.5
     assert error(turned.float(), want) < 0.014
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("most", [1, 32])
+def test_rows_of_any_size_have_steps_of_their_own(kind: Wide, most: int) -> None:
+    weight, rows = some(48, 96), some(300, 96, seed=1)
+    sizes = torch.logspace(-20, 20, 300)[:, None]
+    rows[7] = 0
+    read = Rows(weight, kind, most)
+    made = read((sizes * rows).to(read.dtype))
+    assert made.dtype == torch.float32
+    assert made[7].tolist() == [0.0] * 48
+    assert error(made / sizes, rows @ weight.T) < 0.014
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_are_turned_where_a_number_stands_out(kind: Wide) -> None:
+    """50 times the others in one column: as it is, they have five steps left; turned, their block of 32 has 30."""
+    weight, rows = some(48, 96), some(300, 96, seed=1)
+    weight[:, 5] = 0.02
+    rows[:, 5] = 50.0
+    want = rows @ weight.T
+    plain, turned = (
+        error(read(rows.clone().to(read.dtype)), want) for read in (Rows(weight, kind), Rows(weight, kind, 32))
+    )
+    assert turned < 0.5 * plain
+    assert turned < 0.07
+
+
+def test_a_width_that_has_no_blocks_of_32() -> None:
+    for width in (33, 34, 72, 160):
+        weight, rows = some(48, width), some(300, width, seed=1)
+        assert error(Rows(weight, "float32", 32)(rows.clone()), rows @ weight.T) < 0.014
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_number_does_not_become_one(kind: Wide, odd: float) -> None:
+    """And leaves the other rows as they are."""
+    weight, rows = some(48, 96), some(300, 96, seed=1)
+    rows[3, 9] = odd
+    read = Rows(weight, kind, 32)
+    made = read(rows.to(read.dtype))
+    assert not torch.isfinite(made[3]).any()
+    others = torch.arange(300) != 3
+    assert error(made[others], rows[others] @ weight.T) < 0.014
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="this processor has no instructions for bfloat16")
+def test_few_rows_are_read_by_bfloat16() -> None:
+    weight, rows = some(48, 96), some(255, 96, seed=1).bfloat16()
+    read = Rows(weight, "bfloat16", 32)
+    assert torch.equal(read(rows), Twin(weight)(rows))
+    assert read.nbytes == 48 * (96 * (1 + 2) + 4 + 8)
+    assert Rows(weight, "float32").nbytes == 48 * (96 + 4 + 8)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anmok.errors import BadRequest, Unsupported
-from anmok.nets.lean_attention import attend_by_heads
+from anmok.nets.lean_attention import attend_by_heads, in_blocks
 from anmok.nets.lean_bytes import coded
 from anmok.nets.lean_layers import MANY, Layer, Layers, Sizes, Weights, for_prompts, layer_of
 from anmok.nets.lean_memory import Memory, Spare
@@ -36,7 +36,6 @@ from anmok.nets.lean_weights import (
 )
 
 _AT_ONCE: Final = 1024  # tokens of a prompt that are read together
-_BLOCK: Final = 128  # queries of a prompt whose scores are computed together
 _ROTATIONS: Final = ("default", "linear", "llama3")  # whose angles do not depend on the length of the text
 
 
@@ -53,9 +52,11 @@ class Lean:
         self._few, self._many = layers
         self._angles = angles
         self._spare = Spare()
-        self._root = sizes.width**0.5
-        self._norms = [(self._root * one.norm, self._root * one.second_norm) for one in self._few.each]
-        self._norm = self._root * norm
+        root = sizes.width**0.5
+        self._norms, self._norms_of_many = (
+            [(root * one.norm, root * one.second_norm) for one in kind.each] for kind in layers
+        )
+        self._norm = root * norm
         # |x| and this make a right angle: the third side is sqrt(sum of squares + W * epsilon).
         self._side = torch.tensor((sizes.width * sizes.epsilon) ** 0.5)
 
@@ -102,17 +103,17 @@ class Lean:
     def _through(self, x: Tensor, memory: Memory) -> Tensor:
         """(T, W), past all layers and into the memory, to what becomes of the last row (1, W)."""
         count, past = len(x), memory.length
-        layers = self._many if count >= MANY else self._few
+        layers, norms = (self._many, self._norms_of_many) if count >= MANY else (self._few, self._norms)
         rows, turns = memory.room(count), self._turns(past, count)
         x = x.clone() if layers.rotation is None else layers.rotation.of(x)  # (T, W)
-        for layer, kept in zip(layers.each, rows, strict=True):
-            queries, fresh = self._turned(layer, self._normed(x, self._root * layer.norm, layer.qkv.dtype), turns)
+        for layer, (norm, second), kept in zip(layers.each, norms, rows, strict=True):
+            queries, fresh = self._turned(layer, self._normed(x, norm, layer.qkv.dtype), turns)
             kept[:, past : past + count] = fresh.transpose(0, 1)  # (2 * kv heads, T, head)
             if layer is layers.each[-1]:  # whose other rows nobody asks for
                 x, queries = x[-1:], queries[-1:]
-            attend = _in_blocks if layer.out.dtype == torch.bfloat16 and multiplies_bfloat16() else _exact
+            attend = in_blocks if layer.out.dtype == torch.bfloat16 and multiplies_bfloat16() else _exact
             made = attend(queries, kept[:, : past + count])  # (T, heads * head)
-            self._finished(layer, x, made, self._root * layer.second_norm)
+            self._finished(layer, x, made, second)
         memory.length = past + count
         return x if layers.rotation is None else layers.rotation.back(x)
 
@@ -184,28 +185,6 @@ def _exact(queries: Tensor, kept: Tensor) -> Tensor:
         queries.transpose(0, 1)[None], keys, values, attn_mask=seen, is_causal=seen is None, scale=1.0, enable_gqa=True
     )  # (1, heads, T, head)
     return made[0].transpose(0, 1).flatten(1)  # (T, heads * head)
-
-
-def _in_blocks(queries: Tensor, kept: Tensor) -> Tensor:
-    """The same in bfloat16 but for the softmax: a third of the time of torch's own, which multiplies in float32 here.
-    ``_BLOCK`` queries together see no tokens beyond the last of them."""
-    count, heads, head = queries.shape
-    past, kv_heads = kept.shape[1] - count, len(kept) // 2
-    keys, values = kept.to(torch.bfloat16).chunk(2)  # (kv heads, S, head)
-    groups = queries.to(torch.bfloat16).view(count, kv_heads, -1, head).permute(1, 2, 0, 3)
-    made = torch.empty(count, kv_heads, heads // kv_heads, head, dtype=torch.bfloat16)
-    unseen = torch.full((min(count, _BLOCK),) * 2, -torch.inf, dtype=torch.bfloat16).triu_(1)  # among a block's own
-    for start in range(0, count, _BLOCK):
-        some = groups[:, :, start : start + _BLOCK]  # (kv heads, group, n, head)
-        group, n = some.shape[1:3]
-        there = past + start + n
-        here = some.reshape(kv_heads, -1, head)  # (kv heads, group * n, head)
-        scores = torch.bmm(here, keys[:, :there].transpose(1, 2))  # (kv heads, group * n, there)
-        own = scores.view(kv_heads, group, n, there)[..., there - n :]  # (kv heads, group, n, n)
-        own.add_(unseen[:n, :n])  # faster than masked_fill_
-        mixed = torch.bmm(scores.softmax(-1), values[:, :there])  # (kv heads, group * n, head)
-        made[start : start + n] = mixed.view(kv_heads, group, n, head).permute(2, 0, 1, 3)
-    return made.view(count, -1)  # (T, heads * head)
 
 
 def adjacent(weight: Tensor, head: int) -> Tensor:

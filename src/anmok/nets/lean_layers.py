@@ -14,11 +14,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from anmok.nets.lean_bytes import STEPS, Bytes
-from anmok.nets.lean_weights import Gate, Kind, Matrix, matrix, multiplies_bfloat16, multiplies_bytes
+from anmok.nets.lean_bytes import STEPS, Bytes, Rows
+from anmok.nets.lean_weights import Gate, Kind, Matrix, Wide, matrix, multiplies_bfloat16, multiplies_bytes
 from anmok.nets.rotations import Rotation
 
 _MOST: Final = 2**31  # bytes of layers in float32 beside those of few bits
+_BLOCK: Final = 32  # numbers of a row that are turned together in front of `down`
 MANY: Final = 12  # rows, from which on the layers for prompts are faster than those of few bits
 
 
@@ -98,11 +99,11 @@ def layer_of(weights: Weights, kind: Kind) -> Layer:
 def for_prompts(each: Iterable[Weights], sizes: Sizes, few: Layers) -> Layers:
     """For many rows at a time, by what this processor multiplies fastest; ``few`` are the layers of few bits.
 
-    What reads the rows of a norm takes bytes, if it can, two thirds of all products. The rest is bfloat16, as the rows
-    in front of ``down`` have numbers that stand out and would have to be turned by themselves; or float32, where
-    bfloat16 has no instructions and takes longer. Where that would take too much room, ``few`` read prompts as well.
+    Rows of a norm become bytes of one step, if they can, those in front of the other two matrices bytes of a step for
+    each (``Rows``). Without instructions for bytes it is bfloat16, and without those for bfloat16, with which it takes
+    longer, float32. Where that would take too much room, ``few`` read prompts as well.
     """
-    wide: Kind = "bfloat16" if multiplies_bfloat16() else "float32"
+    wide: Wide = "bfloat16" if multiplies_bfloat16() else "float32"
     if multiplies_bytes():
         rotation = Rotation(sizes.width)
         return Layers(tuple(_turned(one, rotation, wide) for one in each), rotation)
@@ -111,9 +112,10 @@ def for_prompts(each: Iterable[Weights], sizes: Sizes, few: Layers) -> Layers:
     return Layers(tuple(layer_of(one, wide) for one in each))
 
 
-def _turned(weights: Weights, rotation: Rotation, wide: Kind) -> Layer:
+def _turned(weights: Weights, rotation: Rotation, wide: Wide) -> Layer:
     steps = torch.tensor(STEPS)
-    out, down = (matrix(rotation.of(one.T).T, wide) for one in (weights.out, weights.down))
+    out = Rows(rotation.of(weights.out.T).T, wide)
+    down = Rows(rotation.of(weights.down.T).T, wide, _BLOCK)
     return Layer(
         steps,
         Bytes(rotation.of(weights.norm * weights.qkv), gives=torch.float32),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Kind: TypeAlias = Literal["float32", "bfloat16", "int8", "int4"]
+Wide: TypeAlias = Literal["float32", "bfloat16"]
 Then: TypeAlias = Literal["gelu", "gelu-tanh", "gelu-quick"]  # what is done to the sums
 
 GROUP: Final = 32  # weights that share a scale; that of GGUF
