@@ -119,27 +119,31 @@ class Lean:
 
     def _step(self, x: Tensor, memory: Memory) -> Tensor:
         """The same for one row (1, W), which all time goes into: each step less is a step less in every layer."""
-        past, kv_heads = memory.length, self.sizes.kv_heads
+        past, kv_heads, desk = memory.length, self.sizes.kv_heads, memory.desk
         rows, turns = memory.room(1), self._turns(past, 1)[0]
         spots = rows[:, :, past].unbind(0)  # (2 * kv heads, head)
         keys = rows[:, :kv_heads, : past + 1].transpose(2, 3).unbind(0)  # (kv heads, head, S)
         values = rows[:, kv_heads:, : past + 1].unbind(0)  # (kv heads, S, head)
-        x = x.clone()
+        x = desk.row.copy_(x)
         for i, layer in enumerate(self._few.each):
             norm, second = self._norms[i]
-            queries, fresh = self._turned(layer, self._normed(x, norm, layer.qkv.dtype), turns)
-            spots[i].copy_(fresh)
+            mixed = layer.qkv(torch.mul(x, norm, out=desk.normed[layer.qkv.dtype]))  # (1, N)
+            torch.div(mixed, desk.length(), out=desk.mixed)  # the norm's, after the sums as good as before
+            if layer.qkv_bias is not None:
+                desk.mixed += layer.qkv_bias
+            torch.mul(desk.pairs, turns, out=desk.turned)
+            spots[i].copy_(desk.fresh)
             # The heads of a group are as good as so many queries of one head. Of one row, two products are faster than
             # `scaled_dot_product_attention`.
-            groups = queries.view(kv_heads, -1, self.sizes.head)  # (kv heads, group, head)
-            made = torch.bmm(torch.bmm(groups, keys[i]).softmax(-1), values[i])  # (kv heads, group, head)
-            self._finished(layer, x, made.view(1, -1), second)
+            torch.bmm(torch.bmm(desk.queries, keys[i]).softmax(-1), values[i], out=desk.made)
+            x += layer.out(desk.attended[layer.out.dtype].copy_(desk.whole))
+            normed = torch.mul(x / desk.length(), second, out=desk.normed[layer.gate_up.dtype])
+            x += layer.down(layer.gate_up.gated(normed).to(layer.down.dtype))
         memory.length = past + 1
         return x
 
     def _turned(self, layer: Layer, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Normed rows (T, W) to queries (T, heads, head), and keys above values (T, 2 * kv heads, head); of one row,
-        with ``turns`` of two axes, without T."""
+        """Normed rows (T, W) to queries (T, heads, head), and keys above values (T, 2 * kv heads, head)."""
         mixed = layer.qkv(rows)  # (T, (heads + 2 * kv heads) * head)
         if layer.qkv_bias is not None:
             mixed = mixed + layer.qkv_bias

@@ -210,7 +210,7 @@ class Eight:
         self._scale = scale.to(torch.bfloat16)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        made: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self._weight, self._scale)  # (T, N)
+        made: Tensor = torch._weight_int8pack_mm(rows, self._weight, self._scale)  # (T, N)
         return made
 
     def gated(self, rows: Tensor) -> Tensor:
@@ -232,7 +232,7 @@ class Four:
     dtype = torch.bfloat16
 
     def __init__(self, codes: Tensor, scale: Tensor, least: Tensor) -> None:
-        self._weight: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
+        self._weight: Tensor = torch._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
         offset = least + (_STEPS + 1) / 2 * scale  # the kernel counts from 8
         self._scales = torch.stack((scale.T, offset.T), 2).to(torch.bfloat16).contiguous()  # (K / 32, N, 2)
 
@@ -246,7 +246,7 @@ class Four:
         return cls(codes.round().to(torch.uint8).flatten(1), scale, least)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        made: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self._weight, GROUP, self._scales)  # (T, N)
+        made: Tensor = torch._weight_int4pack_mm_for_cpu(rows, self._weight, GROUP, self._scales)  # (T, N)
         return made
 
     def gated(self, rows: Tensor) -> Tensor:
@@ -316,8 +316,8 @@ class Apart:
     def __call__(self, rows: Tensor) -> Tensor:
         out = rows.abs().amax(0).topk(min(_OUT, rows.shape[1])).indices  # (8,)
         codes, scale = narrowed(rows.index_fill(1, out, 0))
-        made: Tensor = torch.ops.aten._int_mm(codes, self._weight.T).float().mul_(scale[:, None])  # (T, V)
-        return made.addmm_(rows[:, out], self._columns[out].float()).mul_(self._scale)
+        made: Tensor = torch._int_mm(codes, self._weight.T).float().mul_(scale[:, None])  # (T, V)
+        return made.addmm_(rows[:, out], self._columns.index_select(0, out).float()).mul_(self._scale)
 
     @property
     def nbytes(self) -> int:
