@@ -7,7 +7,7 @@ Then the rows of a tower of SmolVLM-256M's shape with random weights: how far th
 length.
 
 Forms of prompts: token by token with the file's four bits; by bfloat16, or by float32 where the processor has no
-instructions for it; and by bytes beside that, where it has instructions for those.
+instructions for it; and by bytes, where it has instructions for those: beside bfloat16, and long prompts by them alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "README.ko.md", "docs/tokens.ko.md", "docs/tutorial.md", "src/anmok/nets/lean.py")
 PART = 400  # tokens of a text, so many after another
 PARTS = 4  # of each text, at most
-LENGTHS = (32, 64, 100, 200, 300, 390)  # tokens of a prompt
+LENGTHS = (32, 64, 100, 200)  # tokens of a prompt
+LONG = (300, 390)  # of one that is read by bytes alone
 AFTER = 8
 SINGLE = "token by token"
 WIDE = "bfloat16" if multiplies_bfloat16() else "float32"
@@ -53,12 +54,13 @@ def main() -> None:
     parser.add_argument("texts", nargs="*", type=Path, default=[ROOT / page for page in PAGES])
     path, texts = vocabulary(), parser.parse_args().texts
     cases = list(_cases(path, [one.read_text(encoding="utf-8") for one in texts]))
-    print(f"{len(cases)} beginnings of {len(texts)} texts, prompts of {', '.join(map(str, LENGTHS))} tokens\n")
-    print("| prompts by | after the prompt, mean (quartiles) | eight tokens behind it | same likeliest |")
-    print("|---|---|---|---|")
-    for name, is_bytes in ((SINGLE, False), (WIDE, False), (f"bytes and {WIDE}", True)):
+    print(f"{len(cases)} beginnings of {len(texts)} texts, means (quartiles)\n")
+    heads = [f"after prompts of {', '.join(map(str, lengths))} tokens" for lengths in (LENGTHS, LONG)]
+    print(f"| prompts by | {' | '.join(heads)} | for eight tokens behind each | same likeliest token |")
+    print("|---|---|---|---|---|")
+    for name, is_bytes in ((SINGLE, False), (WIDE, False), ("bytes", True)):
         if is_bytes and not multiplies_bytes():
-            print(f"| {name} | this processor has no instructions for bytes | | |")
+            print(f"| {name} | this processor has no instructions for them | | | |")
             continue
         with mock.patch.object(lean_layers, "multiplies_bytes", lambda is_bytes=is_bytes: is_bytes):
             lean = opened(path)
@@ -81,18 +83,19 @@ def _cases(path: Path, texts: list[str]) -> Iterator[Case]:
 
 
 def _line(lean: Lean, cases: list[Case], *, is_single: bool) -> str:
-    first, behind, same = [], [], []
+    first: dict[bool, list[float]] = {False: [], True: []}
+    behind, same = [], []
     for case in cases:
-        for length in LENGTHS:
+        for length in (*LENGTHS, *LONG):
             memory = lean.memory()
             for part in torch.split(case.ids[:length], 1 if is_single else length):
                 logits = lean.read(part, memory)
-            first.append(_apart(case.exact[length - 1], logits))
+            first[length in LONG].append(_apart(case.exact[length - 1], logits))
             for i in range(length, length + AFTER):
                 logits = lean.read(case.ids[i : i + 1], memory)
                 behind.append(_apart(case.exact[i], logits))
                 same.append(bool(case.exact[i].argmax() == logits.argmax()))
-    return f"{_spread(first)} | {_spread(behind)} | {100 * np.mean(same):.0f} %"
+    return f"{_spread(first[False])} | {_spread(first[True])} | {_spread(behind)} | {100 * np.mean(same):.0f} %"
 
 
 def _apart(exact: Tensor, logits: Tensor) -> float:

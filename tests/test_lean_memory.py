@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,22 @@ def test_two_at_a_time_have_a_room_each() -> None:
     assert one.room(1).data_ptr() != other.room(1).data_ptr()
     beside = one.beside()
     assert beside.room(1).data_ptr() not in (one.room(1).data_ptr(), other.room(1).data_ptr())
+
+
+def test_conversations_word_by_word_in_turn_and_at_once_are_those_by_themselves() -> None:
+    """A row is worked on in buffers that outlive it: each conversation has its own, a copy as well."""
+    lean, ids = Lean.of(llama(), "int8"), text(60)
+    alone = lean.memory()
+    want = [lean.read(one, alone) for one in ids.split(1)]
+    first, other = lean.memory(), lean.memory()
+    for i in range(20):
+        assert torch.equal(lean.read(ids[i : i + 1], first), want[i])
+        lean.read(ids[-1 - i :][:1], other)
+    beside = first.beside()
+    with ThreadPoolExecutor(2) as pool:
+        for i in range(20, 60):
+            made = [pool.submit(lean.read, ids[i : i + 1], one) for one in (first, beside)]
+            assert all(torch.equal(one.result(), want[i]) for one in made)
 
 
 def test_a_copy_that_fails_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
