@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anmok.models.talking import Hears, Looks, Talks
-from anmok.nets import lean_layers
+from anmok.nets import lean_layers, toys
+from anmok.nets.families import ELSEWHERE, FAMILIES, family_of
 from anmok.nets.lean import Lean, lay_out_senses, nearness
 from anmok.nets.lean_weights import (
     Aside,
@@ -262,6 +263,27 @@ def test_the_fastest_looks_with_what_is_laid_out(kind: str) -> None:
     assert error(got, want) < NEAR
     assert near.nbytes <= exact.nbytes
     assert (exact.mark, near.mark) == ("", nearness())  # states are not shared
+
+
+@pytest.mark.parametrize("kind", [*FAMILIES, *ELSEWHERE])
+def test_all_that_see_or_hear_have_senses_that_are_found(kind: str) -> None:
+    family = family_of(kind, kind)
+    net: Any = toys.toy(kind, family, 0).net
+    has_senses = family.eyes is not None or family.hearing is not None
+    assert (lay_out_senses(net, family.senses) > 0) == has_senses
+
+
+@pytest.mark.parametrize("kind", ["phi4_multimodal", "phi4_multimodal_speech"])
+def test_senses_within_a_language_model_are_where_the_family_tells(kind: str) -> None:
+    family = FAMILIES[kind]
+    net: Any = toys.toy(kind, family, 0).net
+    senses, layers = net.model.embed_tokens_extend, net.model.layers
+    count = sum(type(one) is nn.Linear for one in senses.modules())
+    assert count == 16 + 13  # to see with, and to hear with
+    assert lay_out_senses(net) == 0  # the net itself does not tell
+    assert lay_out_senses(net, family.senses) == count
+    assert sum(isinstance(one, Laid) for one in senses.modules()) == count
+    assert not any(isinstance(one, Laid) for one in layers.modules())
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])

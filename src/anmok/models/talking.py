@@ -55,7 +55,7 @@ class Talks:
         self._setup, self._parts = setup, parts
         net: Any = parts.net.eval().to(setup.device)
         self._net = net
-        is_near = setup.runtime == "fastest" and setup.device == "cpu" and lay_out_senses(net) > 0
+        is_near = setup.runtime == "fastest" and setup.device == "cpu" and lay_out_senses(net, parts.family.senses) > 0
         self.mark = nearness() if is_near else ""  # of states, in the name of their maker
         self._eyes: Any = parts.family.eyes(net, parts.facts) if parts.family.eyes is not None else None
         text = net.config.get_text_config()

@@ -49,7 +49,9 @@ class Family:
     """``net`` is the class in transformers. ``image`` and ``video`` are what its chat templates write; ``marks`` the
     special tokens that stand for pictures and clips in a prompt. ``template`` is for checkpoints that come without;
     where it ``is_template_fixed``, for all. ``adapter`` is the folder of what has to be added to the weights;
-    ``adapters`` those of what stays beside them: for conversations with pictures, and for those with sounds alone."""
+    ``adapters`` those of what stays beside them: for conversations with pictures, and for those with sounds alone.
+    ``senses`` is the path of the module that holds all it sees and hears with, where that is within the language model
+    and not beside it."""
 
     net: str
     reading: Callable[[nn.Module, Any], Reading]
@@ -66,6 +68,7 @@ class Family:
     is_template_fixed: bool = False
     adapter: str = ""
     adapters: tuple[str, ...] = ()
+    senses: str = ""
     own: Own | None = None
 
     @property
@@ -126,6 +129,7 @@ VICUNA: Final = (
     "{% for c in m['content'] %}{{ '<image>\n' if c['type'] == 'image' else c['text'] }}{% endfor %}"
     "{{ ' ' if m['role'] == 'user' else '</s>' }}{% endif %}{% endfor %}ASSISTANT:"
 )
+_PHI4_SENSES: Final = "model.embed_tokens_extend"
 
 
 def _reads(net: str, *ends: str) -> Family:
@@ -279,6 +283,7 @@ FAMILIES: Final[dict[str, Family]] = {
         ends=("<|end|>",),
         hearing=Listening(hearing_phi4.Phi4Ears, sound=hearing_phi4.AUDIO_TOKEN),
         adapter="speech-lora",
+        senses=_PHI4_SENSES,
     ),
     "phi4_multimodal": Family(
         "Phi4MultimodalForCausalLM",
@@ -291,6 +296,7 @@ FAMILIES: Final[dict[str, Family]] = {
         most_pictures=4,
         hearing=Listening(hearing_phi4.Phi4EarsBesideEyes, sound=hearing_phi4.AUDIO_TOKEN),
         adapters=("vision-lora", "speech-lora"),
+        senses=_PHI4_SENSES,
     ),
 }
 

@@ -226,10 +226,11 @@ def unfit(net: nn.Module) -> str:
     return "it has biases that Llama has not" if any(one.bias is not None for one in biased) else ""
 
 
-def lay_out_senses(net: nn.Module) -> int:
+def lay_out_senses(net: nn.Module, senses: str = "") -> int:
     """Lays out all of a net beside its language model, where it has one apart: towers and what joins them, by bfloat16
-    where the processor has instructions for it, else exactly. How many ``Linear`` these were; 0 where none are."""
-    whole, language = _apart(net)
+    where the processor has instructions for it, else exactly. ``senses`` is the path of what holds them, where that
+    is within the language model (``Family.senses``). How many ``Linear`` these were; 0 where none are."""
+    whole, language = (net.get_submodule(senses), None) if senses else _apart(net)
     if whole is None:
         return 0
     if not multiplies_bfloat16():
@@ -254,9 +255,7 @@ def _apart(net: Any) -> tuple[nn.Module | None, nn.Module | None]:
     if hasattr(net, "reader"):  # a net of our own, put together from two
         return net, net.reader
     model, language = getattr(net, "model", None), _language(net)
-    if model is not language:
-        return model, language
-    return getattr(model, "embed_tokens_extend", None), None  # Phi-4's, which has them among its embeddings
+    return (None, None) if model is language else (model, language)
 
 
 def _language(net: Any) -> Any:

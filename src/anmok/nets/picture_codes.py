@@ -18,18 +18,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from anmok.nets.cut_tower import Tower, TowerConfig, cut_config, cut_state, patches, tower_class
+from anmok.nets.cut_tower import SO400M, Tower, TowerConfig, cut_config, cut_state, patches, tower_class
 from anmok.nets.pretrained import filled
 
-SIGLIP2: Final[Mapping[str, Any]] = {  # google/siglip2-so400m-patch14-384
-    "model_type": "siglip_vision_model",
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "image_size": 384,
-    "patch_size": 14,
-}
 CODES: Final = 65_536
 WIDTH: Final = 1536  # of a code
 LAYER: Final = -2  # of the tower
@@ -135,4 +126,4 @@ class PictureCodes(nn.Module):
 
 
 def _tower_config(told: Mapping[str, Any], name: str) -> TowerConfig:
-    return cut_config(told.get("tower", SIGLIP2), LAYER, name)
+    return cut_config(told.get("tower", SO400M), LAYER, name)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from anmok.errors import BadWeights
 from anmok.nets import stc
-from anmok.nets.cut_tower import Tower, TowerConfig, cut_config, cut_state, patches, tower_class
+from anmok.nets.cut_tower import SO400M, Tower, TowerConfig, cut_config, cut_state, patches, tower_class
 from anmok.nets.eyes import Size
 from anmok.nets.eyes.levels import CLIP_MEAN, CLIP_STD, HALF, Levels
 from anmok.nets.eyes.square import SquareRules, squared
@@ -47,15 +47,7 @@ TOWERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "patch_size": 14,
         "projection_dim": 768,
     },
-    "google/siglip-so400m-patch14-384": {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "image_size": 384,
-        "patch_size": 14,
-    },
+    "google/siglip-so400m-patch14-384": SO400M,
 }
 
 
