@@ -102,8 +102,31 @@ def test_qwen_has_biases_of_queries_keys_and_values() -> None:
     for name, weight in net.named_parameters():
         if name.endswith("bias"):
             nn.init.normal_(weight)
-    ids = text(20)
-    assert error(Lean.of(net).read(ids, Lean.of(net).memory()), expected(net, ids)[-1]) < 1e-5
+    lean, ids = Lean.of(net), text(20)
+    want = expected(net, ids)
+    assert error(lean.read(ids, lean.memory()), want[-1]) < 1e-5
+    memory = lean.memory()
+    for i in range(20):  # one by one
+        assert error(lean.read(ids[i : i + 1], memory), want[i]) < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_what_is_read_stays_as_it_is(count: int) -> None:
+    rows = torch.randn(count, 64, generator=torch.Generator().manual_seed(0))
+    before = rows.clone()
+    for kind in ("float32", "int8"):
+        lean = Lean.of(llama(), kind)
+        lean.read(rows, lean.memory())
+        assert torch.equal(rows, before)
+
+
+@pytest.mark.parametrize("width", [36, 52, 72, 100])
+def test_widths_that_are_no_multiples_of_sixteen(width: int) -> None:
+    """The kernel of eight bits reads sixteen numbers at a time, and beyond the end of other rows."""
+    net, ids = llama(intermediate_size=width, hidden_size=width, head_dim=16, initializer_range=0.08), text(40)
+    lean, want = Lean.of(net, "int8"), expected(net, ids)
+    for count in (1, 5, 40):
+        assert error(lean.read(ids[:count], lean.memory()), want[count - 1]) < 0.05
 
 
 def test_the_language_model_of_one_that_sees() -> None:

@@ -63,6 +63,33 @@ def test_blocks_of_a_prompt_see_what_came_before(count: int, past: int, loud: fl
     assert float((found - exact.flatten(1)).norm() / exact.norm()) < 0.01 * max(1.0, loud)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("place", [0, 150, 299])
+def test_one_loud_row_is_found_wherever_it_is(place: int, sign: float) -> None:
+    """Its exponentials overflow, or all vanish; in one head, in one block, of the first, the middle or the last."""
+    queries, kept = made(300, 3, 16), made(2, 300, 16)
+    queries[:], kept[:] = queries.flip(0), kept.abs()
+    queries[place, place % 3] = sign * 40.0
+    exact = scaled_dot_product_attention(
+        queries.transpose(0, 1)[None], *kept[None].chunk(2, 1), is_causal=True, scale=1.0, enable_gqa=True
+    )[0].transpose(0, 1)
+    found = in_blocks(queries, kept).view(300, 3, 16)
+    assert torch.isfinite(found).all()
+    assert float((found - exact)[place, place % 3].abs().max()) < 0.7  # a score of 500 is rounded to the next 2
+    quiet = torch.arange(300) != place
+    assert float((found - exact)[quiet].norm() / exact[quiet].norm()) < 0.01
+    head_by_head = by_heads(
+        queries.transpose(0, 1)[None], kept[:1, None].expand(1, 3, 300, 16), kept[1:, None].expand(1, 3, 300, 16), 1.0
+    )
+    assert torch.isfinite(head_by_head).all()
+
+
+def test_attention_that_is_to_be_loud_is_the_same() -> None:
+    queries, kept = made(300, 6, 16), made(4, 300, 16)
+    quick, plain = in_blocks(queries, kept), in_blocks(queries, kept, may_be_loud=True)
+    assert 0 < float((quick.float() - plain.float()).norm() / plain.float().norm()) < 0.01
+
+
 def test_a_picture_does_not_depend_on_those_beside_it() -> None:
     query, key, value = (made(2, 3, 200, 16).flip(0) for _ in range(3))
     loud = torch.cat((query[:1], 100 * query[1:]))
@@ -83,6 +110,20 @@ def test_a_tower_answers_alike() -> None:
     distance = float((after - before).norm() / before.norm())
     assert 0 < distance < 0.01  # bfloat16's: it does attend in the new way
     assert not attend_by_heads(tower)  # it does already
+
+
+def test_a_tower_that_is_trained_attends_as_it_did() -> None:
+    torch.manual_seed(0)
+    config = SiglipVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=192, patch_size=16
+    )
+    tower, pixels = SiglipVisionModel(config), made(2, 3, 192, 192)
+    before = tower(pixels).last_hidden_state
+    assert attend_by_heads(tower)
+    after = tower(pixels).last_hidden_state
+    torch.testing.assert_close(after, before)
+    after.sum().backward()
+    assert all(one.grad is not None for name, one in tower.named_parameters() if "q_proj" in name)
 
 
 def test_what_attends_otherwise_is_left_alone() -> None:

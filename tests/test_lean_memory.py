@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -46,10 +48,21 @@ def test_conversations_word_by_word_in_turn_and_at_once_are_those_by_themselves(
         assert torch.equal(lean.read(ids[i : i + 1], first), want[i])
         lean.read(ids[-1 - i :][:1], other)
     beside = first.beside()
+    assert beside.desk is not first.desk
     with ThreadPoolExecutor(2) as pool:
         for i in range(20, 60):
             made = [pool.submit(lean.read, ids[i : i + 1], one) for one in (first, beside)]
             assert all(torch.equal(one.result(), want[i]) for one in made)
+
+
+def test_a_memory_that_was_stored_goes_on_as_it_was() -> None:
+    lean, ids = Lean.of(llama()), text(30)
+    memory = lean.memory()
+    for one in ids.split(1):
+        lean.read(one, memory)
+    stored = pickle.loads(pickle.dumps(memory))  # noqa: S301 - ours, a line ago
+    for other in (stored, copy.deepcopy(memory), memory.beside()):
+        assert torch.equal(lean.read(ids[:1], other), lean.read(ids[:1], memory.beside()))
 
 
 def test_a_copy_that_fails_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,12 +23,11 @@ from anmok.nets.lean_attention import attend_by_heads, in_blocks
 from anmok.nets.lean_bytes import coded
 from anmok.nets.lean_layers import MANY, Layer, Layers, Sizes, Weights, for_prompts, layer_of
 from anmok.nets.lean_memory import Memory, Spare
+from anmok.nets.lean_tables import Plain, Table
 from anmok.nets.lean_tower import lay_out_blocks
 from anmok.nets.lean_weights import (
     Kind,
     Matrix,
-    Plain,
-    Table,
     last_matrix,
     lay_out,
     multiplies_bfloat16,
@@ -111,8 +110,11 @@ class Lean:
             kept[:, past : past + count] = fresh.transpose(0, 1)  # (2 * kv heads, T, head)
             if layer is layers.each[-1]:  # whose other rows nobody asks for
                 x, queries = x[-1:], queries[-1:]
-            attend = in_blocks if layer.out.dtype == torch.bfloat16 and multiplies_bfloat16() else _exact
-            made = attend(queries, kept[:, : past + count])  # (T, heads * head)
+            if layer.out.dtype == torch.bfloat16 and multiplies_bfloat16():
+                # Biases are what makes scores of hundreds, as in Qwen2.
+                made = in_blocks(queries, kept[:, : past + count], layer.qkv_bias is not None)  # (T, heads * head)
+            else:
+                made = _exact(queries, kept[:, : past + count])  # (T, heads * head)
             self._finished(layer, x, made, second)
         memory.length = past + count
         return x if layers.rotation is None else layers.rotation.back(x)

@@ -21,7 +21,7 @@ _NAME: Final = "anmok_heads"
 _Shares: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 _SAFE: Final = (1e-30, 1e30)  # such sums lost nothing that counts, and times values of ten million are in range
 _AT_ONCE: Final = 2**20  # scores that are made together
-_BLOCK: Final = 256  # queries of a prompt whose scores are computed together
+_BLOCK: Final = 128  # queries of a prompt whose scores are computed together
 _FEWEST: Final = 128  # rows from which on it is worth it
 
 
@@ -65,14 +65,15 @@ def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = No
     return made.view(count, heads * width)
 
 
-def in_blocks(queries: Tensor, kept: Tensor) -> Tensor:
+def in_blocks(queries: Tensor, kept: Tensor, may_be_loud: bool = False) -> Tensor:
     """Causal attention: scaled queries float32 (T, heads, head) of the last T of S tokens, and keys above values (2 *
-    kv heads, S, head), to bfloat16 (T, heads * head). A third of the time of torch's own, which multiplies in float32
-    here. ``_BLOCK`` queries together see no tokens beyond the last of them.
+    kv heads, S, head), to bfloat16 (T, heads * head). Of 512 tokens in a third of the time of torch's own, which
+    multiplies in float32 here. ``_BLOCK`` queries together see no tokens beyond the last of them. Where scores
+    ``may_be_loud``, nothing is tried that large ones forbid.
     """
     made = torch.empty(len(queries), queries[0].numel(), dtype=torch.bfloat16)
     into = made.view(queries.shape)
-    if len(queries) < _FEWEST:
+    if may_be_loud or len(queries) < _FEWEST:
         _blocks(queries, kept, into, _softmax)
     else:
         _safely(lambda shares: _blocks(queries, kept, into, shares))
@@ -151,7 +152,8 @@ def _attended(
 ) -> tuple[Tensor, None]:
     """transformers' way to ask for attention."""
     sees_all = attention_mask is None and not rest.get("is_causal", getattr(module, "is_causal", True))
-    is_plain = sees_all and key.shape[:2] == query.shape[:2] and not rest.get("dropout")
+    is_used = not (torch.is_grad_enabled() and query.requires_grad)  # and not trained
+    is_plain = is_used and sees_all and key.shape[:2] == query.shape[:2] and not rest.get("dropout")
     if not is_plain or query.shape[2] < _FEWEST or query.device.type != "cpu":
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

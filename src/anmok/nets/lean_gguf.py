@@ -21,17 +21,15 @@ from anmok.errors import BadWeights, Unsupported
 from anmok.nets.gguf_reading import reading
 from anmok.nets.lean import Lean, angles
 from anmok.nets.lean_layers import Layer, Layers, Sizes, Weights, for_prompts
+from anmok.nets.lean_tables import Blocks, Plain, Table
 from anmok.nets.lean_weights import (
     GROUP,
     WORDS_AT_ONCE,
-    Blocks,
     Eight,
     Four,
     Gate,
     Matrix,
     Pair,
-    Plain,
-    Table,
     Twin,
     is_four,
     last_matrix,

@@ -100,8 +100,8 @@ def for_prompts(each: Iterable[Weights], sizes: Sizes, few: Layers) -> Layers:
     """For many rows at a time, by what this processor multiplies fastest; ``few`` are the layers of few bits.
 
     Rows of a norm become bytes of one step, if they can, those in front of the other two matrices bytes of a step for
-    each (``Rows``). Without instructions for bytes it is bfloat16, and without those for bfloat16, with which it takes
-    longer, float32. Where that would take too much room, ``few`` read prompts as well.
+    each (``Rows``). Without instructions for bytes prompts are read by bfloat16, or by float32 where bfloat16 has none
+    and takes longer. Where that would take too much room, ``few`` read prompts as well.
     """
     wide: Wide = "bfloat16" if multiplies_bfloat16() else "float32"
     if multiplies_bytes():

@@ -83,6 +83,10 @@ class Memory:
     def __del__(self) -> None:
         self._spare.give(getattr(self, "_rows", None))  # there may have been no room for any
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without the desk, whose views would part from what they are views of."""
+        return {**self.__dict__, "_desk": None}
+
     @property
     def nbytes(self) -> int:
         return self._rows.numel() * self._rows.element_size()
@@ -112,7 +116,7 @@ class Memory:
         """Another one that holds the same, from where both go on by themselves."""
         rows = self._rows.clone()  # which may fail, and before there is another that holds ours
         other = copy.copy(self)
-        other._rows, other._desk = rows, None
+        other._rows = rows
         return other
 
     def room(self, count: int) -> Tensor:

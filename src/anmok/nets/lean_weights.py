@@ -11,6 +11,7 @@ Many rows at a time, it goes into arithmetic, for which their kernels are slow o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Final, Literal, Protocol, TypeAlias
 
 import torch
@@ -26,7 +27,7 @@ _PACKED_FOR: Final = 64  # rows that oneDNN lays a weight out for; as good for o
 WORDS_AT_ONCE: Final = 4096  # of a vocabulary, that are widened or narrowed together
 _OUT: Final = 8  # numbers of a row that stand out
 _STEPS: Final = 15  # between the least and the greatest number of four bits
-_MULTIPLE: Final = 16  # the kernel of 4 bits wants so many rows, or a multiple
+_MULTIPLE: Final = 16  # the kernel of 4 bits wants so many rows of a weight, that of 8 so many columns, or a multiple
 FUSED: Final[dict[Then | None, tuple[str, str]]] = {  # by oneDNN, into a multiplication
     "gelu": ("gelu", "none"),
     "gelu-tanh": ("gelu", "tanh"),
@@ -197,7 +198,20 @@ def multiplies_bfloat16() -> bool:
 def multiplies_bytes() -> bool:
     """Whether this processor has instructions for bytes (AVX-512 VNNI) and oneDNN uses them. Without, sums of two
     products overflow sixteen bits."""
-    return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()  # type: ignore[no-untyped-call]
+    is_told = torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()  # type: ignore[no-untyped-call]
+    return is_told and _adds_bytes()
+
+
+@cache
+def _adds_bytes() -> bool:
+    """By trying it: oneDNN does without instructions where ``ONEDNN_MAX_CPU_ISA`` says so."""
+    rows, weight = torch.full((512, 64), 255, dtype=torch.uint8), torch.full((64, 64), 127, dtype=torch.int8)
+    laid = torch.ops.onednn.qlinear_prepack(weight, list(rows.shape))
+    scale, zeros = torch.ones(64), torch.zeros(64, dtype=torch.int64)
+    made = torch.ops.onednn.qlinear_pointwise(
+        rows, 1.0, 128, laid, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )  # (512, 64)
+    return bool((made == 127 * 127 * 64).all()) and bool((torch._int_mm(weight, weight) == 127 * 127 * 64).all())
 
 
 class Eight:
@@ -206,10 +220,13 @@ class Eight:
     dtype = torch.bfloat16
 
     def __init__(self, weight: Tensor) -> None:
-        self._weight, scale = narrowed(weight)
+        self._more = -weight.shape[1] % _MULTIPLE  # zeros at the end: the kernel reads so many numbers together
+        self._weight, scale = narrowed(functional.pad(weight, (0, self._more)))
         self._scale = scale.to(torch.bfloat16)
 
     def __call__(self, rows: Tensor) -> Tensor:
+        if self._more:
+            rows = functional.pad(rows, (0, self._more))
         made: Tensor = torch._weight_int8pack_mm(rows, self._weight, self._scale)  # (T, N)
         return made
 
@@ -348,46 +365,6 @@ def matrix(weight: Tensor, kind: Kind, is_gate: bool = False) -> Gate:
     if kind == "bfloat16":
         return Twin(weight, is_gate)
     return Four.of(weight.float()) if kind == "int4" and is_four(weight.shape) else Eight(weight.float())
-
-
-class Table(Protocol):
-    """The vectors of the words."""
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        """int64 (T,) to float32 (T, W)."""
-        ...
-
-    @property
-    def nbytes(self) -> int: ...
-
-
-class Plain:
-    """As the net has it (V, W), shared with the net."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self._weight = weight.detach()
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        return functional.embedding(ids, self._weight).float()  # (T, W)
-
-    @property
-    def nbytes(self) -> int:
-        return _nbytes(self._weight)
-
-
-class Blocks:
-    """GGUF's Q8_0: int8 (V, W) and a float32 scale for every 32 of a row (V, W / 32)."""
-
-    def __init__(self, codes: Tensor, scale: Tensor) -> None:
-        self._codes, self._scale = codes, scale
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        groups = self._codes[ids].view(len(ids), -1, GROUP) * self._scale[ids][..., None]  # (T, W / 32, 32)
-        return groups.flatten(1)  # (T, W)
-
-    @property
-    def nbytes(self) -> int:
-        return _nbytes(self._codes, self._scale)
 
 
 def _nbytes(*tensors: Tensor | None) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anmok.nets.eyes.qwen import Prompt, Qwen
 
 _ALIKE: Final = ("llama", "mistral", "qwen2")  # language parts that the lean reader has the sums of
-_MOST: Final = 2**31  # bytes of a lean copy beside the net
+_MOST: Final = 2**31  # weights in layers of a lean copy beside the net, of 2 to 3 bytes each; or bytes of an exact one
 
 
 def _memory(config: Any) -> Any:
