@@ -19,6 +19,20 @@ from anmok.ladder.report.phrases import phrase, rung_name, texts
 from test_report import LANGS, Pad, shown
 
 
+def without_choice(made: Outcome) -> Outcome:
+    return replace(made, honesty=replace(made.honesty, labels_to_choose=0))
+
+
+def recommended(made: Outcome, key: str) -> Outcome:
+    return replace(made, recommendation=replace(made.recommendation, key=key))
+
+
+def with_labels(made: Outcome, labels: int) -> Outcome:
+    """The recommended rung with fewer labels than there are."""
+    key = made.recommendation.key
+    return replace(made, steps=tuple(replace(one, labels=labels) if one.key == key else one for one in made.steps))
+
+
 class TestVerdict:
     def test_decided(self) -> None:
         first, second = verdict(sample.sample())
@@ -323,8 +337,33 @@ class TestAnswers:
             ),
             (
                 sample.development(),
-                "88 labels to learn from and to choose settings by. To",
-                "라벨 88개(방법 선정에도 사용).",
+                "88 labels in all: each of them was used to learn from, to choose settings by and to test. To",
+                "라벨 88개를 모두 학습, 방법 선정, 검증에 함께 썼습니다. 이 방법",
+            ),
+            (
+                without_choice(sample.development()),
+                "88 labels in all: each of them was used to learn from and to test. To",
+                "라벨 88개를 모두 학습과 검증에 함께 썼습니다. 이 방법",
+            ),
+            (
+                recommended(sample.development(), "0b"),
+                "88 labels in all, none of them to learn from: each of them was used to choose settings by and to",
+                "라벨 88개를 학습에는 쓰지 않고 모두 방법 선정과 검증에 함께 썼습니다. 학습 시간은 0초",
+            ),
+            (
+                without_choice(recommended(sample.development(), "0b")),
+                "88 labels in all, none of them to learn from: each of them was used to test. Nothing",
+                "라벨 88개를 학습에는 쓰지 않고 모두 검증에 썼습니다. 학습 시간은 0초",
+            ),
+            (
+                with_labels(sample.development(), 20),
+                "88 labels in all, 20 of them to learn from: each of them was used to choose settings by and to",
+                "라벨 88개 가운데 20개로 학습했고, 88개 모두를 방법 선정과 검증에 함께 썼습니다. 이 방법",
+            ),
+            (
+                replace(sample.clean(), honesty=replace(sample.clean().honesty, labels_to_choose=1556)),
+                "No labels to learn from, 667 to test: 667 in all (1,556 more to choose the settings of other rungs",
+                "테스트에 쓴 라벨 667개, 모두 667개(다른 방법의 설정을 고르는 데 따로 1,556개).",
             ),
             (
                 sample.clean(),
@@ -336,3 +375,16 @@ class TestAnswers:
     def test_labels_of_the_test_are_part_of_the_cost(self, outcome: Outcome, english: str, korean: str) -> None:
         assert answers(outcome)[2][1].startswith(english)
         assert korean in answers(outcome, "ko")[2][1]
+
+    @pytest.mark.parametrize("lang", LANGS)
+    def test_without_a_sealed_test_no_label_is_counted_twice(self, lang: Lang) -> None:
+        made = sample.development()
+        assert facts(made).labels == 88 == made.data.test == made.data.pool
+        assert "176" not in " ".join(answer for _, answer in answers(made, lang))
+
+    def test_the_labels_that_are_there_and_those_that_are_wanted_are_told_apart(self) -> None:
+        for lang, said in (
+            ("en", "88 images have a label so far: label more, at least 100 in all, so that some"),
+            ("ko", "지금은 라벨이 88개입니다. 일부를 테스트용으로 떼어 둘 수 있도록 모두 100개 이상으로 늘리십시오."),
+        ):
+            assert answers(sample.development(), lang)[4][1].startswith(said)

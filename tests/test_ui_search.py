@@ -223,7 +223,7 @@ def test_words_find_their_photos(client: Client) -> None:
     assert cosines == sorted(cosines, reverse=True)
     assert cosines[19] > 0.9 > 0.3 > cosines[20]
     captions = [one["caption"] for one in gallery_of(gallery)]
-    assert captions == [f"{cosine:.3f} · {name}" for cosine, name in zip(cosines, names, strict=True)]
+    assert captions == [f"{name} ({cosine:.3f})" for cosine, name in zip(cosines, names, strict=True)]
     assert "by_words(model, 'red')" in python
     assert shell.split()[-4:] == ["--count", "24", "--model", "fake"]
 
@@ -231,7 +231,7 @@ def test_words_find_their_photos(client: Client) -> None:
 def test_a_photo_finds_its_like(client: Client, root: Path) -> None:
     photo = sorted((root / "parts" / "blue").iterdir())[0]
     said, gallery, *_, shell = client.predict("parts", None, "fake", "", handle_file(str(photo)), api_name="/search")
-    assert gallery_of(gallery)[0]["caption"] == f"1.000 · blue/{photo.name}"
+    assert gallery_of(gallery)[0]["caption"] == f"blue/{photo.name} (1.000)"
     assert "to 1" not in said
     assert f"--image {photo.name}" in shell
     with pillow.open(file_of(gallery_of(gallery)[0])) as picture:

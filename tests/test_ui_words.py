@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from anmok.catalogue import card, cards
 from anmok.errors import Busy, UnknownModel
 from anmok.ui import texts
 from anmok.ui.texts import Words, table
+from anmok.ui.trying.fields import facts_of
 
 SOURCE = Path(texts.__file__).parent.parent
 # The code makes these of parts: of a task's name, of an error's class.
@@ -57,6 +60,29 @@ def test_an_error_is_one_line_in_the_language_of_the_page() -> None:
         "지금은 요청이 많습니다. 3초 뒤에 다시 시도해 주세요. (the queue is full; come back in 3 s)"
     )
     assert Words("ko").error(UnknownModel("no model")).startswith("그런 이름의 모델이 없습니다.")
+
+
+def test_languages_are_called_by_their_names() -> None:
+    english, korean = Words("en"), Words("ko")
+    assert english.tongues(("en", "ko")) == "English, Korean"
+    assert korean.tongues(("en",)) == "영어"
+    assert korean.tongues(("ko", "tlh", "zh")) == "한국어, tlh, 중국어"
+    assert english.tongues(()) == ""
+    codes = {code for one in cards() for code in one.languages}
+    assert len(codes) > 30
+    for words in (english, korean):
+        named = words.tongues(sorted(codes)).split(", ")
+        assert len(set(named)) == len(codes)
+        assert codes.isdisjoint(named)
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "<dd>English</dd>"), ("ko", "<dd>영어</dd>")])
+def test_the_facts_of_a_model_name_its_languages(language: str, said: str) -> None:
+    one = replace(card("fake"), languages=("en",))
+    assert said in facts_of(Words(language), one)
+    without = facts_of(Words(language), replace(one, languages=()))
+    assert said not in without
+    assert Words(language)("try.facts.none") in without
 
 
 def test_a_missing_key_is_a_fault() -> None:

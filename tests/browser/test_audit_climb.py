@@ -145,13 +145,49 @@ def test_what_cannot_be_used_is_said_in_one_line(browser: Browser, page: Shown, 
         toast = visitor.locator(".toast-body").first
         expect(toast).to_contain_text(Words("ko")("audit.no_predictions"))
         expect(visitor.locator(".toast-title").first).to_have_text(re.compile("^오류"))
+        why = visitor.locator("#audit-said .anmok-why")
+        expect(why).to_have_text(Words("ko")("audit.no_predictions"))
         visitor.locator("#audit-predictions input[type=file]").set_input_files(str(tmp_path / "told.csv"))
         expect(visitor.get_by_role("cell", name="told.csv")).to_be_visible()
         visitor.locator("#audit-go").click()
         expect(visitor.locator(".toast-body").filter(has_text="데이터를 읽을 수 없습니다").first).to_contain_text(
             "told.csv"
         )
+        expect(why).to_contain_text("told.csv")  # and stays when the toast has gone
         assert str(tmp_path) not in visitor.locator("body").inner_text()
+
+
+def test_by_keys_on_a_phone_a_tab_of_the_menu_is_reached_and_what_it_refuses_stays(
+    browser: Browser, page: Shown
+) -> None:
+    words = Words("ko")
+    with opened(browser, f"{page.address}ko/", width=WIDTHS["phone"], locale="ko-KR") as (visitor, seen):
+        menu = visitor.locator("#anmok-tabs > .tab-wrapper .overflow-menu > button")
+        for name, title in (("audit", TABS["ko"][0]), ("climb", TABS["ko"][1])):
+            menu.focus()
+            visitor.keyboard.press("Enter")
+            option = visitor.locator("#anmok-tabs > .tab-wrapper .overflow-dropdown button").filter(has_text=title)
+            option.focus()
+            visitor.keyboard.press("Enter")
+            tab = visitor.locator(f"#anmok-tabs > .tab-wrapper button[role=tab][data-tab-id={name}]")
+            expect(tab).to_be_focused()
+            visitor.wait_for_timeout(500)  # the row is made anew whenever something is measured
+            expect(tab).to_be_focused()
+            expect(tab).to_have_attribute("aria-selected", "true")
+        go, why = visitor.locator("#climb-go"), visitor.locator("#climb-why")
+        expect(why).to_be_hidden()
+        go.click()
+        expect(why).to_have_text(words("label.no_source"))
+        expect(why).to_be_in_viewport()
+        expect(visitor.locator("#climb-state")).not_to_contain_text(words("page.gradio.Error"))
+        visitor.locator(".toast-close").click()
+        expect(visitor.locator(".toast-body")).to_have_count(0)
+        expect(why).to_have_text(words("label.no_source"))
+        sound(visitor, seen)
+        choose(visitor, "climb-folder", "parts")
+        go.click()
+        expect(visitor.locator("#climb-state")).to_contain_text("/parts")
+        expect(why).to_be_hidden()
 
 
 @pytest.mark.parametrize(("language", "width", "scheme"), STORIES[:2])

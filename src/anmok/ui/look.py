@@ -49,9 +49,20 @@ ON_LOAD: Final = """() => {
   };
   new MutationObserver(mend).observe(document.body, { childList: true, subtree: true, attributeFilter: ['tabindex'] });
   mend();
+  // A tab that is chosen in the menu of the others comes into the row some frames later, and the menu takes the focus
+  // with it when it goes.
+  const follow = (row, label, tries) => {
+    const tab = row.querySelector('[role=tab][aria-selected=true]');
+    if (tab && tab.textContent === label) tab.focus({ preventScroll: true });
+    else if (tries) requestAnimationFrame(() => follow(row, label, tries - 1));
+  };
   const button = document.getElementById('anmok-dark');
   if (button && !button.dataset.ready) {
     button.dataset.ready = '1';
+    document.addEventListener('click', ({ target }) => {
+      const chosen = target.closest('.overflow-dropdown button');
+      if (chosen) follow(chosen.closest('.tab-wrapper'), chosen.textContent, 60);
+    }, true);
     button.addEventListener('click', () => {
       const scheme = document.body.classList.contains('dark') ? 'light' : 'dark';
       show(scheme);
@@ -91,7 +102,9 @@ CSS: Final = """
 .gradio-container .cm-line span { color: var(--body-text-color) !important; } /* gradio's light colours are too pale */
 #clip-track .icon-button:not(:last-of-type) { display: none; } /* gradio cuts clips by a program from elsewhere */
 #chat-sounds :is(time, .controls span) { color: var(--body-text-color) !important; } /* too pale as well */
-#chat-seen:not(:has(img, video)), #chat-nano:has(.nano[hidden]) { display: none; } /* no gap where nothing is */
+#chat-seen:not(:has(img, video)), #chat-nano:has(.nano[hidden]), #climb-why:not(:has(p)) {
+  display: none; } /* no gap where nothing is */
+.anmok-why { border-left: 4px solid #b91c1c; padding-left: 10px; }
 #search-gallery .grid-wrap { height: auto !important; max-height: none !important; overflow: visible; }
 #search-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(150px, 44%), 1fr)) !important; }
 #search-gallery .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; white-space: normal; text-align: left;

@@ -12,6 +12,7 @@ import gradio as gr
 
 from anmok.errors import AnmokError, UnknownModel
 from anmok.ui import telling
+from anmok.ui.failing import Reasons
 from anmok.ui.host import Host
 from anmok.ui.picking import Pickers
 from anmok.ui.sessions import Sessions
@@ -30,15 +31,24 @@ class Page:
     sessions: Sessions
     pickers: Pickers = field(default_factory=Pickers)
 
-    def guarded(self, event: Callable[P, T]) -> Callable[P, T]:
-        """An event whose errors of ours are shown as one line in the page's language. Others are gradio's to hide."""
+    def guarded(self, event: Callable[P, T], reasons: Reasons | None = None) -> Callable[P, T]:
+        """An event whose errors of ours are shown as one line in the page's language. Others are gradio's to hide.
+
+        Args:
+            event: whatever the page calls.
+            reasons: keeps that line for its visitor, where the event is given gradio's request.
+        """
 
         @functools.wraps(event)
         def _guarded(*given: P.args, **named: P.kwargs) -> T:
             try:
                 return event(*given, **named)
             except AnmokError as error:
-                raise telling.shown(self.words, error, self.host.root) from None
+                line = self.told(error)
+                request = next((one for one in given if isinstance(one, gr.Request)), None)
+                if reasons is not None and request is not None:
+                    reasons.keep(request.session_hash or "", line)
+                raise telling.shown(line) from None
 
         return _guarded
 
@@ -51,7 +61,7 @@ class Page:
                 async for step in event(*given, **named):
                     yield step
             except AnmokError as error:
-                raise telling.shown(self.words, error, self.host.root) from None
+                raise telling.shown(self.told(error)) from None
 
         return _guarded
 

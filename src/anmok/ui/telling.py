@@ -39,9 +39,9 @@ def told(words: Words, error: AnmokError, root: Path | None) -> str:
     return words.error(error, message[:_LONGEST])
 
 
-def shown(words: Words, error: AnmokError, root: Path | None) -> Any:
-    """The same as gradio shows it."""
-    return gr.Error(html.escape(told(words, error, root)), print_exception=False)
+def shown(line: str) -> Any:
+    """What was told, as gradio shows it."""
+    return gr.Error(html.escape(line), print_exception=False)
 
 
 def _without_places(message: str, root: Path | None) -> str:

@@ -78,8 +78,9 @@ class Facts:
 
     @property
     def labels(self) -> int:
-        """All that somebody had to write: to learn from, and to test."""
-        return self.chosen.labels + self.outcome.data.test
+        """All that somebody had to write: to learn from, and to test. Without a sealed test these are the same ones."""
+        data = self.outcome.data
+        return data.pool if self.outcome.is_development else self.chosen.labels + data.test
 
     @property
     def lead(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anmok.ladder.prepare import TINY
 from anmok.ladder.report.commands import Action, again, with_table
 from anmok.ladder.report.facts import SHOWN_PAIRS, SHOWN_SUSPECTS, WARNINGS, Facts, column
 from anmok.ladder.report.figures import Figures
@@ -123,7 +124,13 @@ class EnglishRemedies:
     def _measures(self) -> tuple[Action, ...]:
         known, typed = self.facts, self.facts.outcome.reproduce
         if known.standing == "development":
-            return (Action("Label at least 100 images, so that some can be kept aside as a sealed test set."),)
+            there = _count(known.outcome.data.pool)
+            return (
+                Action(
+                    f"{there} images have a label so far: label more, at least {TINY} in all, so that some can be "
+                    "kept aside as a sealed test set."
+                ),
+            )
         if known.standing == "useless":
             words = "Try another model (anmok models lists them), or clearer images, before you build on this:"
             return (Action(words, again(typed, {"--model": "NAME"})),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anmok.ladder.prepare import TINY
 from anmok.ladder.report.commands import Action, again, with_table
 from anmok.ladder.report.facts import SHOWN_PAIRS, SHOWN_SUSPECTS, WARNINGS, Facts, column
 from anmok.ladder.report.figures import Figures
@@ -123,7 +124,13 @@ class KoreanRemedies:
     def _measures(self) -> tuple[Action, ...]:
         known, typed = self.facts, self.facts.outcome.reproduce
         if known.standing == "development":
-            return (Action("일부를 테스트용으로 떼어 둘 수 있도록 라벨을 100개 이상으로 늘리십시오."),)
+            there = _count(known.outcome.data.pool)
+            return (
+                Action(
+                    f"지금은 라벨이 {there}개입니다. 일부를 테스트용으로 떼어 둘 수 있도록 모두 {TINY}개 이상으로 "
+                    "늘리십시오."
+                ),
+            )
         if known.standing == "useless":
             words = "이 결과를 업무에 적용하기 전에, 다른 모델(목록: anmok models)이나 더 또렷한 이미지로"
             return (Action(f"{words} 다시 해 보십시오:", again(typed, {"--model": "NAME"})),)

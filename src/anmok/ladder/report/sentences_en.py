@@ -130,12 +130,8 @@ class English:
 
     def cost(self) -> str:
         """What did it cost?"""
-        step, honesty = self.facts.chosen, self.facts.outcome.honesty
-        labels = "No labels to learn from" if step.labels == 0 else f"{_plural(step.labels, 'label')} to learn from"
-        if chosen := honesty.labels_to_choose:
-            labels += " and to choose settings by" if chosen == step.labels else f" ({_count(chosen)} to choose by)"
-        if tested := self.facts.outcome.data.test:
-            labels += f", {_count(tested)} to test: {_count(self.facts.labels)} in all"
+        step = self.facts.chosen
+        labels = self._used_again() if self.facts.outcome.is_development else self._used_once()
         time = (
             f"To fit this rung takes about {_duration(step.cold_seconds)}" if step.cold_seconds else "Nothing is fitted"
         )
@@ -146,6 +142,27 @@ class English:
             f"{labels}. {time}. In use: {_milliseconds(step.ms_per_image)} per image on this machine, and "
             f"{_megabytes(step.megabytes)} to ship."
         )
+
+    def _used_once(self) -> str:
+        """The labels of a climb with a sealed test: none of these is one of those to learn from."""
+        step, chosen = self.facts.chosen, self.facts.outcome.honesty.labels_to_choose
+        labels = "No labels to learn from" if step.labels == 0 else f"{_plural(step.labels, 'label')} to learn from"
+        if chosen and step.labels:
+            labels += " and to choose settings by" if chosen == step.labels else f" ({_count(chosen)} to choose by)"
+        if tested := self.facts.outcome.data.test:
+            labels += f", {_count(tested)} to test: {_count(self.facts.labels)} in all"
+        if chosen and not step.labels:
+            labels += f" ({_count(chosen)} more to choose the settings of other rungs by)"
+        return labels
+
+    def _used_again(self) -> str:
+        """The labels of a climb without a sealed test, where each of them has several parts to play."""
+        total, learned = self.facts.labels, self.facts.chosen.labels
+        of_them = "" if learned == total else f", {_count(learned) if learned else 'none'} of them to learn from"
+        parts = ["to learn from"] if learned == total else []
+        parts += ["to choose settings by"] if self.facts.outcome.honesty.labels_to_choose else []
+        used = " and ".join([", ".join(parts), "to test"] if parts else ["to test"])
+        return f"{_plural(total, 'label')} in all{of_them}: each of them was used {used}"
 
     def weak_spot(self) -> str:
         """The class that the accuracy hides; empty where there is none."""

@@ -127,12 +127,8 @@ class Korean:
 
     def cost(self) -> str:
         """비용은 얼마나 들었나?"""
-        step, honesty = self.facts.chosen, self.facts.outcome.honesty
-        labels = "학습에 쓴 라벨은 없음" if step.labels == 0 else f"학습에 쓴 라벨 {_count(step.labels)}개"
-        if chosen := honesty.labels_to_choose:
-            labels += "(방법 선정에도 사용)" if chosen == step.labels else f"(방법 선정에 쓴 라벨 {_count(chosen)}개)"
-        if tested := self.facts.outcome.data.test:
-            labels += f", 테스트에 쓴 라벨 {_count(tested)}개, 모두 {_count(self.facts.labels)}개"
+        step = self.facts.chosen
+        labels = self._used_again() if self.facts.outcome.is_development else self._used_once()
         time = f"이 방법의 학습 시간은 {_duration(step.cold_seconds)}" if step.cold_seconds else "학습 시간은 0초"
         if step.cold_seconds > step.seconds:
             look = f"이미지를 장당 {_milliseconds(step.ms_per_image)}에 살펴보는 시간까지"
@@ -140,6 +136,33 @@ class Korean:
             time += f"(특징을 저장해 둔 뒤에는 {_duration(step.seconds)})"
         ms, size = _milliseconds(step.ms_per_image), _megabytes(step.megabytes)
         return f"{labels}. {time}입니다. 쓸 때는 이 컴퓨터에서 장당 {ms}, 배포 용량은 {size}입니다."
+
+    def _used_once(self) -> str:
+        """The labels of a climb with a sealed test: none of these is one of those to learn from."""
+        step, chosen = self.facts.chosen, self.facts.outcome.honesty.labels_to_choose
+        labels = "학습에 쓴 라벨은 없음" if step.labels == 0 else f"학습에 쓴 라벨 {_count(step.labels)}개"
+        if chosen and step.labels:
+            labels += "(방법 선정에도 사용)" if chosen == step.labels else f"(방법 선정에 쓴 라벨 {_count(chosen)}개)"
+        if tested := self.facts.outcome.data.test:
+            labels += f", 테스트에 쓴 라벨 {_count(tested)}개, 모두 {_count(self.facts.labels)}개"
+        if chosen and not step.labels:
+            labels += f"(다른 방법의 설정을 고르는 데 따로 {_count(chosen)}개)"
+        return labels
+
+    def _used_again(self) -> str:
+        """The labels of a climb without a sealed test, where each of them has several parts to play."""
+        total, learned = self.facts.labels, self.facts.chosen.labels
+        parts = [
+            *["학습"] * (learned == total),
+            *["방법 선정"] * (self.facts.outcome.honesty.labels_to_choose > 0),
+            "검증",
+        ]
+        used = f"{(', ' if len(parts) > 2 else '과 ').join(parts)}에 {'함께 ' * (len(parts) > 1)}썼습니다"
+        if learned == total:
+            return f"라벨 {_count(total)}개를 모두 {used}"
+        if learned:
+            return f"라벨 {_count(total)}개 가운데 {_count(learned)}개로 학습했고, {_count(total)}개 모두를 {used}"
+        return f"라벨 {_count(total)}개를 학습에는 쓰지 않고 모두 {used}"
 
     def weak_spot(self) -> str:
         """The class that the accuracy hides; empty where there is none."""

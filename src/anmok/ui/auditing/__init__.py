@@ -13,6 +13,7 @@ from anmok.ui.auditing.answering import KINDS, Question, answered
 from anmok.ui.auditing.showing import shown
 from anmok.ui.choosing import FolderList
 from anmok.ui.copying import code_tab
+from anmok.ui.failing import Reasons
 from anmok.ui.page import Page
 from anmok.ui.texts import Spoken, Words
 
@@ -35,8 +36,9 @@ def tab(page: Page) -> None:
             verdict = gr.DownloadButton("verdict.json", visible=False, size="sm", elem_id="audit-verdict")
             with gr.Accordion(words("audit.copy"), open=False), gr.Tabs():
                 codes = [code_tab(words("audit.shell"), "shell"), code_tab("Python", "python")]
+    reasons = Reasons()
     done = go.click(
-        page.guarded(_event(page)),
+        page.guarded(_event(page), reasons),
         inputs,
         [said, verdict, *codes],
         api_name="audit_go",
@@ -44,6 +46,9 @@ def tab(page: Page) -> None:
         show_progress_on=[said],
     )
     done.success(None, js=_SEEN)
+    quietly: Any = {"api_visibility": "private", "show_progress": "hidden"}
+    failed = done.failure(_failed(page, reasons), None, [said, verdict, *codes], **quietly)
+    failed.then(None, js=_SEEN)
     folders.keep_fresh(folder, shown_tab)
 
 
@@ -83,6 +88,15 @@ def _event(page: Page) -> Any:
         return [said, gr.update(value=str(path), visible=True), *codes]
 
     return audited
+
+
+def _failed(page: Page, reasons: Reasons) -> Any:
+    """The reason, and never an older answer or its commands beside it."""
+
+    def failed(request: gr.Request) -> list[Any]:
+        return [reasons.taken(page.words, request), gr.update(visible=False), "", ""]
+
+    return failed
 
 
 def _question(words: Words, *values: Any) -> Question:

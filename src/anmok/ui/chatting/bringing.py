@@ -146,8 +146,7 @@ def other_tongues(words: Words, card: Card) -> str:
     """What a model reads that has not learned the language of the page; nothing of one that has."""
     if not card.languages or words.language in card.languages:
         return ""
-    known = {one: f"chat.tongue.{one}" for one in card.languages[:_TONGUES]}
-    return words("chat.other_tongue", ", ".join(words(key) if words.has(key) else one for one, key in known.items()))
+    return words("chat.other_tongue", words.tongues(card.languages[:_TONGUES]))
 
 
 def _files(payload: Any) -> list[str]:

@@ -31,6 +31,7 @@ from anmok.ui.climbing.commands import Wanted
 from anmok.ui.climbing.further import Further, Wishes, fields, planned
 from anmok.ui.climbing.jobs import Job, Jobs, jobs_of, key_of_folder, key_of_zip
 from anmok.ui.copying import code_tab
+from anmok.ui.failing import Reasons
 from anmok.ui.handing import hands_of
 from anmok.ui.keeping import is_kept
 from anmok.ui.page import Page
@@ -44,6 +45,8 @@ _SECONDS: Final = 1.0  # between two looks at a climb
 _KEPT_AS: Final = "anmok-climb"  # in the browser: the climb that this visitor follows
 # On a phone the climb is told of below what is seen.
 _SEEN: Final = "() => document.getElementById('climb-state').scrollIntoView({ block: 'nearest' })"
+_WHY_SEEN: Final = "() => document.getElementById('climb-why').scrollIntoView({ block: 'nearest' })"
+_NOTHING: Final = "() => ''"
 _NOT_IN_NAMES: Final = re.compile(r"[^\w.-]+")
 
 
@@ -69,8 +72,10 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What changes while a climb is followed. ``kept`` lies in the browser, and survives a reload."""
+    """What changes while a climb is followed. ``kept`` lies in the browser, and survives a reload. ``why`` is apart:
+    the reason for which none began stands there while another one is followed."""
 
+    why: Any
     kept: Any
     following: Any
     state: Any
@@ -128,6 +133,7 @@ def _results(page: Page) -> tuple[_Shown, Any, Any]:
         [], value=None, label=words("climb.following"), visible=False, elem_id="climb-following"
     )
     following.preprocess = _as_it_is
+    why = gr.HTML(elem_id="climb-why")
     state = gr.HTML(elem_id="climb-state")
     stop = gr.Button(words("climb.stop"), variant="stop", visible=False, size="sm", elem_id="climb-stop")
     with gr.Row():
@@ -142,7 +148,7 @@ def _results(page: Page) -> tuple[_Shown, Any, Any]:
         ]
     report = gr.HTML(elem_id="climb-report")
     return (
-        _Shown(kept, following, state, report, files, serving, codes, stop, gr.Timer(_SECONDS, active=False)),
+        _Shown(why, kept, following, state, report, files, serving, codes, stop, gr.Timer(_SECONDS, active=False)),
         name,
         serve,
     )
@@ -166,17 +172,21 @@ class _Events:
 
     def wire(self, opened_tab: Any, classes: Any, go: Any, name: Any, serve: Any) -> None:
         page, asked, shown = self._page, self._asked, self._shown
+        private: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        unread, unbegun = Reasons(), Reasons()
         for field in (asked.folder, asked.zipped, asked.labels):
-            field.change(
-                page.guarded(self.look),
+            looked = field.change(
+                page.guarded(self.look, unread),
                 [asked.folder, asked.zipped, asked.labels],
                 [classes],
                 api_name="climb_look" if field is asked.folder else None,
                 api_visibility="public" if field is asked.folder else "private",
                 show_progress="minimal",
             )
+            looked.failure(self._why(unread), None, [classes], **private)
+        gr.on([go.click, shown.following.input], None, None, [shown.why], js=_NOTHING)
         begun = go.click(
-            page.guarded(self.start),
+            page.guarded(self.start, unbegun),
             asked.all,
             shown.all,
             api_name="climb_start",
@@ -184,7 +194,8 @@ class _Events:
             show_progress_on=[shown.state],  # everywhere else it would leave a mark of the same error
         )
         begun.success(None, js=_SEEN)
-        private: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        unmarked = [shown.why, shown.state]  # what is told of an event takes gradio's own mark of the error away
+        begun.failure(self._why(unbegun, gr.skip()), None, unmarked, **private).then(None, js=_WHY_SEEN)
         opened_tab.then(page.guarded(self.arrive), [shown.kept], shown.all, **private)
         labelled = [asked.folder, asked.zipped, asked.elsewhere, asked.labels]
         opened_tab.then(self.handed, None, labelled, **private)
@@ -198,7 +209,14 @@ class _Events:
             page.guarded(self.serve), [shown.kept, name], [name], api_name="climb_serve", show_progress="minimal"
         )
 
-    def look(self, folder: str | None, zipped: str | None, labels: str | None) -> str:
+    def _why(self, reasons: Reasons, *more: Any) -> Any:
+        def why(request: gr.Request) -> Any:
+            told = reasons.taken(self._page.words, request)
+            return [told, *more] if more else told
+
+        return why
+
+    def look(self, folder: str | None, zipped: str | None, labels: str | None, request: gr.Request) -> str:
         if not zipped and not folder:
             return ""
         with opened(self._page.host, folder, zipped) as source:

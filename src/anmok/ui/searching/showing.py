@@ -68,7 +68,7 @@ def pictures(shelf: Shelf, hits: Sequence[Hit], folder: Path) -> list[tuple[str,
     with ThreadPoolExecutor(_READERS) as pool:
         made = list(pool.map(small, range(len(hits))))
     return [
-        (str(path), f"{hit.cosine:.3f} · {_short(shelf.name_of(hit.path))}")
+        (str(path), f"{_short(shelf.name_of(hit.path))} ({hit.cosine:.3f})")
         for path, hit in zip(made, hits, strict=True)
         if path is not None
     ]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -47,6 +47,15 @@ class Words:
 
     def has(self, key: str) -> bool:
         return key in self._table
+
+    def tongues(self, codes: Iterable[str]) -> str:
+        """Languages by their names, with commas between them; one that has no name here by its code.
+
+        Args:
+            codes: as a card has them, ``("en", "ko")``.
+        """
+        keys = {code: f"page.tongue.{code}" for code in codes}
+        return ", ".join(self(key) if self.has(key) else code for code, key in keys.items())
 
     def error(self, error: AnmokError, message: str = "") -> str:
         """One line: what is wrong in this language where it is another one than the message's, and the message.

@@ -136,7 +136,7 @@ def facts_of(words: Words, card: Card, task: str = "") -> str:
         **({"takes": taken_in(words, card, task)} if task else {}),
         "licence": card.licence.name,
         "memory": memory,
-        "languages": ", ".join(card.languages) or words("try.facts.none"),
+        "languages": words.tongues(card.languages) or words("try.facts.none"),
         "verified": ", ".join(grades) or words("try.grades.nothing"),
     }
     told = "".join(
