@@ -28,6 +28,10 @@ WORDS_AT_ONCE: Final = 4096  # of a vocabulary, that are widened or narrowed tog
 _OUT: Final = 8  # numbers of a row that stand out
 _STEPS: Final = 15  # between the least and the greatest number of four bits
 _MULTIPLE: Final = 16  # the kernel of 4 bits wants so many rows of a weight, that of 8 so many columns, or a multiple
+# By torch's own names: by those of `torch.ops` a call takes a microsecond more, and a token has a hundred of them.
+_times_bytes: Final = torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
+_times_eight: Final = torch._weight_int8pack_mm  # pyright: ignore[reportPrivateImportUsage]
+_times_four: Final = torch._weight_int4pack_mm_for_cpu  # pyright: ignore[reportPrivateImportUsage]
 FUSED: Final[dict[Then | None, tuple[str, str]]] = {  # by oneDNN, into a multiplication
     "gelu": ("gelu", "none"),
     "gelu-tanh": ("gelu", "tanh"),
@@ -211,7 +215,7 @@ def _adds_bytes() -> bool:
     made = torch.ops.onednn.qlinear_pointwise(
         rows, 1.0, 128, laid, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
     )  # (512, 64)
-    return bool((made == 127 * 127 * 64).all()) and bool((torch._int_mm(weight, weight) == 127 * 127 * 64).all())
+    return bool((made == 127 * 127 * 64).all()) and bool((_times_bytes(weight, weight) == 127 * 127 * 64).all())
 
 
 class Eight:
@@ -227,7 +231,7 @@ class Eight:
     def __call__(self, rows: Tensor) -> Tensor:
         if self._more:
             rows = functional.pad(rows, (0, self._more))
-        made: Tensor = torch._weight_int8pack_mm(rows, self._weight, self._scale)  # (T, N)
+        made: Tensor = _times_eight(rows, self._weight, self._scale)  # (T, N)
         return made
 
     def gated(self, rows: Tensor) -> Tensor:
@@ -249,7 +253,7 @@ class Four:
     dtype = torch.bfloat16
 
     def __init__(self, codes: Tensor, scale: Tensor, least: Tensor) -> None:
-        self._weight: Tensor = torch._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
+        self._weight: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
         offset = least + (_STEPS + 1) / 2 * scale  # the kernel counts from 8
         self._scales = torch.stack((scale.T, offset.T), 2).to(torch.bfloat16).contiguous()  # (K / 32, N, 2)
 
@@ -263,7 +267,7 @@ class Four:
         return cls(codes.round().to(torch.uint8).flatten(1), scale, least)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        made: Tensor = torch._weight_int4pack_mm_for_cpu(rows, self._weight, GROUP, self._scales)  # (T, N)
+        made: Tensor = _times_four(rows, self._weight, GROUP, self._scales)  # (T, N)
         return made
 
     def gated(self, rows: Tensor) -> Tensor:
@@ -333,7 +337,7 @@ class Apart:
     def __call__(self, rows: Tensor) -> Tensor:
         out = rows.abs().amax(0).topk(min(_OUT, rows.shape[1])).indices  # (8,)
         codes, scale = narrowed(rows.index_fill(1, out, 0))
-        made: Tensor = torch._int_mm(codes, self._weight.T).float().mul_(scale[:, None])  # (T, V)
+        made: Tensor = _times_bytes(codes, self._weight.T).float().mul_(scale[:, None])  # (T, V)
         return made.addmm_(rows[:, out], self._columns.index_select(0, out).float()).mul_(self._scale)
 
     @property
