@@ -51,15 +51,11 @@ def test_no_answer_stays_beside_a_picture_that_has_none(browser: Browser, page: 
         visitor.set_default_timeout(SLOW)
         panel, said = visitor.locator("#task-classify"), visitor.locator("#said-classify")
         folder = panel.get_by_label(words("try.folder"))
-        for _ in range(3):  # the first list comes late, and where it comes as one is chosen from, another is taken
-            folder.click()
-            folder.fill("")
-            folder.press_sequentially("강아지")  # as people type it, whatever the disk has
-            visitor.keyboard.press("End")  # playwright types Korean without keys, which gradio waits for
-            expect(visitor.get_by_role("option")).to_have_count(1, timeout=SLOW)
-            visitor.get_by_role("option", name="강아지 사진.png").click()
-            if folder.input_value() == "강아지 사진.png":
-                break
+        folder.click()
+        folder.press_sequentially("강아지")  # as people type it, whatever the disk has
+        visitor.keyboard.press("End")  # playwright types Korean without keys, which gradio waits for
+        expect(visitor.get_by_role("option")).to_have_count(1, timeout=SLOW)
+        visitor.get_by_role("option", name="강아지 사진.png").click()  # by name: a list made anew forgets its filter
         typed(panel.get_by_label(words("try.labels")), "red, blue")
         visitor.keyboard.press("Enter")
         expect(said).to_contain_text("red (")

@@ -37,7 +37,7 @@ class Spare:
 
 
 class Desk:
-    """Where one row after the other is worked on. To make all that anew in each layer takes a tenth of a token's time.
+    """Where one row after the other is worked on: made once, not anew in each layer for each token.
 
     ``row`` float32 (1, W); ``normed`` (1, W) by dtype; ``mixed`` float32 (1, (heads + 2 * kv heads) * head), whose
     ``pairs`` are complex64 (heads + 2 * kv heads, head / 2); ``turned`` the same, with ``queries`` (kv heads, group,

@@ -85,7 +85,14 @@ def folder_field(page: Page, picture: Any) -> None:
 
     names: Any = gr.Dropdown(listed(), value=None, label=page.words("try.folder"), filterable=True)
     names.preprocess = lambda payload: payload  # the list may have grown since
-    names.focus(lambda: gr.update(choices=listed()), None, [names], api_visibility="private", show_progress="hidden")
+    known = gr.State(listed())
+
+    def again(before: list[tuple[str, str]]) -> tuple[Any, Any]:
+        """Only what changed: while one list takes the place of another, gradio takes another photo than is clicked."""
+        now = listed()
+        return (gr.skip(), gr.skip()) if now == before else (gr.update(choices=now), now)
+
+    names.focus(again, [known], [names, known], api_visibility="private", show_progress="hidden")
 
     def chosen(name: str | None, request: gr.Request) -> str | None:
         if not name:
