@@ -1,16 +1,14 @@
-"""Why an event failed, where its answer would stand: on the tabs Audit and Climb, in both languages."""
+"""Why an event failed, where its answer would stand, in both languages."""
 
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-import httpx
 import pytest
 from gradio_client import Client, handle_file
 
@@ -21,7 +19,7 @@ from anmok.ui.page import Page
 from anmok.ui.sessions import Sessions
 from anmok.ui.texts import LANGUAGES, Words
 from conftest import write_photos
-from ui_page import GRADIO, Shown, host_of, line, shown
+from ui_page import GRADIO, Shown, happened, host_of, line, shown
 
 pytestmark = GRADIO
 
@@ -53,12 +51,19 @@ def said(reason: str) -> str:
 
 def test_a_reason_is_told_once_and_to_whom_it_belongs() -> None:
     words, reasons = Words("en"), Reasons()
-    for visitor, reason in (("ann", "no <b>image</b>"), ("bob", "no label"), ("ann", "a & b")):
+    for visitor, reason in (("ann", "a <b> & c"), ("bob", "no label")):
         reasons.keep(visitor, reason)
     assert reasons.taken(words, by("eve")) == said(words("try.failed"))
-    assert reasons.taken(words, by("ann")) == '<p class="anmok-said anmok-why">a &amp; b</p>'
+    assert reasons.taken(words, by("ann")) == '<p class="anmok-said anmok-why">a &lt;b&gt; &amp; c</p>'
     assert reasons.taken(words, by("ann")) == said(words("try.failed"))
     assert reasons.taken(words, by("bob")) == said("no label")
+
+
+def test_an_event_that_fails_again_before_it_is_told_why_ends_with_its_last_reason() -> None:
+    words, reasons = Words("en"), Reasons()
+    reasons.keep("ann", "no image")
+    reasons.keep("ann", "no label")
+    assert [reasons.taken(words, by("ann")) for _ in range(3)] == [said("no label")] * 2 + [said(words("try.failed"))]
 
 
 def test_who_never_fetches_his_reason_is_forgotten() -> None:
@@ -108,14 +113,7 @@ def after(client: Client, name: str) -> list[Any]:
     first = next(one["id"] for one in events if one["api_name"] == name)
     following = [one["id"] for one in events if one["trigger_only_on_failure"] and one["trigger_after"] == first]
     assert len(following) == 1
-    place = {"session_hash": client.session_hash}
-    body = {"data": [], "fn_index": following[0], **place}
-    httpx.post(f"{client.src_prefixed}queue/join", json=body).raise_for_status()
-    told = httpx.get(f"{client.src_prefixed}queue/data", params=place, timeout=60).text.splitlines()
-    messages = [json.loads(one.removeprefix("data: ")) for one in told if one.startswith("data: ")]
-    [done] = [one for one in messages if one["msg"] == "process_completed"]
-    assert done["success"]
-    return list(done["output"]["data"])
+    return happened(client, following[0])
 
 
 def test_an_audit_that_failed_says_why_in_place_of_its_verdict(visit: Any, root: Path) -> None:
@@ -147,3 +145,48 @@ def test_a_folder_without_classes_says_why_in_place_of_its_classes(visit: Any) -
     [why] = after(visit.client, "climb_look")
     assert "parts/red" in why
     assert "<table" not in why
+
+
+PHOTO = "photo"
+ASKED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "try_classify": ((PHOTO, "fake", "", 0.0, ""), "try.no_labels"),
+    "try_segment": ((PHOTO, {"points": "x"}, "fake-places", "", True, 0.3, ""), ""),
+    "try_track": ((PHOTO, None, "fake-places", ""), "try.point.nothing"),
+    "try_embed": ((PHOTO, None, "long" * 600, "fake"), ""),
+    "search": (("parts", None, "fake", "", None), "search.nothing"),
+    "label_open": ((None, None, "labels", "red, blue", "fake", "fake-places"), "label.no_source"),
+    "label_export": (({"room": "none"}, "coco"), "label.end.no_session"),
+}
+
+
+def remains(update: Any) -> bool:
+    """Whether that field still has something to look at."""
+    return bool(update.get("visible") if isinstance(update, dict) else update)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_cannot_be_answered_says_why_beside_no_older_answer(visit: Any, root: Path, name: str) -> None:
+    values, key = ASKED[name]
+    photo = sorted((root / "parts" / "red").iterdir())[0]
+    sent = [handle_file(str(photo)) if one == PHOTO else one for one in values]
+    with pytest.raises(Exception, match=r"\w") as failed:
+        visit.client.predict(*sent, api_name=f"/{name}")
+    toast = html.unescape(str(failed.value))
+    why, *rest = after(visit.client, name)
+    assert why == said(visit.words(key) if key else toast)
+    assert toast in html.unescape(why)
+    assert [one for one in rest if remains(one)] == []
+
+
+def test_a_folder_that_cannot_be_searched_or_labelled_says_so_when_it_is_chosen(visit: Any) -> None:
+    events = visit.client.config["dependencies"]
+    for name, rest in (("search", (None, "fake")), ("label_open", ("labels",))):
+        field = next(one["inputs"][0] for one in events if one["api_name"] == name)
+        [looked] = [one["id"] for one in events if [field, "change"] in one["targets"]]
+        with pytest.raises(AssertionError):
+            happened(visit.client, looked, "gone", *rest)
+        [following] = [one["id"] for one in events if one["trigger_after"] == looked]
+        [why] = happened(visit.client, following)
+        told = why["value"] if isinstance(why, dict) else why
+        assert "there is no such folder here" in told
+        assert 'class="anmok-said anmok-why"' in told

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from gradio_client import Client
 from PIL import Image as pillow
 
 from anmok.server.settings import Served, Settings
@@ -86,6 +89,18 @@ def line(root: Path, images: int = 60, seed: int = 3) -> Path:
         rows.append((name, label, answer, "test" if is_tested else "train"))
     write_csv(root / "told.csv", ["image", "label", "pred", "split"], rows)
     return folder
+
+
+def happened(client: Client, event: int, *values: Any) -> list[Any]:
+    """What the page answers when that event, one that programs may not ask for, happens in a browser."""
+    place = {"session_hash": client.session_hash}
+    body = {"data": list(values), "fn_index": event, **place}
+    httpx.post(f"{client.src_prefixed}queue/join", json=body).raise_for_status()
+    told = httpx.get(f"{client.src_prefixed}queue/data", params=place, timeout=60).text.splitlines()
+    messages = [json.loads(one.removeprefix("data: ")) for one in told if one.startswith("data: ")]
+    [done] = [one for one in messages if one["msg"] == "process_completed"]
+    assert done["success"]
+    return list(done["output"]["data"])
 
 
 def until(met: Callable[[], bool], wait: Callable[[float], Any], tries: int = 200) -> None:

@@ -63,8 +63,9 @@ def test_no_answer_stays_beside_a_picture_that_has_none(browser: Browser, page: 
         expect(answer.first).to_be_visible()
         folder.click()
         visitor.get_by_role("option", name="broken.png").click()
-        expect(said).to_have_text(words("try.failed"))
+        expect(said).to_contain_text("not an image that anmok reads")  # and stays when the toast has gone
         expect(visitor.locator(".toast-title").first).to_have_text(re.compile(f"^{words('page.gradio.Error')}"))
+        expect(visitor.locator(".toast-body").first).to_contain_text(said.inner_text().strip())
         expect(answer).to_have_count(0)
 
 
@@ -89,6 +90,7 @@ def test_a_folder_that_cannot_be_used_says_why(browser: Browser, page: Shown, ro
         visitor.get_by_role("option", name="empty", exact=True).click()
         visitor.locator("#label-go").click()
         expect(toasts.first).to_contain_text(f"{root.name}/empty: no images")
+        expect(visitor.locator("#label-why")).to_contain_text(f"{root.name}/empty: no images")
         choose_tab(visitor, "#anmok-tabs", "climb", words("climb.title"))
         visitor.locator("#climb-folder input").click()
         visitor.get_by_role("option", name="parts/red", exact=True).click()

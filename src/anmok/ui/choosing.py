@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.context import Context
 
 from anmok.ui.keeping import is_kept
+from anmok.ui.listing import Choices, FreshList
 from anmok.ui.page import Page
 from anmok.ui.sources import WHOLE, Folders
 
@@ -24,7 +25,7 @@ class FolderList:
     nothing: str = ""
     upload: str = ""
 
-    def choices(self, chosen: str | None = None) -> list[tuple[str, str]]:
+    def choices(self, chosen: str | None = None) -> Choices:
         """Pairs of what is read and what events get, as the disk has them now.
 
         Args:
@@ -33,7 +34,7 @@ class FolderList:
         root = self.page.host.root
         names = [] if root is None else Folders(root).names()
         first = [(self.nothing, "")] if self.nothing else []
-        last: list[tuple[str, str]] = []
+        last: Choices = []
         if chosen and is_kept(chosen):
             last = [(self.upload, chosen)] if self.upload else []
         elif root is not None and chosen and chosen not in names:  # gone since: whoever uses it is told so, by us
@@ -43,29 +44,18 @@ class FolderList:
     def field(self, label: str, elem_id: str, value: str | None = None) -> Any:
         """The list; not to be seen where the server shows no folder."""
         is_seen = self.page.host.root is not None
-        field: Any = gr.Dropdown(
-            self.choices(), value=value, label=label, visible=is_seen, min_width=280, elem_id=elem_id
-        )
-        field.preprocess = _as_it_is  # gradio takes only what was there when the page was made
-        return field
+        return gr.Dropdown(self.choices(), value=value, label=label, visible=is_seen, min_width=280, elem_id=elem_id)
 
-    def keep_fresh(self, field: Any, tab: Any) -> Any:
-        """Makes the list again when the page is loaded, its tab opened or the field entered. Returns the event of the
-        tab, after which others may follow."""
+    def keep_fresh(self, field: Any, tab: Any) -> tuple[FreshList, Any]:
+        """Makes the list again when the page is loaded, its tab opened or the field entered. Returns the list, for
+        events that choose in it, and the event of the tab, after which others may follow."""
         blocks: Any = Context.root_block
-        hidden: Any = {"api_visibility": "private", "show_progress": "hidden"}
-        blocks.load(self._again, [field], [field], **hidden)
-        field.focus(self._again, [field], [field], **hidden)
-        return tab.select(self._again, [field], [field], **hidden)
-
-    def _again(self, chosen: str | None) -> Any:
-        return gr.update(choices=self.choices(chosen))
+        fresh = FreshList(field, self.choices)
+        fresh.renew(blocks.load)
+        fresh.renew(field.focus)
+        return fresh, fresh.renew(tab.select)
 
 
 def _typed(name: str) -> str:
     """As people type it: a Mac writes the syllables of Korean names in parts."""
     return unicodedata.normalize("NFC", name)
-
-
-def _as_it_is(payload: Any) -> Any:
-    return payload

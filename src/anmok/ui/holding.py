@@ -31,6 +31,11 @@ class Held(Generic[T]):
                 self._held.popitem(last=False)
 
     def take(self, visitor: str) -> T | None:
-        """What this visitor was given, once."""
+        """What this visitor was given, once; None where there is nothing."""
         with self._lock:
             return self._held.pop(visitor, None)
+
+    def seen(self, visitor: str) -> T | None:
+        """The same, which stays."""
+        with self._lock:
+            return self._held.get(visitor)

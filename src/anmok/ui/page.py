@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -44,15 +44,13 @@ class Page:
             try:
                 return event(*given, **named)
             except AnmokError as error:
-                line = self.told(error)
-                request = next((one for one in given if isinstance(one, gr.Request)), None)
-                if reasons is not None and request is not None:
-                    reasons.keep(request.session_hash or "", line)
-                raise telling.shown(line) from None
+                raise self._refusal(error, given, reasons) from None
 
         return _guarded
 
-    def guarded_steps(self, event: Callable[P, AsyncIterator[T]]) -> Callable[P, AsyncIterator[T]]:
+    def guarded_steps(
+        self, event: Callable[P, AsyncIterator[T]], reasons: Reasons | None = None
+    ) -> Callable[P, AsyncIterator[T]]:
         """The same for an event that answers in steps."""
 
         @functools.wraps(event)
@@ -61,9 +59,17 @@ class Page:
                 async for step in event(*given, **named):
                     yield step
             except AnmokError as error:
-                raise telling.shown(self.told(error)) from None
+                raise self._refusal(error, given, reasons) from None
 
         return _guarded
+
+    def _refusal(self, error: AnmokError, given: Sequence[object], reasons: Reasons | None) -> Any:
+        """What gradio shows, once it is kept for the place of the answer."""
+        line = self.told(error)
+        request = next((one for one in given if isinstance(one, gr.Request)), None)
+        if reasons is not None and request is not None:
+            reasons.keep(request.session_hash or "", line)
+        return telling.shown(line)
 
     def columns(self, intro: str) -> Any:
         """Columns side by side, under each other on a phone, and over them what the tab is for: whoever has not begun

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import gradio as gr
 
 from anmok.ui.host import Host
+from anmok.ui.listing import Choices
 
 Names: TypeAlias = Callable[[Host], Sequence[str]]
-Choices: TypeAlias = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,15 @@ class Picker:
 
     def fresh(self, names: Sequence[str], chosen: str | None) -> Any:
         """The field as it is when a page is loaded. What it offers still and was ``chosen`` is left alone: whoever was
-        quicker than this answer has chosen another one meanwhile."""
+        quicker than this answer has chosen another one meanwhile; and a list that is what the page was made with is not
+        sent: see ``listing``."""
         choices = self.choices(names)
         shown: Any = {"visible": len(names) >= self.least} if self.least else {}
         if chosen not in [value for _, value in choices]:
             shown["value"] = choices[0][1] if choices else None
-        return gr.update(choices=choices, **shown)
+        if choices != self.field.choices:
+            shown["choices"] = choices
+        return gr.update(**shown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ def tab(page: Page) -> None:
         show_progress_on=[said],
     )
     done.success(None, js=_SEEN)
-    quietly: Any = {"api_visibility": "private", "show_progress": "hidden"}
-    failed = done.failure(_failed(page, reasons), None, [said, verdict, *codes], **quietly)
+    hidden = gr.update(visible=False)
+    failed = reasons.show(done, words, [said, verdict, *codes], lambda why: [why, hidden, "", ""])
     failed.then(None, js=_SEEN)
     folders.keep_fresh(folder, shown_tab)
 
@@ -88,15 +88,6 @@ def _event(page: Page) -> Any:
         return [said, gr.update(value=str(path), visible=True), *codes]
 
     return audited
-
-
-def _failed(page: Page, reasons: Reasons) -> Any:
-    """The reason, and never an older answer or its commands beside it."""
-
-    def failed(request: gr.Request) -> list[Any]:
-        return [reasons.taken(page.words, request), gr.update(visible=False), "", ""]
-
-    return failed
 
 
 def _question(words: Words, *values: Any) -> Question:

@@ -37,7 +37,7 @@ def pairs(words: Words, audit: Audit) -> str:
     torn = [one for one in audit.copies.pairs if not audit.rows.has_split or side[one[0]] != side[one[1]]]
     shown = "".join(
         f'<figure class="pair">{_picture(words, audit, i)}{_picture(words, audit, j)}'
-        f"<figcaption>{words('audit.likeness', f'{100 * cosine:.0f}')}</figcaption></figure>"
+        f"<figcaption>{words('audit.likeness', cosine)}</figcaption></figure>"
         for i, j, cosine, _ in torn[:_PAIRS]
     )
     if not shown:

@@ -13,7 +13,7 @@ from anmok.evidence import audit_text_en, audit_text_ko
 from anmok.evidence.audit import Audit
 from anmok.evidence.audit_gate import Gate
 from anmok.ladder.report.bars import Claim, leak_bars
-from anmok.ladder.report.figures import Figures
+from anmok.ladder.report.figures import Figures, tied
 from anmok.ui.auditing.pictures import PARTS
 from anmok.ui.texts import Words
 
@@ -40,7 +40,7 @@ def shown(words: Words, audit: Audit, gates: Sequence[Gate]) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(text)
+    return html.escape(tied(text))
 
 
 def _others(says: Any, audit: Audit) -> str:

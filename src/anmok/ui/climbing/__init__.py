@@ -34,6 +34,7 @@ from anmok.ui.copying import code_tab
 from anmok.ui.failing import Reasons
 from anmok.ui.handing import hands_of
 from anmok.ui.keeping import is_kept
+from anmok.ui.listing import FreshList
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker
 from anmok.ui.sources import Source, folder_of, fresh, opened, unpacked
@@ -105,8 +106,8 @@ def tab(page: Page) -> None:
             go = gr.Button(words("climb.go"), variant="primary", elem_id="climb-go")
         with gr.Column(scale=8, min_width=300):
             shown, name, serve = _results(page)
-        opened_tab = folders.keep_fresh(asked.folder, shown_tab)
-        _Events(page, asked, shown, folders).wire(opened_tab, classes, go, name, serve)
+        fresh_folders, opened_tab = folders.keep_fresh(asked.folder, shown_tab)
+        _Events(page, asked, shown, fresh_folders).wire(opened_tab, classes, go, name, serve)
 
 
 def _form(page: Page, folders: FolderList, names: tuple[str, ...]) -> tuple[_Asked, Any]:
@@ -161,7 +162,7 @@ def _as_it_is(payload: Any) -> Any:
 class _Events:
     """What happens when somebody does something. Each answers with the values of ``_Shown.all``."""
 
-    def __init__(self, page: Page, asked: _Asked, shown: _Shown, folders: FolderList) -> None:
+    def __init__(self, page: Page, asked: _Asked, shown: _Shown, folders: FreshList) -> None:
         self._page = page
         self._folders = folders
         self._hands = hands_of(page.sessions)
@@ -183,7 +184,7 @@ class _Events:
                 api_visibility="public" if field is asked.folder else "private",
                 show_progress="minimal",
             )
-            looked.failure(self._why(unread), None, [classes], **private)
+            unread.show(looked, page.words, [classes], lambda why: [why])
         gr.on([go.click, shown.following.input], None, None, [shown.why], js=_NOTHING)
         begun = go.click(
             page.guarded(self.start, unbegun),
@@ -195,7 +196,7 @@ class _Events:
         )
         begun.success(None, js=_SEEN)
         unmarked = [shown.why, shown.state]  # what is told of an event takes gradio's own mark of the error away
-        begun.failure(self._why(unbegun, gr.skip()), None, unmarked, **private).then(None, js=_WHY_SEEN)
+        unbegun.show(begun, page.words, unmarked, lambda why: [why, gr.skip()]).then(None, js=_WHY_SEEN)
         opened_tab.then(page.guarded(self.arrive), [shown.kept], shown.all, **private)
         labelled = [asked.folder, asked.zipped, asked.elsewhere, asked.labels]
         opened_tab.then(self.handed, None, labelled, **private)
@@ -208,13 +209,6 @@ class _Events:
         serve.click(
             page.guarded(self.serve), [shown.kept, name], [name], api_name="climb_serve", show_progress="minimal"
         )
-
-    def _why(self, reasons: Reasons, *more: Any) -> Any:
-        def why(request: gr.Request) -> Any:
-            told = reasons.taken(self._page.words, request)
-            return [told, *more] if more else told
-
-        return why
 
     def look(self, folder: str | None, zipped: str | None, labels: str | None, request: gr.Request) -> str:
         if not zipped and not folder:
@@ -282,8 +276,7 @@ class _Events:
         given = self._hands.take(request.session_hash or "")
         if given is None:
             return [gr.skip()] * 4
-        chosen = gr.update(choices=self._folders.choices(given.folder), value=given.folder, visible=True)
-        return [chosen, None, gr.update(open=True), str(given.table)]
+        return [self._folders.choose(given.folder, request), None, gr.update(open=True), str(given.table)]
 
     def watch(self, key: str | None, request: gr.Request) -> list[Any]:
         return self._values(self._visible_job(key, request), request, None)

@@ -13,7 +13,7 @@ from anmok.ladder.report import answers, verdict
 from anmok.ladder.report.bars import axis, interval_bar
 from anmok.ladder.report.curves import Look, learning_curves
 from anmok.ladder.report.facts import facts
-from anmok.ladder.report.figures import Figures
+from anmok.ladder.report.figures import Figures, tied
 from anmok.ladder.report.phrases import rung_name, rung_word, spoken, texts
 from anmok.ladder.report.svg import MARKERS
 from anmok.ladder.rungs.order import RUNGS
@@ -115,7 +115,7 @@ def _stage(words: Words, job: Job) -> str:
 def _verdict(words: Words, job: Job) -> str:
     assert job.outcome is not None
     first, second = verdict(job.outcome, lang_of(words))
-    return f"{_live(first)}<p>{html.escape(second)}</p>"
+    return f"{_live(tied(first))}<p>{html.escape(tied(second))}</p>"
 
 
 def _rungs(words: Words, steps: Sequence[Step], outcome: Outcome | None) -> str:
@@ -127,8 +127,9 @@ def _rungs(words: Words, steps: Sequence[Step], outcome: Outcome | None) -> str:
     rows = "".join(
         f'<tr{" class=chosen" if step.key == chosen else ""}><th scope="row"><span class="key">{step.key}</span>'
         f'{html.escape(rung_name(step, lang))}</th><td class="number labels">{figures.count(step.labels)}</td>'
-        f"<td>{interval_bar(step.accuracy, scale, majority)}</td><td><b>{figures.percent(step.accuracy.value)}</b> "
-        f"<small>{figures.span(step.accuracy.interval)}</small></td></tr>"
+        f"<td>{interval_bar(step.accuracy, scale, majority)}</td>"
+        f"<td><b>{tied(figures.percent(step.accuracy.value))}</b> "
+        f"<small>{tied(figures.span(step.accuracy.interval))}</small></td></tr>"
         for step in steps
     )
     heads = (
@@ -164,7 +165,7 @@ def _curves(words: Words, outcome: Outcome) -> str:
 
 def _answers(words: Words, outcome: Outcome) -> str:
     rows = "".join(
-        f"<dt>{html.escape(question)}</dt><dd>{html.escape(answer)}</dd>"
+        f"<dt>{html.escape(question)}</dt><dd>{html.escape(tied(answer))}</dd>"
         for question, answer in answers(outcome, lang_of(words))
     )
     return f"<dl>{rows}</dl>"

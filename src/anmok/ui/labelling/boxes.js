@@ -242,8 +242,8 @@ function drawBoxes() {
     button.type = 'button';
     button.dataset.box = String(i);
     if (i === held.chosen) button.setAttribute('aria-current', 'true');
-    const share = box.score < 1 ? ` ${Math.round(box.score * 100)}%` : '';
-    button.textContent = say('box', i + 1, `${box.label}${share}`, say(`state_${box.state}`));
+    const label = box.score < 1 ? say('scored', box.label, Math.round(box.score * 100)) : box.label;
+    button.textContent = say('box', i + 1, label, say(`state_${box.state}`));
     row.append(button);
     return row;
   });

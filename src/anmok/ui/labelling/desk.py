@@ -44,7 +44,7 @@ _SPOKEN: Final = (
         "broken",
         "done",
     ),
-    *("answers", "names", "box", "state_proposed", "state_accepted", "state_rejected"),
+    *("answers", "names", "box", "scored", "state_proposed", "state_accepted", "state_rejected"),
     *("state_moved", "state_added"),
 )
 

@@ -16,6 +16,7 @@ from anmok.files import cannot_write
 from anmok.labelling import BoxSession, BoxStanding
 from anmok.ui.choosing import FolderList
 from anmok.ui.climbing.ascending import models as climbable
+from anmok.ui.failing import Reasons
 from anmok.ui.handing import Labelled, hands_of
 from anmok.ui.labelling import files
 from anmok.ui.labelling.desk import desk_field
@@ -31,6 +32,9 @@ _FORMS: Final = [("COCO", "coco"), ("YOLO", "yolo"), ("Pascal VOC", "voc")]
 _TASKS: Final = {LABELS: "embed", BOXES: "detect"}  # what a model has to do, to be of use
 _MODEL_LABELS: Final = {LABELS: "label.model", BOXES: "label.finder"}
 _CLIMB: Final = "climb"  # the id of the tab to which the labels go
+_NOTHING: Final = "() => ''"
+# On a phone the button stands at the lower edge of what is seen.
+_WHY_SEEN: Final = "() => document.getElementById('label-why').scrollIntoView({ block: 'nearest' })"
 _NOBODY: Final = {LABELS: "label.no_model", BOXES: "label.no_finder"}
 
 
@@ -47,6 +51,7 @@ class _Form:
     finder: Any
     begun: Any
     go: Any
+    why: Any  # no session was opened
 
     @property
     def asked(self) -> list[Any]:
@@ -107,7 +112,8 @@ def _form(page: Page, folders: FolderList) -> _Form:
             model, finder = (_model_field(page, one) for one in (LABELS, BOXES))
         begun = gr.HTML(visible=False)
         go = gr.Button(words("label.start"), variant="primary", elem_id="label-go")
-    return _Form(box, folder, zipped, kind, labels, model, finder, begun, go)
+        why = gr.HTML(elem_id="label-why")
+    return _Form(box, folder, zipped, kind, labels, model, finder, begun, go, why)
 
 
 def _end(page: Page) -> _End:
@@ -160,23 +166,32 @@ class _Events:
     def wire(self, said: Any, tabs: Any) -> None:
         page, form, end = self._page, self._form, self._end
         frame = [said, form.box, end.box, end.go, end.form, end.climb, *end.all]
-        gr.on(
-            [form.go.click, form.labels.submit],
-            page.guarded(self._opener()),
+        starts = [form.go.click, form.labels.submit]
+        unopened, unread, unsaved = Reasons(), Reasons(), Reasons()
+        gr.on(starts, None, None, [form.why], js=_NOTHING)
+        opened = gr.on(
+            starts,
+            page.guarded(self._opener(), unopened),
             form.asked,
             [self._desk, *frame],
             api_name="label_open",
             show_progress="minimal",
             show_progress_on=[form.go],
         )
+        unopened.show(opened, page.words, [form.why], lambda why: [why]).then(None, js=_WHY_SEEN)
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}
         self._desk.input(page.guarded(self.arrive), [self._desk], frame, **private)
         chosen = [form.folder, form.kind]
-        gr.on([one.change for one in chosen], page.guarded(self.look), chosen, [form.labels, form.begun], **private)
+        changes = [one.change for one in chosen]
+        looked = gr.on(changes, page.guarded(self.look, unread), chosen, [form.labels, form.begun], **private)
+        unread.show(looked, page.words, [form.begun], lambda why: [gr.update(value=why, visible=True)])
         form.kind.change(self.models, [form.kind], [form.model, form.finder], **private)
         asked = [self._desk, end.form]
-        end.go.click(page.guarded(self.export), asked, end.all, api_name="label_export", show_progress="minimal")
-        end.climb.click(page.guarded(self.hand_over), [self._desk], [tabs], **private)
+        export, hand_over = page.guarded(self.export, unsaved), page.guarded(self.hand_over, unsaved)
+        exported = end.go.click(export, asked, end.all, api_name="label_export", show_progress="minimal")
+        handed = end.climb.click(hand_over, [self._desk], [tabs], **private)
+        for event in (exported, handed):
+            unsaved.show(event, page.words, end.all, lambda why: [why, *_no_files()])
         api(page.guarded(self.stands), api_name="label_standing")
 
     def _opener(self) -> Callable[..., list[Any]]:
@@ -207,7 +222,7 @@ class _Events:
         """The desk has opened a session by itself, or left one."""
         return self._frame(None if value is None else self._room(value))
 
-    def look(self, folder: str | None, kind: str) -> list[Any]:
+    def look(self, folder: str | None, kind: str, request: gr.Request) -> list[Any]:
         """What was begun in a folder that is chosen."""
         begun = self._rooms.places.find(folder).begun(kind) if folder else []
         if not begun:
@@ -279,7 +294,7 @@ class _Events:
     def _frame(self, room: Room | None) -> list[Any]:
         """Form and end around an open session, or around none."""
         words = self._page.words
-        blank = ["", _offered(None), _offered(None), gr.update(value="", visible=False)]
+        blank = ["", *_no_files()]
         if room is None:
             no_end = [_visible(False), gr.skip(), gr.skip(), gr.skip()]
             return [_paragraph(words("label.begin")), _visible(True), *no_end, *blank]
@@ -304,6 +319,11 @@ def _visible(is_so: bool) -> Any:
 def _offered(file: Path | None) -> Any:
     """A button that has something to give, or stays away."""
     return gr.update(value=None if file is None else str(file), visible=file is not None)
+
+
+def _no_files() -> list[Any]:
+    """Below what is said of them, for table, archive and command."""
+    return [_offered(None), _offered(None), gr.update(value="", visible=False)]
 
 
 def _labels_of(text: str) -> tuple[str, ...]:

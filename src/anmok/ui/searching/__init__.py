@@ -13,6 +13,7 @@ import gradio as gr
 from anmok.index import Served, by_photo, by_words
 from anmok.ui.choosing import FolderList
 from anmok.ui.copying import code_tab
+from anmok.ui.failing import Reasons
 from anmok.ui.keeping import keep
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
@@ -130,18 +131,20 @@ class _Events:
     def wire(self, form: _Form, go: Any, shown: _Shown) -> None:
         page = self._page
         # What is chosen is looked through at once, while the words are typed.
-        gr.on(
+        unread, unanswered = Reasons(), Reasons()
+        looked = gr.on(
             [form.folder.change, form.zipped.upload, form.model.change],
-            page.guarded_steps(self.look),
+            page.guarded_steps(self.look, unread),
             form.place,
             [shown.said],
             api_visibility="private",
             trigger_mode="always_last",
             show_progress="hidden",
         )
+        unread.show(looked, page.words, [shown.said], lambda why: [why])
         done = gr.on(
             [go.click, form.words.submit],
-            page.guarded_steps(self.search),
+            page.guarded_steps(self.search, unanswered),
             [*form.place, form.words, form.photo],
             shown.all,
             api_name="search",
@@ -151,8 +154,8 @@ class _Events:
         )
         done.success(None, js=_SEEN)
         hidden = gr.update(visible=False)  # never an older answer beside words that have none
-        failed = [showing.paragraph(page.words("try.failed")), hidden, hidden, "", ""]
-        done.failure(lambda: failed, None, shown.all, api_visibility="private", show_progress="hidden")
+        failed = unanswered.show(done, page.words, shown.all, lambda why: [why, hidden, hidden, "", ""])
+        failed.then(None, js=_SEEN)
 
     async def look(self, folder: str | None, zipped: str | None, model: str, request: gr.Request) -> AsyncIterator[str]:
         """How far the folder is looked through, until it can be searched."""

@@ -141,9 +141,9 @@ def sentence(words: Words, result: Result) -> str:
             return words("try.said.relative")
         case PartMap():
             shares = sorted(((name, result.share(name)) for name in result.names), key=lambda one: -one[1])
-            return ", ".join(f"{name} {share:.0%}" for name, share in shares[:6] if share > 0)
+            return ", ".join(words("try.said.part", *one) for one in shares[:6] if one[1] > 0)
         case Matte():
-            return words("try.said.front", 100 * float(result.alpha.mean()))
+            return words("try.said.front", float(result.alpha.mean()))
         case AnomalyMap(threshold=None):
             return words("try.said.scored", result.score)
         case AnomalyMap():

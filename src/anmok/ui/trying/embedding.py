@@ -14,6 +14,7 @@ from anmok.errors import BadRequest
 from anmok.files import cannot_write
 from anmok.inputs import Item, Text
 from anmok.tasks import Embed
+from anmok.ui.failing import Reasons
 from anmok.ui.page import Page
 from anmok.ui.trying.answering import act, asked, copied, cosine, offered, read
 from anmok.ui.trying.commands import Thing
@@ -39,23 +40,18 @@ def tab(page: Page, examples: Examples) -> None:
         begin = f'<p class="anmok-said">{words("try.begin_two")}</p>'
         line = gr.HTML(begin, elem_id="said-embed", elem_classes="anmok-live")
         buttons = taken(page, has_coco=False, picture="")
+    reasons = Reasons()
     compared = gr.on(
         [go.click, text.submit, first.change, second.change, models.model.change],
-        page.guarded(_event(page)),
+        page.guarded(_event(page), reasons),
         [first, second, text, models.model],
         [line, *buttons.files, *buttons.codes],
         api_name="try_embed",
         trigger_mode="always_last",
         show_progress="minimal",
     )
-    failed = [f'<p class="anmok-said">{words("try.failed")}</p>', offered(""), *[""] * 3]
-    compared.failure(
-        lambda: failed,
-        None,
-        [line, *buttons.files, *buttons.codes],
-        api_visibility="private",
-        show_progress="hidden",
-    )
+    answer = [line, *buttons.files, *buttons.codes]
+    reasons.show(compared, words, answer, lambda why: [why, offered(""), *[""] * 3])
 
 
 def _event(page: Page) -> Callable[..., list[Any]]:

@@ -15,6 +15,7 @@ from anmok.catalogue import Card
 from anmok.errors import BadRequest
 from anmok.ui.copying import code_tab
 from anmok.ui.folder import Folder
+from anmok.ui.listing import Choices, FreshList
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
 from anmok.ui.senses import taken_in
@@ -79,20 +80,12 @@ def folder_field(page: Page, picture: Any) -> None:
         return
     folder = Folder(page.host.root)
 
-    def listed() -> list[tuple[str, str]]:
+    def listed(chosen: str | None = None) -> Choices:
         """As people type them: a Mac writes the syllables of Korean names in parts."""
         return [(unicodedata.normalize("NFC", name), name) for name in folder.names()]
 
     names: Any = gr.Dropdown(listed(), value=None, label=page.words("try.folder"), filterable=True)
-    names.preprocess = lambda payload: payload  # the list may have grown since
-    known = gr.State(listed())
-
-    def again(before: list[tuple[str, str]]) -> tuple[Any, Any]:
-        """Only what changed: while one list takes the place of another, gradio takes another photo than is clicked."""
-        now = listed()
-        return (gr.skip(), gr.skip()) if now == before else (gr.update(choices=now), now)
-
-    names.focus(again, [known], [names, known], api_visibility="private", show_progress="hidden")
+    FreshList(names, listed).renew(names.focus)
 
     def chosen(name: str | None, request: gr.Request) -> str | None:
         if not name:

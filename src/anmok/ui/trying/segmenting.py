@@ -14,6 +14,7 @@ from anmok.geometry import Rle
 from anmok.inputs import Item, Prompted
 from anmok.results import Masks
 from anmok.tasks import Segment
+from anmok.ui.failing import Reasons
 from anmok.ui.page import Page
 from anmok.ui.trying.answering import act, asked, copied, read, said, table, written
 from anmok.ui.trying.commands import Thing
@@ -43,23 +44,23 @@ def tab(page: Page, examples: Examples) -> None:
             )
             rows = gr.HTML()
             buttons = taken(page, has_coco=True)
-    told = f'<p class="anmok-said">{words("try.failed")}</p>'
-    quietly: Any = {"api_visibility": "private", "show_progress": "hidden"}
-    looked = picture.change(page.guarded(_shown(page)), [picture], [line, marks], api_visibility="private")
-    looked.failure(lambda: [told, None], None, [line, marks], **quietly)
+    unread, unanswered = Reasons(), Reasons()
+    looked = picture.change(page.guarded(_shown(page), unread), [picture], [line, marks], api_visibility="private")
+    unread.show(looked, words, [line, marks], lambda why: [why, None])
     inputs = [picture, marks, models.model, labels, *threshold, models.other]
     changes = [one.change for one in (models.model, models.other, *threshold)]
     asked_for = gr.on(
         [go.click, marks.input, labels.submit, *changes],
-        page.guarded(_event(page, buttons)),
+        page.guarded(_event(page, buttons), unanswered),
         inputs,
         [line, marks, other, rows, *buttons.files, *buttons.codes],
         api_name="try_segment",
         trigger_mode="always_last",
         show_progress="hidden",
     )
-    failed = [told, gr.update(visible=False), "", *buttons.values(None), *[""] * 3]
-    asked_for.failure(lambda: failed, None, [line, other, rows, *buttons.files, *buttons.codes], **quietly)
+    rest = [gr.update(visible=False), "", *buttons.values(None), *[""] * 3]
+    answer = [line, other, rows, *buttons.files, *buttons.codes]
+    unanswered.show(asked_for, words, answer, lambda why: [why, *rest])
 
 
 def _shown(page: Page) -> Callable[..., list[Any]]:

@@ -12,6 +12,7 @@ import gradio as gr
 
 from anmok.results import Result, Scores
 from anmok.tasks import Ask, Classify, Depth, Detect, Gaze, Inspect, Matting, Normals, Parse, Pointing, Pose
+from anmok.ui.failing import Reasons
 from anmok.ui.page import Page
 from anmok.ui.texts import Spoken, Words
 from anmok.ui.trying.answering import Files, act, asked, copied, read, said, table, written
@@ -115,10 +116,10 @@ class _Shown:
     def components(self) -> list[Any]:
         return [self.said, *self.looked, self.rows, *self.taken.files, *self.taken.codes]
 
-    def blank(self, text: str) -> list[Any]:
+    def blank(self, paragraph: str) -> list[Any]:
         looked = [gr.update(value=None, visible=False) for _ in self.looked[:2]]
         looked += [gr.update(value=None, visible="hidden") for _ in self.looked[2:]]
-        return [f'<p class="anmok-said">{text}</p>', *looked, "", *self.taken.values(None), *[""] * 3]
+        return [paragraph, *looked, "", *self.taken.values(None), *[""] * 3]
 
     def values(self, results: Sequence[Result], files: Sequence[Files], names: Sequence[str], codes: list[str]) -> Any:
         """One answer, or two side by side."""
@@ -165,9 +166,10 @@ def tab(page: Page, task: str, examples: Examples) -> None:
     sliders = [one for one in controls if not isinstance(one, gr.Textbox)]
     texts = [one.submit for one in controls if isinstance(one, gr.Textbox)]
     others = [one.change for one in (picture, models.model, models.other, *sliders)]
+    reasons = Reasons()
     asked_for = gr.on(
         [go.click, *texts, *others],
-        page.guarded(_event(page, task, shown)),
+        page.guarded(_event(page, task, shown), reasons),
         inputs,
         shown.components,
         api_name=f"try_{task}",
@@ -175,8 +177,7 @@ def tab(page: Page, task: str, examples: Examples) -> None:
         show_progress="minimal",
         show_progress_on=shown.looked[:1],
     )
-    failed = shown.blank(words("try.failed"))  # never another picture's answer beside this one
-    asked_for.failure(lambda: failed, None, shown.components, api_visibility="private", show_progress="hidden")
+    reasons.show(asked_for, words, shown.components, shown.blank)  # never another picture's answer beside this one
 
 
 def _shown(page: Page, task: str) -> _Shown:
@@ -222,7 +223,7 @@ def _event(page: Page, task: str, shown: _Shown) -> Callable[..., list[Any]]:
     def answer(request: gr.Request, *given: Any) -> list[Any]:
         path, model, *values, other = given
         if not path:
-            return shown.blank(page.words("try.no_picture"))
+            return shown.blank(f'<p class="anmok-said">{page.words("try.no_picture")}</p>')
         if task in _NAMED and labels_of(values[0]) is None:
             raise Spoken(page.words("try.no_labels"))
         names = [page.usable(request, one) for one in dict.fromkeys((model, other)) if one]

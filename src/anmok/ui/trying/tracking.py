@@ -20,6 +20,7 @@ from anmok.files import cannot_write
 from anmok.inputs import Clip, Cue
 from anmok.results import Tracked
 from anmok.tasks import Track
+from anmok.ui.failing import Reasons
 from anmok.ui.page import Page
 from anmok.ui.texts import Spoken
 from anmok.ui.trying.answering import act, copied, offered
@@ -55,19 +56,23 @@ def tab(page: Page, example: Path | None) -> None:
                 buttons=[],
             )
             buttons = taken(page, has_coco=False, picture="WebM")
-    failed = [f'<p class="anmok-said">{words("try.failed")}</p>', None, gr.update(value=None, visible=False)]
-    looked = clip.change(page.guarded(_shown(page)), [clip], [line, marks, video], api_visibility="private")
-    looked.failure(lambda: failed, None, [line, marks, video], api_visibility="private", show_progress="hidden")
-    gr.on(
+    unread, unanswered = Reasons(), Reasons()
+    seen, answer = [line, marks, video], [line, video, *buttons.files, *buttons.codes]
+    no_video = gr.update(value=None, visible=False)
+    looked = clip.change(page.guarded(_shown(page), unread), [clip], seen, api_visibility="private")
+    unread.show(looked, words, seen, lambda why: [why, None, no_video])
+    followed = gr.on(
         [go.click, labels.submit],
-        page.guarded(_event(page)),
+        page.guarded(_event(page), unanswered),
         [clip, marks, models.model, labels],
-        [line, video, *buttons.files, *buttons.codes],
+        answer,
         api_name="try_track",
         trigger_mode="once",
         show_progress="full",
         show_progress_on=[video],
     )
+    rest = [no_video, offered(""), offered(""), *[""] * 3]
+    unanswered.show(followed, words, answer, lambda why: [why, *rest])
 
 
 def _shown(page: Page) -> Callable[..., list[Any]]:
