@@ -229,10 +229,10 @@ def share(name: str, folder: Path, rounds: int) -> None:
     frame, vp9 = per_frame(clip), written(folder / "out.mp4", np.asarray(drawn))
     decode = milliseconds(lambda: media.read(data), rounds)
     whole = around + plot + text + saved
-    print(f"  picture: {whole:.0f} ms around {bare:.0f} ms of net: {whole / (whole + bare):.1%} of the whole")
-    print(f"           without pictures to look at: {(around + text) / (around + text + bare):.1%}")
+    print(f"  picture: {whole:.0f} ms around {bare:.0f} ms of net: {100 * whole / (whole + bare):.1f} % of the whole")
+    print(f"           without pictures to look at: {100 * (around + text) / (around + text + bare):.1f} %")
     video = around - decode + frame + plot + text + vp9
-    print(f"  frame:   {video:.0f} ms around {bare:.0f} ms of net: {video / (video + bare):.1%} of the whole")
+    print(f"  frame:   {video:.0f} ms around {bare:.0f} ms of net: {100 * video / (video + bare):.1f} % of the whole")
 
 
 @dataclasses.dataclass

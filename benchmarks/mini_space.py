@@ -120,7 +120,8 @@ def eye(model: Model) -> Any:
 def line(joint: Joint, photos: Photos, model: Model) -> str:
     hits = joint.hits(photos, model)
     sure = wilson(int(hits.sum()), len(hits))
-    return f"{joint.name:12s} {joint.template:6s} {hits.mean():6.1%}  ({sure.low:.1%} to {sure.high:.1%})"
+    share, low, high = 100 * hits.mean(), 100 * sure.low, 100 * sure.high
+    return f"{joint.name:12s} {joint.template:6s} {share:5.1f} %  ({low:.1f} to {high:.1f} %)"
 
 
 def main() -> None:

@@ -169,7 +169,7 @@ def scenes_of(net: str) -> dict[str, Played]:
     cost = fitted(one)
     print(f"{net} at toy size on {one.device}: {1000 * cost.fixed:.2f} ms + {1000 * cost.each:.2f} ms an item")
     print("    measured " + ", ".join(f"{t.items}: {1000 * t.seconds:.1f} ms" for t in one.timings), end="")
-    print(f"; the line misses by up to {cost.residual:.0%}, runs differ by {cost.spread:.0%}")
+    print(f"; the line misses by up to {100 * cost.residual:.0f} %, runs differ by {100 * cost.spread:.0f} %")
     pictures = tuple(picture(pixels, seed) for seed in range(32))
     rates = {load: load * cost.capacity(LIMITS) for load in (0.1, 0.4, 0.7)}
     return {

@@ -41,9 +41,9 @@ def main() -> None:
             bare = seconds(lambda ready=ready: model.kind.encode(ready))
             pairs.append((seconds(lambda pictures=pictures, ask=ask: model.run(pictures, ask)), bare))
         ratios = np.array([whole / bare - 1 for whole, bare in pairs[3:]])
-        low, middle, high = np.percentile(ratios, [25, 50, 75])
+        low, middle, high = 100 * np.percentile(ratios, [25, 50, 75])
         bare_ms = 1000 * float(np.median([bare for _, bare in pairs[3:]]))
-        print(f"{count:3d} pictures: net {bare_ms:.1f} ms, run adds {middle:.1%} ({low:.1%} to {high:.1%})")
+        print(f"{count:3d} pictures: net {bare_ms:.1f} ms, run adds {middle:.1f} % ({low:.1f} to {high:.1f} %)")
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ def compare(folder: Path) -> None:
                 for rows in draws[shots]:
                     support = features[pool][rows], labels[pool][rows]
                     head = prolip.prolip(*support, texts, towers.projection, towers.temperature, shots)
-                    right.append((head.logits(features[held]).argmax(1) == labels[held]).mean())
+                    right.append(100 * (head.logits(features[held]).argmax(1) == labels[held]).mean())
             each = (time.perf_counter() - start) / DRAWS
-            print(f"  {shots:2d} shots, {way:22s} {np.mean(right):6.1%} +- {np.std(right):.1%}  {each:.3f} s")
+            print(f"  {shots:2d} shots, {way:22s} {np.mean(right):5.1f} % +- {np.std(right):.1f} %  {each:.3f} s")
 
 
 def main() -> None:

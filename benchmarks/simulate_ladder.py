@@ -136,9 +136,10 @@ def summary(found: Sequence[Case]) -> str:
     mute = sum(word == "CANNOT TELL" for word, _ in real)
     wrong = sum(word == ("WORSE" if true > 0 else "BETTER") for word, true in real)
     false = sum(word in ("BETTER", "WORSE") for word in same)
+    cover, width = 100 * np.mean([one.is_covered for one in found]), np.mean([one.width for one in found])
     parts = [
         f"regret mean {100 * regret.mean():.2f}, 95 % under {100 * np.quantile(regret, 0.95):.1f} points",
-        f"cover {np.mean([one.is_covered for one in found]):.1%}, width x{np.mean([one.width for one in found]):.2f}",
+        f"cover {cover:.1f} %, width x{width:.2f}",
         f"of {len(real)} real differences CANNOT TELL {share(mute, real)}, wrong way {share(wrong, real)}",
         f"of {len(same)} without, told {share(false, same)}",
     ]
@@ -146,7 +147,7 @@ def summary(found: Sequence[Case]) -> str:
 
 
 def share(part: int, whole: Sequence[object]) -> str:
-    return f"{part / len(whole):.1%}" if whole else "-"
+    return f"{100 * part / len(whole):.1f} %" if whole else "-"
 
 
 def main() -> None:

@@ -73,12 +73,12 @@ def compare(found: Cells, model: Model, draws: int, is_tuned: bool) -> None:
             _add(scores, "last blocks", said, found, test)
             print(f"draw {seed}: last blocks in {time.perf_counter() - start:.0f} s", flush=True)
     for name, values in scores.items():
-        middle, low, high = np.mean(values), min(values), max(values)
-        half = wilson(round(middle * 656), 656)
-        told = f"draws {low:.1%} to {high:.1%}; 95 % of 656 cells: {half.low:.1%} to {half.high:.1%}"
-        print(f"{name:40} {middle:6.1%}  ({told})")
+        middle, half = np.mean(values), wilson(round(np.mean(values) * 656), 656)
+        low, high, least, most = (100 * one for one in (min(values), max(values), half.low, half.high))
+        told = f"draws {low:.1f} to {high:.1f} %; 95 % of 656 cells: {least:.1f} to {most:.1f} %"
+        print(f"{name:40} {100 * middle:5.1f} %  ({told})")
     for name, value in PUBLISHED.items():
-        print(f"{name:40} {value:6.1%}  (their split, as printed)")
+        print(f"{name:40} {100 * value:5.1f} %  (their split, as printed)")
 
 
 def _add(scores: dict[str, list[float]], name: str, said: NDArray[np.int64], found: Cells, test: Any) -> None:

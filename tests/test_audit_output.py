@@ -71,8 +71,8 @@ def shown(found: Audit, lang: Lang, width: int = 100, require: str = "accuracy>=
 def test_the_screen_says_claimed_surviving_why_and_what_next(leaking: Audit) -> None:
     text = shown(leaking, "en")
     first = text.splitlines()[0]
-    assert first.startswith(f"The claim falls: {100 * leaking.claimed:.1f}% was claimed, ")
-    assert f"{100 * leaking.surviving['accuracy'].value:.1f}% survives" in first
+    assert first.startswith(f"The claim falls: {100 * leaking.claimed:.1f} % was claimed, ")
+    assert f"{100 * leaking.surviving['accuracy'].value:.1f} % survives" in first
     assert "the number in the file name gives the label away" in text
     assert "the best of 5 models on one test set" in text
     assert "Runs of" in text
@@ -83,8 +83,8 @@ def test_the_screen_says_claimed_surviving_why_and_what_next(leaking: Audit) -> 
     number = next(line for line in text.splitlines() if line.strip().startswith("number in the file name"))
     random = next(one for one in leaking.leaks.random if one.name == "number")
     grouped = next(one for one in leaking.leaks.grouped if one.name == "number")
-    assert f"{100 * random.accuracy.value:.1f}% *" in number
-    assert f"{100 * grouped.accuracy.value:.1f}%" in number
+    assert f"{100 * random.accuracy.value:.1f} % *" in number
+    assert f"{100 * grouped.accuracy.value:.1f} %" in number
 
 
 def test_the_same_screen_in_korean(leaking: Audit) -> None:

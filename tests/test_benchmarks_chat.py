@@ -53,7 +53,7 @@ def test_level_is_within_a_twentieth(ours: float, word: str) -> None:
 
 def test_the_table_has_medians_and_quartiles_and_owns_up_to_other_work() -> None:
     text = printed(results(100.0, 80.0))
-    assert "| anmok | 64 | 110.0 (105.0 to 115.0) | 100 (100 to 100) | 10.0 (10.0 to 10.0) | 50% |" in text
+    assert "| anmok | 64 | 110.0 (105.0 to 115.0) | 100 (100 to 100) | 10.0 (10.0 to 10.0) | 50 % |" in text
     assert "no evidence" not in text
     assert "whole command" not in text
     assert "other work (load 9.0): these numbers are no evidence" in printed(results(100.0, 80.0, load=9.0))

@@ -188,7 +188,7 @@ def test_claims_are_made_where_every_repeat_agrees() -> None:
     out.missing["ray"] = "not installed: no such package"
     out.overhead.append({"http": 0.0035, "engine": 0.001, "overhead": 0.0025})
     said = list(claims(out))
-    assert said[0] == "mini: 95.0 (95.0 to 95.0) % of the offline rate at 32 clients; 90% met"
+    assert said[0] == "mini: 95.0 (95.0 to 95.0) % of the offline rate at 32 clients; 90 % met"
     assert said[1] == "mini: not told from litserve, 1.42 (0.95 to 1.90) times its rate at 32 clients"
     assert said[2] == "fake: 2.50 ms over the engine at one client; 2 ms missed"
     assert said[3] == "ray: nothing is claimed against it"
@@ -205,7 +205,7 @@ def test_an_overload_without_loss_is_told_from_one_with() -> None:
     out.statuses = {"200": 500, "429": 4500}
     assert "every request has its answer: met" in printed(out)
     assert "2.0 s after the load: met" in printed(out)
-    assert "+10.0% of the first's" in printed(out)
+    assert "+10.0 % of the first's" in printed(out)
     out.lost = 1
     out.recovered_seconds = None
     assert "every request has its answer: missed" in printed(out)

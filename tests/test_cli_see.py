@@ -70,9 +70,9 @@ PRINTED = [
     ("gaze", "", "2 people, looking at: 45,35; 45,35"),
     ("gaze", "--point 2,3", "1 person, looking at: 45,35"),
     ("gaze", "--box 5,5,15,15 --box 20,20,60,40", "2 people, looking at: 45,35; 45,35"),
-    ("parse", "", "grey 90.2%, red 6.5%, blue 3.3%"),
+    ("parse", "", "grey 90.2 %, red 6.5 %, blue 3.3 %"),
     ("normals", "", "mean direction right"),
-    ("matte", "", "9.8% of the picture stands in front"),
+    ("matte", "", "9.8 % of the picture stands in front"),
 ]
 
 
@@ -250,7 +250,7 @@ def test_label_tells_what_to_check_and_then_how_good_it_is(form: str, here: Path
     said = [lines[0], *(line + one for line, one in zip(lines[1:], ("y", "n", "y", "y"), strict=True))]
     table.write_text("\n".join(said), encoding="utf-8")
     told = good("label out/audit/audit.csv")
-    assert told.out.startswith("75.0% of the finds are right (95 % interval ")
+    assert told.out.startswith("75.0 % of the finds are right (95 % interval ")
     assert "precision, not recall" in told.err
     got = rows("label out/audit/audit.csv")
     assert (got["precision"], got["finds"]) == (0.75, 4)

@@ -75,7 +75,7 @@ def test_large_groups_are_said() -> None:
     for seed in range(5):
         split = seal(labels, groups, seed=seed)
         assert split.test.size == 40
-        assert split.warnings == ("the groups are so large that testing got 40%, not 30%",)
+        assert split.warnings == ("the groups are so large that testing got 40 %, not 30 %",)
 
 
 @pytest.mark.parametrize(

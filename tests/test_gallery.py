@@ -348,8 +348,8 @@ SUMMARIES = [
     (Segment(), "4 masks: 2,772 px, 100 px, 100 px, 100 px"),
     (Depth(), "5.48 to 7.00 m"),
     (Pose(), "2 people, joints seen: 5, 5 of 5"),
-    (Parse(), "grey 90.2%, red 6.5%, blue 3.3%"),
-    (Matting(), "9.8% of the picture stands in front"),
+    (Parse(), "grey 90.2 %, red 6.5 %, blue 3.3 %"),
+    (Matting(), "9.8 % of the picture stands in front"),
 ]
 
 

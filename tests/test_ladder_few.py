@@ -40,7 +40,8 @@ def made(ground: Ground, seconds: float = 1.0) -> Evaluated:
     from anmok.ladder.evaluate import tuned_step
 
     predicted = np.zeros((1, len(ground.tested)), np.int64)
-    step = tuned_step("5", "100% of the way", (ground.held, ground.price), predicted, seconds, (len(ground.paths), 100))
+    variant, size = "100 % of the way", (len(ground.paths), 100)
+    step = tuned_step("5", variant, (ground.held, ground.price), predicted, seconds, size)
     return Evaluated(step, predicted, predicted == ground.held.labels, None, None, 5)
 
 

@@ -200,6 +200,12 @@ class TestKorean:
                 "2 is the cheapest shown to lack at most 1 points (here 0.9 at most)",
                 "방법 2: 어느 방법보다도 1%p 넘게 뒤지지 않음이 확인된 것 가운데 가장 저렴함(여기서는 많아야 0.9%p)",
             ),
+            ("50 % of the way, 300 steps", "바뀐 가중치 쪽으로 50%, 300단계"),
+            ("50% of the way, 300 steps", "바뀐 가중치 쪽으로 50%, 300단계"),  # of a report kept from before
+            (
+                "the groups are so large that testing got 40 %, not 30 %",
+                "묶음이 커서 테스트 비율이 40%입니다(목표 30%)",
+            ),
             ("the same image under two labels, left out: a/b.jpg", "같은 이미지가 두 라벨 아래 있어 뺐습니다: a/b.jpg"),
         ],
     )

@@ -285,7 +285,7 @@ def test_every_word_of_the_tab_is_used_and_korean_is_korean() -> None:
     for key in re.findall(r"say\('(\w+)'", script):
         assert key in desk._SPOKEN, key
     bare = {key for key in keys if not re.search("[가-힣]", table("ko")[key])}
-    assert bare == {"label.desk.backspace", "label.desk.box", "label.end.table"}
+    assert bare == {"label.desk.backspace", "label.desk.box", "label.desk.scored", "label.end.table"}
     assert Words("ko")("label.verdict.head", 0.871, 0.79, 0.92, 41) == (
         "배우지 않은 사진 가운데 87%를 맞혔습니다(구간 79%~92%, 41장으로 측정)."
     )

@@ -18,7 +18,7 @@ SOURCE = Path(texts.__file__).parent.parent
 # The code makes these of parts: of a task's name, of an error's class.
 MADE = re.compile(r"f[\"']([a-z_.]+)\.\{")
 OWN = ("page.", "try.")  # of this test; other tabs have theirs
-SAME = {"try.said.best"}  # a label and a number
+SAME = {"try.said.best", "try.said.part"}  # a label and a number
 
 
 def test_both_languages_have_the_same_keys_and_places_for_values() -> None:
@@ -83,6 +83,27 @@ def test_the_facts_of_a_model_name_its_languages(language: str, said: str) -> No
     without = facts_of(Words(language), replace(one, languages=()))
     assert said not in without
     assert Words(language)("try.facts.none") in without
+
+
+def test_a_share_is_written_as_its_language_writes_it() -> None:
+    english, korean = Words("en"), Words("ko")
+    assert english("try.said.part", "red 5%", 0.137) == "red 5% 14\u00a0%"  # a name stays as it is
+    assert korean("try.said.part", "red 5%", 0.137) == "red 5% 14%"
+    assert english("label.verdict.recall", 0.5, 0.4, 0.625, 8) == (
+        "50\u00a0% of all objects were proposed (between 40\u00a0% and 62\u00a0%; 8 objects)."
+    )
+    assert english("try.said.metres", 1.5, 9.666) == "From 1.50 to 9.67 m away."
+
+
+def test_every_per_cent_sign_of_a_text_follows_its_language() -> None:
+    """A place for a value is followed by a sign with a space that does not break in English, without one in Korean;
+    what a visitor types, ``defect=2%``, has none."""
+    for language, wanted in (("en", "\u00a0%"), ("ko", "%")):
+        plain = {key: text for key, text in table(language).items() if "}%" in text or re.search(r"\}\s%", text)}
+        assert {"label.desk.guess", "label.desk.scored", "nano.loading"} <= set(plain)
+        for key, text in plain.items():
+            for sign in re.findall(r"(?<=\})\s?%", text.replace("}%p", "")):
+                assert sign == wanted, key
 
 
 def test_a_missing_key_is_a_fault() -> None:

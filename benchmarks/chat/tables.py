@@ -61,7 +61,7 @@ def _word(ratios: Sequence[float]) -> str:
 def _table(out: Results, model: str) -> Iterator[str]:
     for name, by_length in out.answers[model].items():
         share = out.agreement.get(model, {}).get(name)
-        same = "" if share is None else f"{share:.0%}"
+        same = "" if share is None else f"{100 * share:.0f} %"
         for length, answers in by_length.items():
             yield _row(name, length, answers, same)
 

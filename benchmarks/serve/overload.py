@@ -163,10 +163,10 @@ def printed(out: Overload) -> str:
         f"- accepted: p50 {out.accepted_p50:.2f} s, p99 {out.accepted_p99:.2f} s; the last came"
         f" {out.drained_seconds:.1f} s after the load",
         f"- memory {out.memory_before / 1e6:.0f} MB before, {peak / 1e6:.0f} MB at most; the second half's peak is"
-        f" {growth:+.1%} of the first's",
+        f" {100 * growth:+.1f} % of the first's",
         f"- a lone client: {1000 * out.before_p50:.0f} ms before; at most {SLOWDOWN:g} times that again"
         f" {'never' if back is None else f'{back:.1f} s'} after the load: {'met' if is_back else 'missed'}",
-        f"- the client took {out.client_share:.0%} of a core; load average at the end {out.load_average:.1f}",
+        f"- the client took {100 * out.client_share:.0f} % of a core; load average at the end {out.load_average:.1f}",
     ]
     return "\n".join(lines)
 

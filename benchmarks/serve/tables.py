@@ -44,7 +44,7 @@ def claims(out: Results) -> Iterator[str]:
         share = np.array(ours) / np.array([one["run"] for one in rates[: len(ours)]])
         verdict = "met" if np.median(share) >= TARGET_SHARE else "missed"
         part = f"{_spread(100 * share)} % of the offline rate"
-        yield f"{model}: {part} at {CLIENTS} clients; {TARGET_SHARE:.0%} {verdict}"
+        yield f"{model}: {part} at {CLIENTS} clients; {100 * TARGET_SHARE:.0f} % {verdict}"
         for peer in dict.fromkeys(cell.peer for cell in out.cells if cell.peer != _OURS and cell.model == model):
             yield _against(out, peer, model, ours)
     if out.overhead:

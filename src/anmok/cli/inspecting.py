@@ -71,7 +71,7 @@ def _made(base: Model, good: Path, size: int, recipe: Recipe) -> Bank:
         warn("no threshold: it takes two good pictures that are no copies of each other")
     elif not bank.limit.is_reachable:
         warn(
-            f"{bank.limit.normals} good pictures cannot promise {recipe.overkill:.1%} overkill: "
-            f"the smallest share that they can speak for is {bank.limit.smallest:.1%}"
+            f"{bank.limit.normals} good pictures cannot promise {100 * recipe.overkill:.1f} % overkill: "
+            f"the smallest share that they can speak for is {100 * bank.limit.smallest:.1f} %"
         )
     return bank

@@ -53,8 +53,8 @@ def label_command(
                 {"precision": found.value, "low": found.interval.low, "high": found.interval.high, "finds": found.n}
             )
         else:
-            low, high = found.interval.low, found.interval.high
-            out.print(f"{found.value:.1%} of the finds are right (95 % interval {low:.1%} to {high:.1%})")
+            share, low, high = (100 * one for one in (found.value, found.interval.low, found.interval.high))
+            out.print(f"{share:.1f} % of the finds are right (95 % interval {low:.1f} to {high:.1f} %)")
             note("what the model did not find is not in this table: precision, not recall")
         return
     labels = words(classes, "--classes")

@@ -139,9 +139,11 @@ def _print(made: Plan) -> None:
     for title in ("device", "models", "weights", "batches", "of", "load", "headroom"):
         table.add_column(title, justify="left" if title in ("device", "models") else "right")
     for one in made.planned:
-        names = ", ".join(share.job.name + (f" ({share.part:.0%})" if share.part < 1 else "") for share in one.held)
+        names = ", ".join(
+            share.job.name + (f" ({100 * share.part:.0f} %)" if share.part < 1 else "") for share in one.held
+        )
         sizes = (one.weights_bytes, one.working_bytes, one.room_bytes)
-        load = f"{one.load:.0%}" if one.headroom is not None else "-"
+        load = f"{100 * one.load:.0f} %" if one.headroom is not None else "-"
         table.add_row(plain(one.device.name), plain(names or "-"), *map(_size, sizes), load, _headroom(one))
     out.print(table)
     rows = [(one, row) for one in made.planned for row in one.expected]

@@ -160,15 +160,16 @@ def _print(found: Comparison, terms: Terms) -> None:
         out.print(_borders(found))
 
 
-def _table(*titles: str, names: int = 1) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
+def _table(*titles: str, names: int = 1, gap: int = 2) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 0, 0, gap))
     for i, title in enumerate(titles):
         table.add_column(title, justify="left" if i < names else "right", no_wrap=i >= names)
     return table
 
 
 def _counts(rows: Sequence[Row]) -> Table:
-    table = _table("", "tokens", "/sent", "/char", "/word", "split", "premium", "95 %", "median", "lost", "bytes")
+    titles = ("tokens", "/sent", "/char", "/word", "split", "premium", "95 %", "median", "lost", "bytes")
+    table = _table("", *titles, gap=1)  # with two, a long text's counts would not fit into eighty columns
     for row in rows:
         one, over = row.count, row.premium
         word = "-" if one.per_word is None else f"{one.per_word:.2f}"
@@ -213,7 +214,7 @@ def _many(number: int, word: str) -> str:
 
 
 def _percent(share: float | None) -> str:
-    """Never 0 % for what is there: ``<0.1%``."""
+    """Never 0 % for what is there: ``<0.1 %``."""
     if share is None:
         return "-"
-    return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+    return "<0.1 %" if 0 < share < 0.001 else f"{100 * share:.{1 if share < 0.1 else 0}f} %"

@@ -38,8 +38,8 @@ HEADINGS = {
 
 
 def percent(share: float) -> str:
-    """``83.0%``."""
-    return f"{100 * share:.1f}%"
+    """``83.0 %``."""
+    return f"{100 * share:.1f} %"
 
 
 def points(share: float) -> str:
@@ -48,8 +48,8 @@ def points(share: float) -> str:
 
 
 def span(estimate: Estimate) -> str:
-    """``74.0 to 81.5%``."""
-    return f"{100 * estimate.interval.low:.1f} to {100 * estimate.interval.high:.1f}%"
+    """``74.0 to 81.5 %``."""
+    return f"{100 * estimate.interval.low:.1f} to {100 * estimate.interval.high:.1f} %"
 
 
 def headline(audit: Audit) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from anmok.evidence.audit import Audit, Part
 from anmok.evidence.audit_gate import Gate
 from anmok.evidence.audit_rows import Note
-from anmok.evidence.audit_text_en import percent, points
+from anmok.evidence.audit_text_en import points
 from anmok.evidence.intervals import Estimate
 from anmok.evidence.leaks import GroupScheme
 
-__all__ = ["percent", "points"]
+__all__ = ["points"]
 
 COLUMNS = {
     "number": "파일 이름의 번호",
@@ -38,6 +38,11 @@ HEADINGS = {
     "required": "요구 조건",
     "beats": "* 우연보다 잘 맞힘",
 }
+
+
+def percent(share: float) -> str:
+    """``83.0%``."""
+    return f"{100 * share:.1f}%"
 
 
 def span(estimate: Estimate) -> str:

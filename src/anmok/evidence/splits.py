@@ -58,8 +58,9 @@ def seal(
     warnings = _warnings(counts, is_test)
     if asked > _LARGEST_SHARE:
         warnings = (f"the margin asks for {images} test images, half of all are {group.size // 2}", *warnings)
-    if abs(float(side.mean()) - used) > _FAR:
-        warnings = (f"the groups are so large that testing got {side.mean():.0%}, not {used:.0%}", *warnings)
+    got = float(side.mean())
+    if abs(got - used) > _FAR:
+        warnings = (f"the groups are so large that testing got {100 * got:.0f} %, not {100 * used:.0f} %", *warnings)
     return Split(np.flatnonzero(side), np.flatnonzero(~side), used, warnings)
 
 

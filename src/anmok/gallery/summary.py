@@ -81,7 +81,7 @@ def _gazes(result: Gazes) -> str:
 def _parts(result: PartMap) -> str:
     shares = {name: result.share(name) for name in result.names[1:]}
     largest = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])[:_SHOWN]
-    return ", ".join(f"{name} {shares[name]:.1%}" for name in largest) or "no part found"
+    return ", ".join(f"{name} {100 * shares[name]:.1f} %" for name in largest) or "no part found"
 
 
 def _normals(result: NormalMap) -> str:
@@ -90,7 +90,7 @@ def _normals(result: NormalMap) -> str:
 
 
 def _matte(result: Matte) -> str:
-    return f"{float(result.alpha.mean()):.1%} of the picture stands in front"
+    return f"{100 * float(result.alpha.mean()):.1f} % of the picture stands in front"
 
 
 def _anomaly(result: AnomalyMap) -> str:

@@ -240,7 +240,7 @@ def _about(found: Mapping[tuple[str, str], Measured], on: Sequence[Device]) -> l
     for (name, task), one in found.items():
         residual = fitted(one).residual
         if residual > LOOSE:
-            notes.append(f"{name}, {task}: a + c * items misses a measured batch by {residual:.0%}")
+            notes.append(f"{name}, {task}: a + c * items misses a measured batch by {100 * residual:.0f} %")
         if any(timing.working_bytes is None for timing in one.timings):
             notes.append(f"{name}, {task}: what its batches need beside the weights is not known and counts as nothing")
     return notes

@@ -98,9 +98,10 @@ class Maker:
             image, masks = put(kind, scene, count, self.recipe, rng)
             if len(masks) >= max(self.recipe.defects[0], 1):
                 return kind, image, masks
+        least, most = (100 * share for share in self.recipe.area)
         raise BadData(
             f"{self.sources[number].name}: no room for {' or '.join(self.recipe.kinds)} of "
-            f"{self.recipe.area[0]:.2%} to {self.recipe.area[1]:.2%} of the picture and the asked contrast; "
+            f"{least:.2f} to {most:.2f} % of the picture and the asked contrast; "
             "widen area or contrast, or leave the picture out"
         )
 

@@ -68,4 +68,4 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    return "under 0.1 %" if 0 < share < 0.001 else f"{share:.1%}".replace("%", " %")
+    return "under 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"

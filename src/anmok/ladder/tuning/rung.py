@@ -78,7 +78,7 @@ def _evaluated(key: str, ground: Ground, kept: Kept) -> Evaluated:
     """The seconds are those that it took to learn, whenever that was."""
     told, head = kept.told, _head(ground, kept.weight, kept.bias)
     predicted = kept.logits.argmax(1)[None]  # (1, m)
-    share = f"{told.share:.0%} of the way" if told.share else "no step was better"
+    share = f"{100 * told.share:.0f} % of the way" if told.share else "no step was better"
     nbytes = sum(array.nbytes for array in kept.change.values()) + head.nbytes
     variant, labels = f"{share}, {told.steps} steps", len(ground.paths)
     step = tuned_step(key, variant, (ground.held, ground.price), predicted, told.seconds, (labels, nbytes))
