@@ -166,7 +166,7 @@ def labelling(visitor: Page, words: Words, root: Path) -> None:
         visitor.wait_for_function("(last) => document.querySelector('.desk').dataset.shown !== last", arg=shown)
         visitor.wait_for_timeout(150)
     # Somebody else's question to the model may have gone first.
-    visitor.wait_for_function("/\\d%/.test(document.querySelector('#label-tab').innerText)")
+    visitor.wait_for_function("/\\d\\s?%/.test(document.querySelector('#label-tab').innerText)")
     visitor.wait_for_timeout(6000)
     visitor.evaluate("document.querySelector('.desk').scrollIntoView({block: 'start'})")
 

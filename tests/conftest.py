@@ -20,7 +20,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # Before anything of huggingface_hub or ours is imported: both read some of these once.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there; the tests of the hub bring their own
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-# httpx reads the authorities of the whole world for each client, in 30 ms, and no test asks anybody that they speak for.
+# httpx reads the authorities of the whole world for each client, in 30 ms; no test asks anybody they speak for.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("authority.pem"))
 # Several workers with several threads each wait for one another: nets at toy size run four times longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
