@@ -27,7 +27,7 @@ class FreshList:
     """
 
     def __init__(self, field: Any, choices: Callable[[str | None], Choices]) -> None:
-        field.preprocess = _as_it_is  # gradio takes only what was there when the page was made
+        field.preprocess = as_it_is
         self._field = field
         self._choices = choices
         self._made = _hashed(field.choices)  # what a page has when it is loaded
@@ -56,5 +56,6 @@ def _hashed(choices: Choices) -> int:
     return hash(tuple(choices))
 
 
-def _as_it_is(payload: Any) -> Any:
+def as_it_is(payload: Any) -> Any:
+    """Instead of a field's ``preprocess``, which takes only what was there when the page was made."""
     return payload

@@ -9,6 +9,8 @@ from gradio.themes import Base
 _FONTS: Final = ("system-ui", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", "sans-serif")
 _MONO: Final = ("ui-monospace", "SFMono-Regular", "Consolas", "D2Coding", "monospace")
 
+NOTHING: Final = "() => ''"  # JavaScript of an event: its one output is empty from now on
+
 # Remembered in this browser; gradio itself follows the system.
 ON_LOAD: Final = """() => {
   const show = (scheme) => document.body.classList.toggle('dark', scheme === 'dark');
@@ -102,8 +104,8 @@ CSS: Final = """
 .gradio-container .cm-line span { color: var(--body-text-color) !important; } /* gradio's light colours are too pale */
 #clip-track .icon-button:not(:last-of-type) { display: none; } /* gradio cuts clips by a program from elsewhere */
 #chat-sounds :is(time, .controls span) { color: var(--body-text-color) !important; } /* too pale as well */
-#chat-seen:not(:has(img, video)), #chat-nano:has(.nano[hidden]), #climb-why:not(:has(p)) {
-  display: none; } /* no gap where nothing is */
+#chat-seen:not(:has(img, video)), #chat-nano:has(.nano[hidden]), #climb-why:not(:has(p)),
+#label-why:not(:has(p)) { display: none; } /* no gap where nothing is */
 .anmok-why { border-left: 4px solid #b91c1c; padding-left: 10px; }
 #search-gallery .grid-wrap { height: auto !important; max-height: none !important; overflow: visible; }
 #search-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(150px, 44%), 1fr)) !important; }
@@ -120,6 +122,11 @@ footer { display: none !important; }
 }
 @media (prefers-reduced-motion: reduce) { * { animation-duration: .01ms !important; transition: none !important; } }
 """
+
+
+def in_sight(elem_id: str) -> str:
+    """JavaScript of an event: scrolls as little as shows the part of that id."""
+    return f"() => document.getElementById('{elem_id}').scrollIntoView({{ block: 'nearest' }})"
 
 
 def theme() -> Any:

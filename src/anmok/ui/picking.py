@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import gradio as gr
 
 from anmok.ui.host import Host
-from anmok.ui.listing import Choices
+from anmok.ui.listing import Choices, as_it_is
 
 Names: TypeAlias = Callable[[Host], Sequence[str]]
 
@@ -54,7 +54,7 @@ class Pickers:
     def add(self, picker: Picker) -> Any:
         """Keeps its field fresh from now on, and returns it. Events get whatever was chosen: whether there is such a
         model, and for whom, is to be asked of ``Page.usable``."""
-        picker.field.preprocess = _as_it_is  # gradio takes only what was there when the page was made
+        picker.field.preprocess = as_it_is
         self._all.append(picker)
         return picker.field
 
@@ -75,7 +75,3 @@ class Pickers:
 def doing(task: str) -> Names:
     """The models that have the task."""
     return lambda host: host.doing(task)
-
-
-def _as_it_is(payload: Any) -> Any:
-    return payload

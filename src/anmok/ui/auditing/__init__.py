@@ -14,13 +14,14 @@ from anmok.ui.auditing.showing import shown
 from anmok.ui.choosing import FolderList
 from anmok.ui.copying import code_tab
 from anmok.ui.failing import Reasons
+from anmok.ui.look import in_sight
 from anmok.ui.page import Page
 from anmok.ui.texts import Spoken, Words
 
 _AT_ONCE: Final = 2  # audits: each reads every picture of a set
 _MOST: Final = 1000  # models tried
 # On a phone the answer begins below what is seen.
-_SEEN: Final = "() => document.getElementById('audit-said').scrollIntoView({ block: 'nearest' })"
+_SEEN: Final = in_sight("audit-said")
 
 
 def tab(page: Page) -> None:

@@ -17,6 +17,7 @@ from anmok.ui.chatting.bringing import Brought, seconds
 from anmok.ui.chatting.browser_model import browser_model
 from anmok.ui.chatting.talking import Said, Stops, conversation_of, failed, grown, is_video, named, retried, told
 from anmok.ui.copying import code_tab
+from anmok.ui.look import in_sight
 from anmok.ui.page import Page
 from anmok.ui.senses import Senses
 from anmok.ui.texts import Spoken, Words
@@ -32,7 +33,7 @@ _GROWING: Final = """() => {
   const field = document.querySelector('#chat-question textarea');
   if (field.value.trim() && talk.getBoundingClientRect().bottom > innerHeight) talk.scrollIntoView({ block: 'start' });
 }"""
-_SEEN: Final = "() => document.getElementById('chat-said').scrollIntoView({ block: 'nearest' })"
+_SEEN: Final = in_sight("chat-said")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ from anmok.ui.copying import code_tab
 from anmok.ui.failing import Reasons
 from anmok.ui.handing import hands_of
 from anmok.ui.keeping import is_kept
-from anmok.ui.listing import FreshList
+from anmok.ui.listing import FreshList, as_it_is
+from anmok.ui.look import NOTHING, in_sight
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker
 from anmok.ui.sources import Source, folder_of, fresh, opened, unpacked
@@ -45,9 +46,7 @@ _USUAL: Final = 7  # fields before the further ones
 _SECONDS: Final = 1.0  # between two looks at a climb
 _KEPT_AS: Final = "anmok-climb"  # in the browser: the climb that this visitor follows
 # On a phone the climb is told of below what is seen.
-_SEEN: Final = "() => document.getElementById('climb-state').scrollIntoView({ block: 'nearest' })"
-_WHY_SEEN: Final = "() => document.getElementById('climb-why').scrollIntoView({ block: 'nearest' })"
-_NOTHING: Final = "() => ''"
+_SEEN: Final = in_sight("climb-state")
 _NOT_IN_NAMES: Final = re.compile(r"[^\w.-]+")
 
 
@@ -133,7 +132,7 @@ def _results(page: Page) -> tuple[_Shown, Any, Any]:
     following: Any = gr.Dropdown(
         [], value=None, label=words("climb.following"), visible=False, elem_id="climb-following"
     )
-    following.preprocess = _as_it_is
+    following.preprocess = as_it_is
     why = gr.HTML(elem_id="climb-why")
     state = gr.HTML(elem_id="climb-state")
     stop = gr.Button(words("climb.stop"), variant="stop", visible=False, size="sm", elem_id="climb-stop")
@@ -153,10 +152,6 @@ def _results(page: Page) -> tuple[_Shown, Any, Any]:
         name,
         serve,
     )
-
-
-def _as_it_is(payload: Any) -> Any:
-    return payload
 
 
 class _Events:
@@ -185,7 +180,7 @@ class _Events:
                 show_progress="minimal",
             )
             unread.show(looked, page.words, [classes], lambda why: [why])
-        gr.on([go.click, shown.following.input], None, None, [shown.why], js=_NOTHING)
+        gr.on([go.click, shown.following.input], None, None, [shown.why], js=NOTHING)
         begun = go.click(
             page.guarded(self.start, unbegun),
             asked.all,
@@ -196,7 +191,7 @@ class _Events:
         )
         begun.success(None, js=_SEEN)
         unmarked = [shown.why, shown.state]  # what is told of an event takes gradio's own mark of the error away
-        unbegun.show(begun, page.words, unmarked, lambda why: [why, gr.skip()]).then(None, js=_WHY_SEEN)
+        unbegun.show(begun, page.words, unmarked, lambda why: [why, gr.skip()]).then(None, js=in_sight("climb-why"))
         opened_tab.then(page.guarded(self.arrive), [shown.kept], shown.all, **private)
         labelled = [asked.folder, asked.zipped, asked.elsewhere, asked.labels]
         opened_tab.then(self.handed, None, labelled, **private)

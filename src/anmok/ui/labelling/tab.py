@@ -22,6 +22,7 @@ from anmok.ui.labelling import files
 from anmok.ui.labelling.desk import desk_field
 from anmok.ui.labelling.rooms import BOXES, LABELS, Room, Rooms, Wanted, rooms_of
 from anmok.ui.labelling.routes import facts
+from anmok.ui.look import NOTHING, in_sight
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
 from anmok.ui.sources import WHOLE
@@ -32,9 +33,6 @@ _FORMS: Final = [("COCO", "coco"), ("YOLO", "yolo"), ("Pascal VOC", "voc")]
 _TASKS: Final = {LABELS: "embed", BOXES: "detect"}  # what a model has to do, to be of use
 _MODEL_LABELS: Final = {LABELS: "label.model", BOXES: "label.finder"}
 _CLIMB: Final = "climb"  # the id of the tab to which the labels go
-_NOTHING: Final = "() => ''"
-# On a phone the button stands at the lower edge of what is seen.
-_WHY_SEEN: Final = "() => document.getElementById('label-why').scrollIntoView({ block: 'nearest' })"
 _NOBODY: Final = {LABELS: "label.no_model", BOXES: "label.no_finder"}
 
 
@@ -168,7 +166,7 @@ class _Events:
         frame = [said, form.box, end.box, end.go, end.form, end.climb, *end.all]
         starts = [form.go.click, form.labels.submit]
         unopened, unread, unsaved = Reasons(), Reasons(), Reasons()
-        gr.on(starts, None, None, [form.why], js=_NOTHING)
+        gr.on(starts, None, None, [form.why], js=NOTHING)
         opened = gr.on(
             starts,
             page.guarded(self._opener(), unopened),
@@ -178,7 +176,8 @@ class _Events:
             show_progress="minimal",
             show_progress_on=[form.go],
         )
-        unopened.show(opened, page.words, [form.why], lambda why: [why]).then(None, js=_WHY_SEEN)
+        # On a phone the button stands at the lower edge of what is seen.
+        unopened.show(opened, page.words, [form.why], lambda why: [why]).then(None, js=in_sight("label-why"))
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}
         self._desk.input(page.guarded(self.arrive), [self._desk], frame, **private)
         chosen = [form.folder, form.kind]

@@ -15,6 +15,7 @@ from anmok.ui.choosing import FolderList
 from anmok.ui.copying import code_tab
 from anmok.ui.failing import Reasons
 from anmok.ui.keeping import keep
+from anmok.ui.look import in_sight
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
 from anmok.ui.searching import commands, showing
@@ -27,7 +28,7 @@ from anmok.ui.trying.fields import facts_of, picture_field
 COUNT: Final = 24  # photos that are shown
 _LOOK: Final = 0.3  # seconds between two looks at how far it is
 # On a phone the answer begins below what is seen.
-_SEEN: Final = "() => document.getElementById('search-said').scrollIntoView({ block: 'nearest' })"
+_SEEN: Final = in_sight("search-said")
 
 
 @dataclass(frozen=True, slots=True)
