@@ -8,11 +8,32 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from anmok.nets.lean_attention import attend_by_heads, by_heads, in_blocks
+from anmok.nets.lean_attention import attend_by_heads, by_heads
+from anmok.nets.lean_blocks import Blocks, Exact
+from anmok.nets.lean_layers import Sizes
 
 
 def made(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape) + shape[2]))
+
+
+def room(queries: Tensor, kept: Tensor, *, may_be_loud: bool | None = None) -> Exact:
+    """Where queries (T, heads, head) attend; exactly, unless it is said how loud they may be."""
+    count, heads, head = queries.shape
+    sizes = Sizes(heads * head, heads, len(kept) // 2, head, 1, 1, 4096, 1e-5)
+    made = Exact(sizes, count) if may_be_loud is None else Blocks(sizes, count, kept.shape[1] - count, may_be_loud)
+    mixed = torch.cat((queries, kept[:, -count:].transpose(0, 1)), 1)  # (T, heads + 2 * kv heads, head)
+    made.turn(mixed.flatten(1), torch.ones(*mixed.shape[:2], head // 2, dtype=torch.complex64))
+    assert torch.equal(made.fresh, kept[:, -count:])
+    return made
+
+
+def in_blocks(queries: Tensor, kept: Tensor, may_be_loud: bool = False) -> Tensor:
+    """bfloat16 (T, heads * head), the second time that the same room is used."""
+    place = room(queries, kept, may_be_loud=may_be_loud)
+    first = place.attended(kept).clone()
+    assert torch.equal(place.attended(kept), first)
+    return first
 
 
 @pytest.mark.parametrize(("count", "others"), [(1, 1), (7, 1500), (300, 300), (2000, 1100)])
@@ -61,6 +82,18 @@ def test_blocks_of_a_prompt_see_what_came_before(count: int, past: int, loud: fl
     assert found.shape == (count, 6 * 16)
     assert found.dtype == torch.bfloat16
     assert float((found - exact.flatten(1)).norm() / exact.norm()) < 0.01 * max(1.0, loud)
+
+
+@pytest.mark.parametrize(("count", "past"), [(1, 0), (1, 700), (300, 0), (257, 300)])
+def test_the_exact_room_and_the_last_row_alone(count: int, past: int) -> None:
+    queries, kept = made(count, 6, 16) * 3, made(4, past + count, 16)
+    seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past)
+    heads = [one.repeat_interleave(3, 0)[None] for one in kept.chunk(2)]  # (1, heads, S, head)
+    scores = (queries.transpose(0, 1)[None] @ heads[0].transpose(2, 3)).masked_fill(~seen, -torch.inf)
+    want = (scores.softmax(-1) @ heads[1])[0].transpose(0, 1).flatten(1)  # (T, heads * head)
+    place = room(queries, kept)
+    torch.testing.assert_close(place.attended(kept), want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(place.attended_last(kept), want[-1:], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anmok.nets.lean_bytes import STEPS, Bytes, Rows, coded
-from anmok.nets.lean_weights import Twin, Wide, multiplies_bfloat16, multiplies_bytes
+from anmok.nets.lean_bytes import STEPS, Bytes, Rows, coded, put
+from anmok.nets.lean_weights import Float, Twin, Wide, multiplies_bfloat16, multiplies_bytes
 from anmok.nets.rotations import Rotation
 from test_lean_prompt import error, some
 
@@ -87,6 +87,16 @@ def test_rows_of_any_size_have_steps_of_their_own(kind: Wide, most: int) -> None
     assert made.dtype == torch.float32
     assert made[7].tolist() == [0.0] * 48
     assert error(made / sizes, rows @ weight.T) < 0.014
+
+
+@pytest.mark.parametrize("count", [1, 255, 256])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_put_onto_rows_is_what_would_be_added(kind: Wide, count: int) -> None:
+    rows, start = some(count, 96, seed=1), some(count, 48, seed=2)
+    for matrix in (Rows(some(48, 96), kind, 32), Float(some(48, 96))):
+        made, x = matrix(rows.clone().to(matrix.dtype)), start.clone()
+        put(matrix, rows.clone(), x)
+        torch.testing.assert_close(x, start + made, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

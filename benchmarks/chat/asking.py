@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.chat.peers import Runtime
 from benchmarks.chat.prompts import Prompt
 from benchmarks.serve.environments import home
 from benchmarks.serve.peers import ROOT
+
+_PAUSE: Final = 0.05  # seconds, for which the threads of the one asked before may look for more work
 
 
 class Silent(Exception):
@@ -43,6 +46,7 @@ class Worker:
         Silent: the process ended, or it read another number of tokens than the prompt has.
         """
         assert self.process.stdin is not None
+        time.sleep(_PAUSE)
         try:
             self.process.stdin.write(json.dumps({**prompt.to_json(), "new": new}) + "\n")
             self.process.stdin.flush()

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from anmok.errors import BadRequest, Unsupported
-from anmok.nets.lean_attention import attend_by_heads, in_blocks
-from anmok.nets.lean_bytes import coded
+from anmok.nets.lean_attention import attend_by_heads
+from anmok.nets.lean_blocks import Blocks, Exact
+from anmok.nets.lean_bytes import coded, put
 from anmok.nets.lean_layers import MANY, Layer, Layers, Sizes, Weights, for_prompts, layer_of
 from anmok.nets.lean_memory import Memory, Spare
 from anmok.nets.lean_tables import Plain, Table
@@ -104,20 +104,27 @@ class Lean:
         count, past = len(x), memory.length
         layers, norms = (self._many, self._norms_of_many) if count >= MANY else (self._few, self._norms)
         rows, turns = memory.room(count), self._turns(past, count)
+        own, kept = (rows[:, :, start : past + count].unbind(0) for start in (past, 0))  # (2 * kv heads, ..., head)
+        room = self._room(layers.each[0], count, past)
         x = x.clone() if layers.rotation is None else layers.rotation.of(x)  # (T, W)
-        for layer, (norm, second), kept in zip(layers.each, norms, rows, strict=True):
-            queries, fresh = self._turned(layer, self._normed(x, norm, layer.qkv.dtype), turns)
-            kept[:, past : past + count] = fresh.transpose(0, 1)  # (2 * kv heads, T, head)
+        for i, (layer, (norm, second)) in enumerate(zip(layers.each, norms, strict=True)):
+            mixed = layer.qkv(self._normed(x, norm, layer.qkv.dtype))  # (T, (heads + 2 * kv heads) * head)
+            room.turn(mixed if layer.qkv_bias is None else mixed + layer.qkv_bias, turns)
+            own[i].copy_(room.fresh)
             if layer is layers.each[-1]:  # whose other rows nobody asks for
-                x, queries = x[-1:], queries[-1:]
-            if layer.out.dtype == torch.bfloat16 and multiplies_bfloat16():
-                # Biases are what makes scores of hundreds, as in Qwen2.
-                made = in_blocks(queries, kept[:, : past + count], layer.qkv_bias is not None)  # (T, heads * head)
+                x, made = x[-1:], room.attended_last(kept[i])  # (1, W), (1, heads * head)
             else:
-                made = _exact(queries, kept[:, : past + count])  # (T, heads * head)
+                made = room.attended(kept[i])  # (T, heads * head)
             self._finished(layer, x, made, second)
         memory.length = past + count
         return x if layers.rotation is None else layers.rotation.back(x)
+
+    def _room(self, layer: Layer, count: int, past: int) -> Exact:
+        """Where the rows of a prompt attend, by whatever its layers are of."""
+        if layer.out.dtype == torch.bfloat16 and multiplies_bfloat16():
+            # Biases are what makes scores of hundreds, as in Qwen2.
+            return Blocks(self.sizes, count, past, may_be_loud=layer.qkv_bias is not None)
+        return Exact(self.sizes, count)
 
     def _step(self, x: Tensor, memory: Memory) -> Tensor:
         """The same for one row (1, W), which all time goes into: each step less is a step less in every layer."""
@@ -144,23 +151,10 @@ class Lean:
         memory.length = past + 1
         return x
 
-    def _turned(self, layer: Layer, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Normed rows (T, W) to queries (T, heads, head), and keys above values (T, 2 * kv heads, head)."""
-        mixed = layer.qkv(rows)  # (T, (heads + 2 * kv heads) * head)
-        if layer.qkv_bias is not None:
-            mixed = mixed + layer.qkv_bias
-        pairs = (
-            torch.view_as_complex(mixed.float().view(*turns.shape, 2)) * turns
-        )  # (T, heads + 2 * kv heads, head / 2)
-        turned = torch.view_as_real(pairs).flatten(-2)  # (T, heads + 2 * kv heads, head)
-        queries, fresh = torch.split(turned, [self.sizes.heads, 2 * self.sizes.kv_heads], -2)
-        return queries, fresh
-
     def _finished(self, layer: Layer, x: Tensor, made: Tensor, second: Tensor) -> None:
         """Adds to ``x`` (T, W) what attention made (T, heads * head), and then what the MLP makes of it."""
-        x += layer.out(made.to(layer.out.dtype))
-        passed = layer.gate_up.gated(self._normed(x, second, layer.gate_up.dtype))  # (T, inner)
-        x += layer.down(passed.to(layer.down.dtype))
+        put(layer.out, made, x)
+        put(layer.down, layer.gate_up.gated(self._normed(x, second, layer.gate_up.dtype)), x)
 
     def _normed(self, x: Tensor, gain: Tensor, dtype: torch.dtype) -> Tensor:
         """RMS norm of (T, W); ``gain`` has the square root of W in it. As bytes, they are codes."""
@@ -179,18 +173,6 @@ class Lean:
         turns[:, : self.sizes.heads + self.sizes.kv_heads] = self._angles[past : past + count, None]
         turns[:, : self.sizes.heads] *= self.sizes.head**-0.5
         return turns
-
-
-def _exact(queries: Tensor, kept: Tensor) -> Tensor:
-    """Causal attention: scaled queries (T, heads, head) of the last T of S tokens, and keys above values (2 * kv heads,
-    S, head), to (T, heads * head)."""
-    count, past = len(queries), kept.shape[1] - len(queries)
-    seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past) if past else None  # (T, S)
-    keys, values = kept[None].chunk(2, 1)  # (1, kv heads, S, head)
-    made = functional.scaled_dot_product_attention(
-        queries.transpose(0, 1)[None], keys, values, attn_mask=seen, is_causal=seen is None, scale=1.0, enable_gqa=True
-    )  # (1, heads, T, head)
-    return made[0].transpose(0, 1).flatten(1)  # (T, heads * head)
 
 
 def adjacent(weight: Tensor, head: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Attention of many rows by bfloat16 on a processor: of a tower's rows head by head, of a prompt's block by block.
+"""Attention of a tower's rows by bfloat16 on a processor: head by head.
 
 All heads at once make scores that no cache holds; those of one head are 2 MB for 1,024 patches, and stay there. And
 their exponentials are taken as they are, without the greatest of a row taken off first; only where the sums show that
@@ -8,8 +8,7 @@ benchmarks chat``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -17,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _NAME: Final = "anmok_heads"
-# Of scores (..., S) weights, and the sums (...) that they still have to be divided by.
-_Shares: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+# Of scores (..., S), which are used up, weights; the sums that these have yet to be divided by go into (...).
+Shares: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 _SAFE: Final = (1e-30, 1e30)  # such sums lost nothing that counts, and times values of ten million are in range
 _AT_ONCE: Final = 2**20  # scores that are made together
-_BLOCK: Final = 128  # queries of a prompt whose scores are computed together
 _FEWEST: Final = 128  # rows from which on it is worth it
 
 
@@ -65,86 +63,40 @@ def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = No
     return made.view(count, heads * width)
 
 
-def in_blocks(queries: Tensor, kept: Tensor, may_be_loud: bool = False) -> Tensor:
-    """Causal attention: scaled queries float32 (T, heads, head) of the last T of S tokens, and keys above values (2 *
-    kv heads, S, head), to bfloat16 (T, heads * head). Of 512 tokens in a third of the time of torch's own, which
-    multiplies in float32 here. ``_BLOCK`` queries together see no tokens beyond the last of them. Where scores
-    ``may_be_loud``, nothing is tried that large ones forbid.
-    """
-    made = torch.empty(len(queries), queries[0].numel(), dtype=torch.bfloat16)
-    into = made.view(queries.shape)
-    if may_be_loud or len(queries) < _FEWEST:
-        _blocks(queries, kept, into, _softmax)
-    else:
-        _safely(lambda shares: _blocks(queries, kept, into, shares))
-    return made
+def is_safe(totals: Tensor) -> bool:
+    """Whether exponentials with such sums left nothing out that counts, and none is out of range."""
+    least, most = totals.aminmax()
+    return _SAFE[0] < float(least) <= float(most) < _SAFE[1]  # which is not so of what is not a number
 
 
-def _safely(attend: Callable[[_Shares], list[Tensor]]) -> None:
-    """Attends by exponentials as they are, and again by softmax where a sum of those it gives is out of range."""
-    least, most = torch.cat(attend(_raised), -1).aminmax()
-    if not _SAFE[0] < float(least) <= float(most) < _SAFE[1]:  # or is not a number
-        attend(_softmax)
+def raised(scores: Tensor, totals: Tensor) -> Tensor:
+    """``Shares`` that overflow where scores are loud."""
+    torch.sum(scores.exp_(), -1, out=totals)
+    return scores
 
 
-def _raised(scores: Tensor) -> tuple[Tensor, Tensor | None]:
-    return scores, scores.exp_().sum(-1)
-
-
-def _softmax(scores: Tensor) -> tuple[Tensor, Tensor | None]:
-    return scores.softmax(-1), None
-
-
-def _divided(mixed: Tensor, total: Tensor | None, into: Tensor) -> list[Tensor]:
-    """(..., E) by its sums (...), if any, into the same; all sums."""
-    if total is None:
-        into.copy_(mixed)
-        return []
-    torch.div(mixed, total.view(*mixed.shape[:-1], 1), out=into)
-    return [total]
-
-
-def _blocks(queries: Tensor, kept: Tensor, into: Tensor, shares: _Shares) -> list[Tensor]:
-    """``in_blocks``, into (T, heads, head); all sums that were divided by, each (kv heads, group * n)."""
-    count, kv_heads, head = len(queries), len(kept) // 2, kept.shape[2]
-    keys, values = kept.to(torch.bfloat16).chunk(2)  # (kv heads, S, head)
-    before, after = (one.view(count, kv_heads, -1, head).permute(1, 2, 0, 3) for one in (queries, into))
-    seen, totals = kept.shape[1] - count, []
-    for some, made in zip(torch.split(before, _BLOCK, 2), torch.split(after, _BLOCK, 2), strict=True):
-        shape = some.shape  # (kv heads, group, n, head)
-        seen += shape[2]
-        here = torch.empty(shape, dtype=torch.bfloat16).copy_(some)  # (kv heads, group, n, head)
-        scores = torch.bmm(here.view(kv_heads, -1, head), keys[:, :seen].transpose(1, 2))  # (kv heads, group * n, seen)
-        own = scores.view(*shape[:3], seen)[..., seen - shape[2] :]  # (kv heads, group, n, n)
-        own.add_(_unseen()[: shape[2], : shape[2]])  # faster than masked_fill_
-        weights, total = shares(scores)
-        mixed = torch.bmm(weights, values[:, :seen])  # (kv heads, group * n, head)
-        totals += _divided(mixed.view(shape), total, made)
-    return totals
-
-
-@cache
-def _unseen() -> Tensor:
-    """Of a block's own tokens, those behind each."""
-    return torch.full((_BLOCK, _BLOCK), -torch.inf, dtype=torch.bfloat16).triu_(1)
+def softmaxed(scores: Tensor, totals: Tensor) -> Tensor:
+    """``Shares`` of whatever scores."""
+    totals.fill_(1)
+    return scores.softmax(-1)
 
 
 def _head_by_head(queries: Tensor, keys: Tensor, values: Tensor, into: Tensor) -> None:
     """Scaled queries (H, T, D), keys (H, D, S) and values (H, S, E): what becomes of them goes into (T, H, E)."""
+    totals = queries.new_empty(queries.shape[:2])  # (H, T)
+    for shares in (raised, softmaxed):
+        for one in zip(queries, keys, values, totals, into.unbind(1), strict=True):
+            _one_head(*one, shares)
+        if is_safe(totals):
+            break
 
-    def attend(shares: _Shares) -> list[Tensor]:
-        each = zip(queries, keys, values, into.unbind(1), strict=True)
-        return [total for one in each for total in _one_head(*one, shares)]
 
-    _safely(attend)
-
-
-def _one_head(query: Tensor, key: Tensor, value: Tensor, into: Tensor, shares: _Shares) -> Iterator[Tensor]:
-    """(T, D), (D, S) and (S, E) into (T, E); all sums that were divided by, each (n,)."""
+def _one_head(query: Tensor, key: Tensor, value: Tensor, totals: Tensor, into: Tensor, shares: Shares) -> None:
+    """(T, D), (D, S) and (S, E) into (T, E), and the sums that were divided by into (T,)."""
     rows = max(1, _AT_ONCE // key.shape[1])
-    for some, made in zip(torch.split(query, rows), torch.split(into, rows), strict=True):
-        weights, total = shares(some @ key)  # (n, S), (n,)
-        yield from _divided(weights @ value, total, made)
+    for some, total, made in zip(*(torch.split(one, rows) for one in (query, totals, into)), strict=True):
+        weights = shares(some @ key, total)  # (n, S)
+        torch.div(weights @ value, total[:, None], out=made)  # (n, E)
 
 
 def _attended(

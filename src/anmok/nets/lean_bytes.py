@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from anmok.nets.lean_weights import FUSED, Then, Twin, Wide, matrix, narrowed, then_of
+from anmok.nets.lean_weights import FUSED, Matrix, Then, Twin, Wide, matrix, narrowed, then_of
 from anmok.nets.rotations import hadamard
 
 _MIDDLE: Final = 128  # the code of zero
@@ -21,9 +21,10 @@ _LAST: Final = 127  # steps from zero
 _STEP: Final = _MOST / _LAST
 _PACKED_FOR: Final = 512  # rows that oneDNN lays a weight out for; as good for others
 _MANY: Final = 256  # rows, from which on to make codes of them takes less time than it saves
+_TOP: Final = torch.tensor(_MIDDLE, dtype=torch.uint8)  # what a product takes as a number, torch makes anew each time
 _BITS: Final = {  # the whole number of as many bits, that of all but the sign, and that which is 2 ** -100
-    torch.bfloat16: (torch.int16, 2**15 - 1, 27 << 7),
-    torch.float32: (torch.int32, 2**31 - 1, 27 << 23),
+    torch.bfloat16: (torch.int16, torch.tensor(2**15 - 1, dtype=torch.int16), 27 << 7),
+    torch.float32: (torch.int32, torch.tensor(2**31 - 1, dtype=torch.int32), 27 << 23),
 }
 STEPS: Final = 1 / _STEP  # that a number of 1 counts
 
@@ -35,7 +36,7 @@ def coded(steps: Tensor) -> Tensor:
 
 def _bytes(steps: Tensor) -> Tensor:
     """Steps from -127 to 127 to codes. It takes a fifth of the time to make int8 of them first."""
-    return steps.round_().to(torch.int8).view(torch.uint8).bitwise_xor_(_MIDDLE)  # which adds 128
+    return steps.round_().to(torch.int8).view(torch.uint8).bitwise_xor_(_TOP)  # which adds 128
 
 
 class Bytes:
@@ -89,10 +90,30 @@ class Rows:
         """What is given may be used up."""
         if self._few is not None and len(rows) < _MANY:
             return self._few(rows)
+        made, steps = self._counted(rows)
+        return made.div_(steps)  # (T, N)
+
+    def onto(self, x: Tensor, rows: Tensor) -> None:
+        """Adds the same to ``x``, float32 (T, N)."""
+        if self._few is not None and len(rows) < _MANY:
+            x += self._few(rows)
+        else:
+            x.addcdiv_(*self._counted(rows))
+
+    def _counted(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Float32 (T, N), and what it has to be divided by, (T, 1)."""
         if self._turn is not None:
             rows = self._turn(rows.view(-1, self._block)).view(rows.shape)  # (T, K)
         steps = self._steps / _most(rows)  # (T, 1)
-        return self._part.times(_bytes(rows.mul_(steps)), torch.float32, step=1.0).div_(steps.float())  # (T, N)
+        return self._part.times(_bytes(rows.mul_(steps)), torch.float32, step=1.0), steps.float()
+
+
+def put(matrix: Matrix, rows: Tensor, x: Tensor) -> None:
+    """Adds what becomes of rows (T, K), which may be used up, to ``x``, float32 (T, N)."""
+    if isinstance(matrix, Rows):
+        matrix.onto(x, rows.to(matrix.dtype))
+    else:
+        x += matrix(rows.to(matrix.dtype))
 
 
 def _most(rows: Tensor) -> Tensor:

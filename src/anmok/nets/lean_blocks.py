@@ -1,0 +1,161 @@
+"""Causal attention of a prompt's rows, in one layer after the other, with what the layers share made once.
+
+By bfloat16 it goes block by block: 128 queries together, which see no tokens beyond the last of them, in a third of the
+time that torch's own takes for 512 tokens, which multiplies in float32 on processors. As in a tower
+(``lean_attention``), exponentials are taken as they are, and again by softmax where their sums left the range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from anmok.nets.lean_attention import Shares, is_safe, raised, softmaxed
+from anmok.nets.lean_layers import Sizes
+
+_BLOCK: Final = 128  # queries whose scores are computed together
+
+
+class Exact:
+    """Rows that become queries (T, heads, head), and ``fresh`` keys above values (2 * kv heads, T, head): views, both
+    float32, of what was turned last. Attends in float32."""
+
+    def __init__(self, sizes: Sizes, count: int) -> None:
+        both = sizes.heads + 2 * sizes.kv_heads
+        self._pairs = (count, both, sizes.head // 2, 2)
+        self._turned = torch.empty(self._pairs[:-1], dtype=torch.complex64)
+        self._groups = (sizes.kv_heads, sizes.heads // sizes.kv_heads, sizes.head)
+        whole = torch.view_as_real(self._turned).view(count, both, sizes.head)
+        self._queries = whole[:, : sizes.heads]
+        self.fresh = whole[:, sizes.heads :].transpose(0, 1)
+
+    def turn(self, mixed: Tensor, turns: Tensor) -> None:
+        """(T, (heads + 2 * kv heads) * head) by angles complex64 (T, heads + 2 * kv heads, head / 2)."""
+        torch.mul(torch.view_as_complex(mixed.float().view(self._pairs)), turns, out=self._turned)
+
+    def attended(self, kept: Tensor) -> Tensor:
+        """What the queries, scaled before, see in keys above values float32 (2 * kv heads, S, head), the last T of them
+        their own; (T, heads * head). The next layer may write over it."""
+        count, past = len(self._queries), kept.shape[1] - len(self._queries)
+        seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past) if past else None  # (T, S)
+        queries, (keys, values) = self._queries.transpose(0, 1)[None], kept[None].chunk(2, 1)  # (1, heads, T, head)
+        made = functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=seen, is_causal=seen is None, scale=1.0, enable_gqa=True
+        )  # (1, heads, T, head)
+        return made[0].transpose(0, 1).flatten(1)  # (T, heads * head)
+
+    def attended_last(self, kept: Tensor) -> Tensor:
+        """The same of the last row alone, float32 (1, heads * head)."""
+        keys, values = kept.chunk(2)  # (kv heads, S, head)
+        scores = torch.bmm(self._queries[-1].view(self._groups), keys.transpose(1, 2))  # (kv heads, group, S)
+        return torch.bmm(scores.softmax(-1), values).view(1, -1)  # (1, heads * head)
+
+
+class Blocks(Exact):
+    """Attends by bfloat16. Where scores ``may_be_loud``, nothing is tried that large ones forbid."""
+
+    def __init__(self, sizes: Sizes, count: int, past: int, may_be_loud: bool = False) -> None:
+        super().__init__(sizes, count)
+        self._may_be_loud = may_be_loud
+        heads, seen, head = sizes.heads, past + count, sizes.head
+        self._here, self._mixed = torch.empty(2, count * heads, head, dtype=torch.bfloat16)
+        self._totals = torch.empty(count * heads, dtype=torch.bfloat16)
+        self._made = torch.empty(count, heads * head, dtype=torch.bfloat16)
+        # Blocks come one after the other, and write over each other's.
+        self._scores = torch.empty(heads * min(count, _BLOCK) * seen, dtype=torch.bfloat16)
+        self._kept = torch.empty(2 * sizes.kv_heads * seen * head, dtype=torch.bfloat16)
+        whole = count - count % _BLOCK
+        self._runs = [self._run(0, whole, _BLOCK)] if whole else []
+        if whole < count:
+            self._runs.append(self._run(whole, count, count - whole))
+        self._blocks = [one for run in self._runs for one in self._blocks_of(run, past)]
+
+    def attended(self, kept: Tensor) -> Tensor:
+        """bfloat16."""
+        for run in self._runs:
+            run.here.copy_(run.queries)
+        self._each(kept, softmaxed if self._may_be_loud else raised)
+        if not (self._may_be_loud or is_safe(self._totals)):
+            self._each(kept, softmaxed)
+        for run in self._runs:
+            torch.div(run.mixed, run.totals, out=run.made)
+        return self._made
+
+    def _each(self, kept: Tensor, shares: Shares) -> None:
+        for one in self._blocks:
+            one.kept.copy_(kept[:, : one.seen])  # a product of slices would copy keys and values by themselves
+            torch.bmm(one.queries, one.keys, out=one.scores)
+            one.own.add_(one.unseen)  # faster than masked_fill_
+            torch.bmm(shares(one.scores, one.total), one.values, out=one.mixed)
+
+    def _run(self, start: int, end: int, size: int) -> _Run:
+        kv_heads, group, head = self._groups
+        rows, shape = slice(start * kv_heads * group, end * kv_heads * group), (-1, kv_heads, group, size, head)
+        queries, made = (
+            one[start:end].view(-1, size, *self._groups).permute(0, 2, 3, 1, 4)  # (blocks, kv heads, group, n, head)
+            for one in (self._queries, self._made)
+        )
+        here, mixed = (one[rows].view(shape) for one in (self._here, self._mixed))
+        return _Run(start, queries, here, mixed, self._totals[rows].view(*here.shape[:-1], 1), made)
+
+    def _blocks_of(self, run: _Run, past: int) -> Iterator[_Block]:
+        kv_heads, group, head = self._groups
+        size = run.here.shape[3]
+        for i, (here, mixed, totals) in enumerate(zip(run.here, run.mixed, run.totals, strict=True)):
+            seen = past + run.start + (i + 1) * size
+            kept = self._kept[: 2 * kv_heads * seen * head].view(-1, seen, head)  # (2 * kv heads, seen, head)
+            keys, values = kept.chunk(2)  # (kv heads, seen, head)
+            scores = self._scores[: kv_heads * group * size * seen].view(kv_heads, -1, seen)
+            yield _Block(
+                seen,
+                kept,
+                here.view(kv_heads, -1, head),
+                keys.transpose(1, 2),
+                values,
+                scores,
+                scores.view(*here.shape[:-1], seen)[..., seen - size :],
+                _unseen()[:size, :size],
+                totals.view(kv_heads, -1),
+                mixed.view(kv_heads, -1, head),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Blocks of one size n, the first of which begins at the row ``start``; all but the totals (blocks, kv heads,
+    group, n, head): ``queries`` and ``here`` before attention, ``mixed`` and ``made`` behind it."""
+
+    start: int
+    queries: Tensor
+    here: Tensor
+    mixed: Tensor
+    totals: Tensor  # (blocks, kv heads, group, n, 1)
+    made: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Where one block's numbers lie, of which ``seen`` tokens are seen."""
+
+    seen: int
+    kept: Tensor  # keys above values (2 * kv heads, seen, head)
+    queries: Tensor  # (kv heads, group * n, head)
+    keys: Tensor  # (kv heads, head, seen)
+    values: Tensor  # (kv heads, seen, head)
+    scores: Tensor  # (kv heads, group * n, seen)
+    own: Tensor  # those of the block's own tokens (kv heads, group, n, n)
+    unseen: Tensor  # (n, n)
+    total: Tensor  # (kv heads, group * n)
+    mixed: Tensor  # (kv heads, group * n, head)
+
+
+@cache
+def _unseen() -> Tensor:
+    """Of a block's own tokens, those behind each."""
+    return torch.full((_BLOCK, _BLOCK), -torch.inf, dtype=torch.bfloat16).triu_(1)
