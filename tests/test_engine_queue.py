@@ -211,6 +211,18 @@ def test_draining_answers_all_and_leaves_no_thread(stable: Stable) -> None:
     engine.close()  # a second time changes nothing
 
 
+def test_what_lives_on_an_engine_ends_once_and_behind_it(stable: Stable) -> None:
+    engine, told = Engine(PLENTY, stable), []
+    engine.at_close(lambda: told.append(len(threads())))
+    engine.load("fake").result(10)
+    assert threads() != set()
+    engine.close()
+    engine.close()
+    assert told == [0]
+    with pytest.raises(Closing):
+        engine.at_close(told.clear)
+
+
 def test_closing_at_once_refuses_what_waits_and_answers_what_is_in_work(stable: Stable) -> None:
     engine = Engine(PLENTY, stable)
     engine.load("fake").result(10)

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image as pillow
 
 from anmok.engine import Engine
-from anmok.errors import BadRequest
+from anmok.errors import BadRequest, Closing
 from anmok.ui.keeping import Bounds, Kept, keep, kept, tidy
-from anmok.ui.labelling.rooms import LABELS, Rooms, Wanted
+from anmok.ui.labelling.rooms import LABELS, Rooms, Wanted, rooms_of
 from anmok.ui.sources import folder_of
 from anmok.ui.unpacking import Allowance
 from ui_page import host_of, zip_of
@@ -143,6 +143,22 @@ def test_a_labelling_session_holds_its_photos(tmp_path: Path, cache: Path) -> No
         del room
         tidy(Bounds(0, 0.0))
         assert not is_here(name)
+
+
+def test_labelling_ends_with_its_engine(tmp_path: Path, cache: Path) -> None:
+    before = set(threading.enumerate())
+    with Engine(10**8) as engine:
+        host = host_of(engine, None)
+        rooms = rooms_of(host)
+        assert rooms_of(host) is rooms
+        name = rooms.places.take(packed(tmp_path, 1)).name
+        room = rooms.open(Wanted(name, LABELS, ("a", "b"), ""))
+        next(rooms.pictures.get(one) for one in room.place.photos.rglob("*.bmp"))
+        assert any(one.name.startswith("anmok-pictures") for one in set(threading.enumerate()) - before)
+    assert rooms.find(room.id) is None
+    assert not [one for one in set(threading.enumerate()) - before if one.name.startswith("anmok") and one.is_alive()]
+    with pytest.raises(Closing):
+        rooms_of(host)
 
 
 def test_another_process_that_uses_it_keeps_it(tmp_path: Path, cache: Path) -> None:

@@ -64,6 +64,7 @@ class Engine:
         named = {name: Named(one) if isinstance(one, str) else one for name, one in (names or {}).items()}
         self._targets = {name: (one, card_of(one.target)) for name, one in named.items()}
         self._is_closing = False
+        self._ends: list[Callable[[], None]] = []
         self._lines: dict[str, Line] = {}
         self._numbers = count()
         self._books = Books(self._limits)
@@ -255,6 +256,18 @@ class Engine:
                 is_closing=self._is_closing,
             )
 
+    def at_close(self, end: Callable[[], None]) -> None:
+        """``end`` is called once, when the engine has closed: it ends what asks the engine by itself, which waits for
+        no answer any more.
+
+        Raises:
+            Closing: the engine is shutting down.
+        """
+        with self._books.lock:
+            if self._is_closing:
+                raise Closing("the engine is shutting down")
+            self._ends.append(end)
+
     def close(self, *, drain: bool = True, seconds: float = 30.0) -> None:
         """Takes no more requests, answers those it has (``drain``) or refuses what no worker has begun, and ends.
 
@@ -282,6 +295,8 @@ class Engine:
         refuse_loads(loads, error)
         for model in models:
             model.close()
+        while self._ends:
+            self._ends.pop()()
 
     def __enter__(self) -> Engine:
         return self

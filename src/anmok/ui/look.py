@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any, Final
 
 from gradio.themes import Base
@@ -122,6 +123,11 @@ footer { display: none !important; }
 }
 @media (prefers-reduced-motion: reduce) { * { animation-duration: .01ms !important; transition: none !important; } }
 """
+
+
+def paragraph(text: str) -> str:
+    """What is said in a tab, plain text, as a line of HTML."""
+    return f'<p class="anmok-said">{html.escape(text)}</p>'
 
 
 def in_sight(elem_id: str) -> str:

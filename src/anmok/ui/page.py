@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +13,7 @@ from anmok.errors import AnmokError, UnknownModel
 from anmok.ui import telling
 from anmok.ui.failing import Reasons
 from anmok.ui.host import Host
+from anmok.ui.look import paragraph
 from anmok.ui.picking import Pickers
 from anmok.ui.sessions import Sessions
 from anmok.ui.texts import Words
@@ -74,7 +74,7 @@ class Page:
     def columns(self, intro: str) -> Any:
         """Columns side by side, under each other on a phone, and over them what the tab is for: whoever has not begun
         reads it before the form, however narrow the page."""
-        gr.HTML(f'<p class="anmok-said">{html.escape(self.words(intro))}</p>', elem_id=intro.replace(".", "-"))
+        gr.HTML(paragraph(self.words(intro)), elem_id=intro.replace(".", "-"))
         return gr.Row()
 
     def told(self, error: AnmokError) -> str:

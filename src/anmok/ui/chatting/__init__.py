@@ -17,7 +17,7 @@ from anmok.ui.chatting.bringing import Brought, seconds
 from anmok.ui.chatting.browser_model import browser_model
 from anmok.ui.chatting.talking import Said, Stops, conversation_of, failed, grown, is_video, named, retried, told
 from anmok.ui.copying import code_tab
-from anmok.ui.look import in_sight
+from anmok.ui.look import in_sight, paragraph
 from anmok.ui.page import Page
 from anmok.ui.senses import Senses
 from anmok.ui.texts import Spoken, Words
@@ -120,7 +120,7 @@ def _results(page: Page) -> _Shown:
     talk = gr.HTML(showing.talk(words, ()), elem_id="chat-talk", css_template=showing.style())
     stop = gr.Button(words("chat.stop"), variant="stop", visible=False, size="sm", elem_id="chat-stop")
     again = gr.Button(words("chat.again"), visible=False, size="sm", elem_id="chat-again")
-    said = gr.HTML(showing.paragraph(words("chat.begin")), elem_id="chat-said", elem_classes="anmok-live")
+    said = gr.HTML(paragraph(words("chat.begin")), elem_id="chat-said", elem_classes="anmok-live")
     with gr.Accordion(words("try.copy"), open=False), gr.Tabs():
         labels: tuple[tuple[str, Any], ...] = (
             ("Python", "python"),
@@ -315,7 +315,7 @@ class _Events:
 
     def _nothing(self, text: str) -> list[Any]:
         skipped: list[Any] = [gr.skip() for _ in range(_VALUES)]
-        skipped[4] = showing.paragraph(text)
+        skipped[4] = paragraph(text)
         return skipped
 
     def _values(
@@ -335,6 +335,6 @@ class _Events:
         else:
             pictures, question = list(filled.pictures) or None, filled.question
             heard = [filled.sound, filled.start, filled.end]
-        state = [turns, showing.talk(self._page.words, turns), pictures, question, showing.paragraph(text)]
+        state = [turns, showing.talk(self._page.words, turns), pictures, question, paragraph(text)]
         is_failed = bool(turns) and turns[-1].is_failed
         return [*state, gr.update(visible=is_running), *heard, *shown, gr.update(visible=is_failed), undone]

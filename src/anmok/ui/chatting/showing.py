@@ -13,11 +13,6 @@ from anmok.ui.chatting.talking import Said, is_video
 from anmok.ui.texts import Words
 
 
-def paragraph(text: str) -> str:
-    """A line, as HTML."""
-    return f'<p class="anmok-said">{html.escape(text)}</p>'
-
-
 def talk(words: Words, turns: Sequence[Said]) -> str:
     """The conversation, as HTML. A model's words are words: nothing in them is taken for a mark of HTML or Markdown,
     which could have the visitor's browser open any address."""

@@ -63,7 +63,7 @@ class Pictures:
 
     def close(self) -> None:
         """Ends the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
     def _asked(self, file: Path) -> Future[Picture]:
         try:

@@ -144,8 +144,21 @@ _LOCK: Final = threading.Lock()
 
 
 def rooms_of(host: Host) -> Rooms:
-    """The rooms of that server: the same for its pages in all languages and for its routes."""
+    """The rooms of that server: the same for its pages in all languages and for its routes. They end with its engine.
+
+    Raises:
+        Closing: the engine is shutting down.
+    """
+    engine = host.engine
     with _LOCK:
-        if host.engine not in _ROOMS:
-            _ROOMS[host.engine] = Rooms(host)
-        return _ROOMS[host.engine]
+        if engine not in _ROOMS:
+            engine.at_close(lambda: _end(engine))
+            _ROOMS[engine] = Rooms(host)
+        return _ROOMS[engine]
+
+
+def _end(engine: Engine) -> None:
+    with _LOCK:
+        rooms = _ROOMS.pop(engine, None)
+    if rooms is not None:
+        rooms.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from anmok.ui.labelling import files
 from anmok.ui.labelling.desk import desk_field
 from anmok.ui.labelling.rooms import BOXES, LABELS, Room, Rooms, Wanted, rooms_of
 from anmok.ui.labelling.routes import facts
-from anmok.ui.look import NOTHING, in_sight
+from anmok.ui.look import NOTHING, in_sight, paragraph
 from anmok.ui.page import Page
 from anmok.ui.picking import Picker, doing
 from anmok.ui.sources import WHOLE
@@ -79,7 +78,7 @@ def tab(page: Page) -> None:
     root = page.host.root
     folders = FolderList(page, "" if root is None else root.resolve().name)
     with gr.Tab(page.words("label.title"), id="label", elem_id="label-tab") as shown_tab:
-        said = gr.HTML(_paragraph(page.words("label.begin")))
+        said = gr.HTML(paragraph(page.words("label.begin")))
         form = _form(page, folders)
         desk = desk_field(page.words)
         end = _end(page)
@@ -227,7 +226,7 @@ class _Events:
         if not begun:
             return [gr.skip(), _visible(False)]
         told = "; ".join(", ".join(labels) for labels in begun[:_BEGUN])
-        return [", ".join(begun[0]), gr.update(value=_paragraph(self._page.words("label.begun", told)), visible=True)]
+        return [", ".join(begun[0]), gr.update(value=paragraph(self._page.words("label.begun", told)), visible=True)]
 
     def models(self, kind: str) -> list[Any]:
         return [_visible(kind == LABELS), _visible(kind == BOXES)]
@@ -250,7 +249,7 @@ class _Events:
         where = Path(room.place.called).parts[0]
         lines.append(words("label.end.command_zip") if room.place.is_upload else words("label.end.command_hint", where))
         return [
-            "".join(_paragraph(line) for line in lines),
+            "".join(paragraph(line) for line in lines),
             _offered(table),
             _offered(archive if room.place.is_upload else None),
             gr.update(value=files.command(room), visible=True),
@@ -273,7 +272,7 @@ class _Events:
         archive = place / "boxes.zip"
         with cannot_write(place):
             files.pack(place / form, archive, "")
-        told = _paragraph(self._page.words("label.end.boxes_exported", done))
+        told = paragraph(self._page.words("label.end.boxes_exported", done))
         return [told, _offered(None), _offered(archive), gr.update(value="", visible=False)]
 
     def stands(self, room: str) -> dict[str, Any]:
@@ -296,9 +295,9 @@ class _Events:
         blank = ["", *_no_files()]
         if room is None:
             no_end = [_visible(False), gr.skip(), gr.skip(), gr.skip()]
-            return [_paragraph(words("label.begin")), _visible(True), *no_end, *blank]
+            return [paragraph(words("label.begin")), _visible(True), *no_end, *blank]
         is_boxes = room.wanted.kind == BOXES
-        said = _paragraph(words("label.opened", room.standing().images, ", ".join(room.session.labels)))
+        said = paragraph(words("label.opened", room.standing().images, ", ".join(room.session.labels)))
         go = gr.update(value=_export_words(self._page, room.wanted.kind))
         climb = _visible(not is_boxes and bool(climbable(self._page.host)))
         return [said, _visible(False), _visible(True), go, _visible(is_boxes), climb, *blank]
@@ -327,7 +326,3 @@ def _no_files() -> list[Any]:
 
 def _labels_of(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _paragraph(text: str) -> str:
-    return f'<p class="anmok-said">{html.escape(text)}</p>'

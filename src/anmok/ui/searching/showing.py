@@ -16,16 +16,13 @@ from anmok.catalogue import Card
 from anmok.errors import BadMedia
 from anmok.files import cannot_write
 from anmok.index import Hit, Index
+from anmok.ui.look import paragraph
 from anmok.ui.searching.shelves import Shelf
 from anmok.ui.texts import Words
 
 _SIDE: Final = 640  # pixels of the longer side of a picture in the gallery
 _READERS: Final = 2
 _NAMED: Final = 28  # letters of a name below a picture; the file has it whole
-
-
-def paragraph(text: str) -> str:
-    return f'<p class="anmok-said">{html.escape(text)}</p>'
 
 
 def looking(texts: Words, shelf: Shelf) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 import gradio as gr
 
+from anmok.ui.look import paragraph
 from anmok.ui.page import Page
 from anmok.ui.sessions import uploads
 from anmok.ui.trying import embedding, examples, segmenting, stills, tracking
@@ -23,7 +24,7 @@ def tab(page: Page) -> None:
     tasks = [task for task in _TASKS if page.host.doing(task)]
     with gr.Tab(words("try.title"), id="try"):
         if not tasks:
-            gr.HTML(f'<p class="anmok-said">{words("page.nothing")}</p>')
+            gr.HTML(paragraph(words("page.nothing")))
             return
         folder = uploads() / "examples"
         drawn = examples.pictures(folder)

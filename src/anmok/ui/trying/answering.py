@@ -33,6 +33,7 @@ from anmok.results import (
     Scores,
 )
 from anmok.tasks import Ask
+from anmok.ui.look import paragraph
 from anmok.ui.page import Page
 from anmok.ui.texts import Words
 from anmok.ui.trying.commands import Act, Commands, Thing, commands
@@ -116,7 +117,7 @@ def read(path: str) -> tuple[str, bytes]:
 
 def said(words: Words, result: Result) -> str:
     """An answer in one sentence, as HTML."""
-    return f'<p class="anmok-said">{html.escape(sentence(words, result))}</p>'
+    return paragraph(sentence(words, result))
 
 
 def sentence(words: Words, result: Result) -> str:

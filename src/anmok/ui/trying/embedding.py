@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from anmok.files import cannot_write
 from anmok.inputs import Item, Text
 from anmok.tasks import Embed
 from anmok.ui.failing import Reasons
+from anmok.ui.look import paragraph
 from anmok.ui.page import Page
 from anmok.ui.trying.answering import act, asked, copied, cosine, offered, read
 from anmok.ui.trying.commands import Thing
@@ -37,7 +37,7 @@ def tab(page: Page, examples: Examples) -> None:
         examples_field(page, [first, second], pairs)
         models = model_field(page, "embed", has_other=False)
         go = gr.Button(words("try.compare"), variant="primary", elem_id="go-embed")
-        begin = f'<p class="anmok-said">{words("try.begin_two")}</p>'
+        begin = paragraph(words("try.begin_two"))
         line = gr.HTML(begin, elem_id="said-embed", elem_classes="anmok-live")
         buttons = taken(page, has_coco=False, picture="")
     reasons = Reasons()
@@ -58,7 +58,7 @@ def _event(page: Page) -> Callable[..., list[Any]]:
     def answer(request: gr.Request, first: str | None, second: str | None, text: str, model: str) -> list[Any]:
         words = page.words
         if not first or not (second or text.strip()):
-            return [f'<p class="anmok-said">{words("try.begin_two")}</p>', offered(""), *[""] * 3]
+            return [paragraph(words("try.begin_two")), offered(""), *[""] * 3]
         if len(text) > 2000:
             raise BadRequest("text: over 2,000 letters")
         name, data = read(first)
@@ -76,9 +76,8 @@ def _event(page: Page) -> Callable[..., list[Any]]:
         alike = cosine(one, two)
         file = _written(page, request.session_hash or "", name, {"cosine": alike, "first": one.to_dict()})
         bar = f'<meter min="-1" max="1" value="{alike:.4f}" aria-label="{words("try.alike")}"></meter>'
-        told = html.escape(words("try.said.alike", alike))
         return [
-            f'<p class="anmok-said">{told}</p>{bar}',
+            paragraph(words("try.said.alike", alike)) + bar,
             offered(file),
             *copied(page, act(page, model, ask, tuple(things))),
         ]

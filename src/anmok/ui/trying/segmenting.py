@@ -15,6 +15,7 @@ from anmok.inputs import Item, Prompted
 from anmok.results import Masks
 from anmok.tasks import Segment
 from anmok.ui.failing import Reasons
+from anmok.ui.look import paragraph
 from anmok.ui.page import Page
 from anmok.ui.trying.answering import act, asked, copied, read, said, table, written
 from anmok.ui.trying.commands import Thing
@@ -36,7 +37,7 @@ def tab(page: Page, examples: Examples) -> None:
             models = model_field(page, "segment")
             go = gr.Button(words("try.go"), variant="primary", elem_id="go-segment")
         with gr.Column(scale=7, min_width=300):
-            begin = f'<p class="anmok-said">{words("try.begin")}</p>'
+            begin = paragraph(words("try.begin"))
             line = gr.HTML(begin, elem_id="said-segment", elem_classes="anmok-live")
             marks = pointing_field(words, "segment")
             other = gr.ImageSlider(
@@ -66,10 +67,10 @@ def tab(page: Page, examples: Examples) -> None:
 def _shown(page: Page) -> Callable[..., list[Any]]:
     def shown(request: gr.Request, path: str | None) -> list[Any]:
         if not path:
-            return [f'<p class="anmok-said">{page.words("try.begin")}</p>', None]
+            return [paragraph(page.words("try.begin")), None]
         height, width = media.read(Path(path)).shape[:2]
         fresh = Marks.fresh(Path(path), (width, height))
-        return [f'<p class="anmok-said">{page.words("try.point.begin")}</p>', fresh.value()]
+        return [paragraph(page.words("try.point.begin")), fresh.value()]
 
     return shown
 
@@ -78,7 +79,7 @@ def _event(page: Page, buttons: Taken) -> Callable[..., list[Any]]:
     def answer(request: gr.Request, *given: Any) -> list[Any]:
         path, value, model, labels, is_own, threshold, other = given
         if not path:
-            text = f'<p class="anmok-said">{page.words("try.no_picture")}</p>'
+            text = paragraph(page.words("try.no_picture"))
             return [text, None, gr.update(visible=False), "", *buttons.values(None), *[""] * 3]
         name, data = read(path)
         marks, ask = Marks.of(value), Segment(labels_of(labels), threshold=None if is_own else threshold)

@@ -13,6 +13,7 @@ import gradio as gr
 from anmok.results import Result, Scores
 from anmok.tasks import Ask, Classify, Depth, Detect, Gaze, Inspect, Matting, Normals, Parse, Pointing, Pose
 from anmok.ui.failing import Reasons
+from anmok.ui.look import paragraph
 from anmok.ui.page import Page
 from anmok.ui.texts import Spoken, Words
 from anmok.ui.trying.answering import Files, act, asked, copied, read, said, table, written
@@ -182,7 +183,7 @@ def tab(page: Page, task: str, examples: Examples) -> None:
 
 def _shown(page: Page, task: str) -> _Shown:
     words = page.words
-    line = gr.HTML(f'<p class="anmok-said">{words("try.begin")}</p>', elem_id=f"said-{task}", elem_classes="anmok-live")
+    line = gr.HTML(paragraph(words("try.begin")), elem_id=f"said-{task}", elem_classes="anmok-live")
     looked: list[Any]
     if task == "classify":
         with gr.Row():
@@ -223,7 +224,7 @@ def _event(page: Page, task: str, shown: _Shown) -> Callable[..., list[Any]]:
     def answer(request: gr.Request, *given: Any) -> list[Any]:
         path, model, *values, other = given
         if not path:
-            return shown.blank(f'<p class="anmok-said">{page.words("try.no_picture")}</p>')
+            return shown.blank(paragraph(page.words("try.no_picture")))
         if task in _NAMED and labels_of(values[0]) is None:
             raise Spoken(page.words("try.no_labels"))
         names = [page.usable(request, one) for one in dict.fromkeys((model, other)) if one]

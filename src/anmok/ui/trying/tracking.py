@@ -21,6 +21,7 @@ from anmok.inputs import Clip, Cue
 from anmok.results import Tracked
 from anmok.tasks import Track
 from anmok.ui.failing import Reasons
+from anmok.ui.look import paragraph
 from anmok.ui.page import Page
 from anmok.ui.texts import Spoken
 from anmok.ui.trying.answering import act, copied, offered
@@ -43,7 +44,7 @@ def tab(page: Page, example: Path | None) -> None:
             models = model_field(page, "track", has_other=False)
             go = gr.Button(words("try.follow"), variant="primary", elem_id="go-track")
         with gr.Column(scale=7, min_width=300):
-            begin = f'<p class="anmok-said">{words("try.begin_clip", MOST_FRAMES)}</p>'
+            begin = paragraph(words("try.begin_clip", MOST_FRAMES))
             line = gr.HTML(begin, elem_id="said-track", elem_classes="anmok-live")
             marks = pointing_field(words, "track")
             video = gr.Video(
@@ -80,7 +81,7 @@ def _shown(page: Page) -> Callable[..., list[Any]]:
         """The first frame, to be pointed at."""
         if not path:
             text = page.words("try.begin_clip", MOST_FRAMES)
-            return [f'<p class="anmok-said">{text}</p>', None, gr.update(value=None, visible=False)]
+            return [paragraph(text), None, gr.update(value=None, visible=False)]
         with contextlib.closing(clips.frames(Path(path))) as stills:
             still = next(stills, None)
         if still is None:
@@ -89,7 +90,7 @@ def _shown(page: Page) -> Callable[..., list[Any]]:
         pillow.fromarray(still.image).save(file, "PNG", compress_level=1)
         height, width = still.image.shape[:2]
         fresh = Marks.fresh(file, (width, height)).value()
-        return [f'<p class="anmok-said">{page.words("try.point.begin_clip")}</p>', fresh, gr.update(visible=False)]
+        return [paragraph(page.words("try.point.begin_clip")), fresh, gr.update(visible=False)]
 
     return shown
 
@@ -118,7 +119,7 @@ def _event(page: Page) -> Callable[..., list[Any]]:
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # how gradio is told to hand one over
     ) -> list[Any]:
         if not path:
-            text = f'<p class="anmok-said">{page.words("try.no_clip")}</p>'
+            text = paragraph(page.words("try.no_clip"))
             return [text, gr.update(visible=False), offered(""), offered(""), *[""] * 3]
         marks, ask = Marks.of(value), Track(labels_of(labels))
         cues = cues_of(marks) if ask.labels is None else ()
@@ -129,7 +130,7 @@ def _event(page: Page) -> Callable[..., list[Any]]:
         with contextlib.closing(pieces):
             done = _followed(page, request.session_hash or "", file, pieces, progress)
         codes = copied(page, act(page, model, ask, (Thing(file.name, cues=cues),)))
-        text = f'<p class="anmok-said">{page.words("try.said.followed", done.objects, done.frames)}</p>'
+        text = paragraph(page.words("try.said.followed", done.objects, done.frames))
         return [text, gr.update(value=done.video, visible=True), offered(done.lines), offered(done.video), *codes]
 
     return answer
