@@ -212,13 +212,21 @@ def test_draining_answers_all_and_leaves_no_thread(stable: Stable) -> None:
 
 
 def test_what_lives_on_an_engine_ends_once_and_behind_it(stable: Stable) -> None:
-    engine, told = Engine(PLENTY, stable), []
+    engine, told = Engine(PLENTY, stable), list[int]()
+
+    def broken() -> None:
+        told.append(-1)
+        raise OSError("no room left")
+
     engine.at_close(lambda: told.append(len(threads())))
+    engine.at_close(broken)
     engine.load("fake").result(10)
     assert threads() != set()
+    with pytest.raises(OSError, match="no room left"):
+        engine.close()
+    assert told == [-1, 0]  # the last one first, and each whatever others raise
     engine.close()
-    engine.close()
-    assert told == [0]
+    assert len(told) == 2
     with pytest.raises(Closing):
         engine.at_close(told.clear)
 

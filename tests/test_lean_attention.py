@@ -9,7 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from anmok.nets.lean_attention import attend_by_heads, by_heads
-from anmok.nets.lean_blocks import Blocks, Exact
+from anmok.nets.lean_blocks import Exactly, InBlocks, Prompt
 from anmok.nets.lean_layers import Sizes
 
 
@@ -17,11 +17,12 @@ def made(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape) + shape[2]))
 
 
-def room(queries: Tensor, kept: Tensor, *, may_be_loud: bool | None = None) -> Exact:
+def room(queries: Tensor, kept: Tensor, *, may_be_loud: bool | None = None) -> Prompt:
     """Where queries (T, heads, head) attend; exactly, unless it is said how loud they may be."""
     count, heads, head = queries.shape
     sizes = Sizes(heads * head, heads, len(kept) // 2, head, 1, 1, 4096, 1e-5)
-    made = Exact(sizes, count) if may_be_loud is None else Blocks(sizes, count, kept.shape[1] - count, may_be_loud)
+    past = kept.shape[1] - count
+    made = Exactly(sizes, count, past) if may_be_loud is None else InBlocks(sizes, count, past, may_be_loud)
     mixed = torch.cat((queries, kept[:, -count:].transpose(0, 1)), 1)  # (T, heads + 2 * kv heads, head)
     made.turn(mixed.flatten(1), torch.ones(*mixed.shape[:2], head // 2, dtype=torch.complex64))
     assert torch.equal(made.fresh, kept[:, -count:])
@@ -94,6 +95,16 @@ def test_the_exact_room_and_the_last_row_alone(count: int, past: int) -> None:
     place = room(queries, kept)
     torch.testing.assert_close(place.attended(kept), want, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(place.attended_last(kept), want[-1:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_loud_layer_leaves_those_behind_it_as_they_are() -> None:
+    """From then on softmax is taken at once, which is as near."""
+    queries, kept = made(300, 3, 16), made(2, 300, 16)
+    want = in_blocks(queries, kept, may_be_loud=True)
+    place = room(queries, kept, may_be_loud=False)
+    assert not torch.equal(place.attended(kept), want)
+    assert torch.isfinite(place.attended(100 * kept)).all()
+    assert torch.equal(place.attended(kept), want)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

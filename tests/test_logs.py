@@ -216,6 +216,7 @@ def test_libraries_speak_from_warning_on_and_ours_from_the_level_on() -> None:
 
 def test_uvicorn_goes_the_same_way_without_its_lines_of_requests() -> None:
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)  # servers of other tests may have said less
     stream = written()
     logging.getLogger("uvicorn.access").info('127.0.0.1 - "GET /?key=x HTTP/1.1" 200')
     logging.getLogger("uvicorn.error").info("Started server process [%d]", 12)

@@ -156,6 +156,10 @@ def test_labelling_ends_with_its_engine(tmp_path: Path, cache: Path) -> None:
         next(rooms.pictures.get(one) for one in room.place.photos.rglob("*.bmp"))
         assert any(one.name.startswith("anmok-pictures") for one in set(threading.enumerate()) - before)
     assert rooms.find(room.id) is None
+    with pytest.raises(Closing):
+        rooms.open(Wanted(name, LABELS, ("a", "b"), ""))
+    with pytest.raises(Closing):
+        rooms.pictures.get(next(room.place.photos.rglob("*.bmp")))
     assert not [one for one in set(threading.enumerate()) - before if one.name.startswith("anmok") and one.is_alive()]
     with pytest.raises(Closing):
         rooms_of(host)

@@ -6,6 +6,9 @@ import io
 import json
 import os
 import re
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from anmok.errors import BadData, BadMedia, BadRequest, CannotWrite
+from anmok.errors import BadData, BadMedia, BadRequest, CannotWrite, Closing
 from anmok.labelling import BoxSession, LabelSession
 from anmok.labelling.box_book import Box
 from anmok.load import tiny
@@ -177,6 +180,38 @@ def test_pictures_are_as_large_as_a_screen_and_say_nothing_of_the_camera(tmp_pat
         pictures.get(tmp_path / "no.png")
     assert str(tmp_path) not in str(told.value)
     pictures.close()
+
+
+def test_whoever_asks_for_a_picture_while_they_end_is_told_so(tmp_path: Path) -> None:
+    """And holds up nobody: a pool calls back whoever is cancelled, with its own lock held."""
+    for i in range(100):
+        pillow.new("RGB", (64, 64)).save(tmp_path / f"{i}.bmp")
+    files = sorted(tmp_path.iterdir())
+
+    def ask(pictures: Pictures, told: list[str]) -> None:
+        try:
+            pictures.ahead(files)
+            told.append(pictures.get(files[-1]).kind)
+        except Closing as error:
+            told.append(str(error))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(10):
+            pictures, told = Pictures(), list[str]()
+            askers = [threading.Thread(target=ask, args=(pictures, told), daemon=True) for _ in range(3)]
+            ending = threading.Thread(target=pictures.close, daemon=True)
+            for one in (*askers, ending):
+                one.start()
+                time.sleep(0.001)
+            for one in (*askers, ending):
+                one.join(20)
+                assert not one.is_alive()
+            assert len(told) == 3
+            assert set(told) <= {"the server is shutting down", "image/png"}
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_pictures_in_memory_have_a_limit(tmp_path: Path) -> None:

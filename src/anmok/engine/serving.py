@@ -257,22 +257,22 @@ class Engine:
             )
 
     def at_close(self, end: Callable[[], None]) -> None:
-        """``end`` is called once, when the engine has closed: it ends what asks the engine by itself, which waits for
-        no answer any more.
+        """``end`` is called once, when the engine has closed, in the thread that closes it: it ends what asks the
+        engine by itself, which waits for no answer any more. The last one comes first, and each whatever others raise.
 
         Raises:
             Closing: the engine is shutting down.
         """
         with self._books.lock:
-            if self._is_closing:
-                raise Closing("the engine is shutting down")
+            self._check_open()
             self._ends.append(end)
 
     def close(self, *, drain: bool = True, seconds: float = 30.0) -> None:
         """Takes no more requests, answers those it has (``drain``) or refuses what no worker has begun, and ends.
 
         What is not answered after ``seconds`` is refused with ``Closing``. Afterwards no thread of the engine is
-        left, but for those that are stuck in a model or in a load: these are daemons and hold up nobody.
+        left, but for those that are stuck in a model or in a load: these are daemons and hold up nobody. Last come
+        the ends of ``at_close``, which take their own time.
         """
         ends = time.monotonic() + seconds
         with self._books.lock:
@@ -290,13 +290,15 @@ class Engine:
             loads = [future for line in self._lines.values() for future in line.loads]
             for line in self._lines.values():
                 line.loads = []
+            at_close, self._ends = self._ends, []
         error = Closing("the engine shut down before the model answered")
         refuse(stuck, error)
         refuse_loads(loads, error)
         for model in models:
             model.close()
-        while self._ends:
-            self._ends.pop()()
+        with contextlib.ExitStack() as stack:
+            for end in at_close:
+                stack.callback(end)
 
     def __enter__(self) -> Engine:
         return self

@@ -24,17 +24,6 @@ _KINDS: Final[Mapping[str, tuple[type[Tower], type[TowerConfig]]]] = {
     "clip_vision_model": (CLIPVisionModel, CLIPVisionConfig),
     "siglip_vision_model": (SiglipVisionModel, SiglipVisionConfig),
 }
-# Of google/siglip-so400m-patch14-384 and google/siglip2-so400m-patch14-384, for checkpoints that have the tower and not
-# its configuration.
-SO400M: Final[Mapping[str, Any]] = {
-    "model_type": "siglip_vision_model",
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "image_size": 384,
-    "patch_size": 14,
-}
 _LAYER: Final = re.compile(r"^encoder\.layers\.(\d+)\.")
 
 

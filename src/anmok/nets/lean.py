@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from anmok.errors import BadRequest, Unsupported
 from anmok.nets.lean_attention import attend_by_heads
-from anmok.nets.lean_blocks import Blocks, Exact
+from anmok.nets.lean_blocks import Exactly, InBlocks, Prompt
 from anmok.nets.lean_bytes import coded, put
 from anmok.nets.lean_layers import MANY, Layer, Layers, Sizes, Weights, for_prompts, layer_of
 from anmok.nets.lean_memory import Memory, Spare
@@ -104,27 +104,28 @@ class Lean:
         count, past = len(x), memory.length
         layers, norms = (self._many, self._norms_of_many) if count >= MANY else (self._few, self._norms)
         rows, turns = memory.room(count), self._turns(past, count)
-        own, kept = (rows[:, :, start : past + count].unbind(0) for start in (past, 0))  # (2 * kv heads, ..., head)
-        room = self._room(layers.each[0], count, past)
+        # Of each layer keys above values (2 * kv heads, T, head) and (2 * kv heads, past + T, head).
+        own, kept = (rows[:, :, start : past + count].unbind(0) for start in (past, 0))
+        prompt = self._prompt(layers.each[0], count, past)
         x = x.clone() if layers.rotation is None else layers.rotation.of(x)  # (T, W)
         for i, (layer, (norm, second)) in enumerate(zip(layers.each, norms, strict=True)):
             mixed = layer.qkv(self._normed(x, norm, layer.qkv.dtype))  # (T, (heads + 2 * kv heads) * head)
-            room.turn(mixed if layer.qkv_bias is None else mixed + layer.qkv_bias, turns)
-            own[i].copy_(room.fresh)
+            prompt.turn(mixed if layer.qkv_bias is None else mixed + layer.qkv_bias, turns)
+            own[i].copy_(prompt.fresh)
             if layer is layers.each[-1]:  # whose other rows nobody asks for
-                x, made = x[-1:], room.attended_last(kept[i])  # (1, W), (1, heads * head)
+                x, made = x[-1:], prompt.attended_last(kept[i])  # (1, W), (1, heads * head)
             else:
-                made = room.attended(kept[i])  # (T, heads * head)
+                made = prompt.attended(kept[i])  # (T, heads * head)
             self._finished(layer, x, made, second)
         memory.length = past + count
         return x if layers.rotation is None else layers.rotation.back(x)
 
-    def _room(self, layer: Layer, count: int, past: int) -> Exact:
-        """Where the rows of a prompt attend, by whatever its layers are of."""
+    def _prompt(self, layer: Layer, count: int, past: int) -> Prompt:
+        """How the rows of a prompt attend, by what its layers are of."""
         if layer.out.dtype == torch.bfloat16 and multiplies_bfloat16():
             # Biases are what makes scores of hundreds, as in Qwen2.
-            return Blocks(self.sizes, count, past, may_be_loud=layer.qkv_bias is not None)
-        return Exact(self.sizes, count)
+            return InBlocks(self.sizes, count, past, may_be_loud=layer.qkv_bias is not None)
+        return Exactly(self.sizes, count, past)
 
     def _step(self, x: Tensor, memory: Memory) -> Tensor:
         """The same for one row (1, W), which all time goes into: each step less is a step less in every layer."""
@@ -154,7 +155,8 @@ class Lean:
     def _finished(self, layer: Layer, x: Tensor, made: Tensor, second: Tensor) -> None:
         """Adds to ``x`` (T, W) what attention made (T, heads * head), and then what the MLP makes of it."""
         put(layer.out, made, x)
-        put(layer.down, layer.gate_up.gated(self._normed(x, second, layer.gate_up.dtype)), x)
+        passed = layer.gate_up.gated(self._normed(x, second, layer.gate_up.dtype))  # (T, inner)
+        put(layer.down, passed, x)
 
     def _normed(self, x: Tensor, gain: Tensor, dtype: torch.dtype) -> Tensor:
         """RMS norm of (T, W); ``gain`` has the square root of W in it. As bytes, they are codes."""

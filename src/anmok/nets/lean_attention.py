@@ -1,4 +1,5 @@
-"""Attention of a tower's rows by bfloat16 on a processor: head by head.
+"""Attention of a tower's rows by bfloat16 on a processor: head by head. A prompt's (``lean_blocks``) shares the way
+that scores become weights.
 
 All heads at once make scores that no cache holds; those of one head are 2 MB for 1,024 patches, and stay there. And
 their exponentials are taken as they are, without the greatest of a row taken off first; only where the sums show that

@@ -7,6 +7,7 @@ time that torch's own takes for 512 tokens, which multiplies in float32 on proce
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -22,42 +23,52 @@ from anmok.nets.lean_layers import Sizes
 _BLOCK: Final = 128  # queries whose scores are computed together
 
 
-class Exact:
-    """Rows that become queries (T, heads, head), and ``fresh`` keys above values (2 * kv heads, T, head): views, both
-    float32, of what was turned last. Attends in float32."""
+class Prompt(ABC):
+    """Rows of a prompt, which become queries (T, heads, head), and ``fresh`` keys above values (2 * kv heads, T, head):
+    views, both float32, of what was turned last. ``attended`` differs by kind."""
 
     def __init__(self, sizes: Sizes, count: int) -> None:
         both = sizes.heads + 2 * sizes.kv_heads
         self._pairs = (count, both, sizes.head // 2, 2)
         self._turned = torch.empty(self._pairs[:-1], dtype=torch.complex64)
         self._groups = (sizes.kv_heads, sizes.heads // sizes.kv_heads, sizes.head)
-        whole = torch.view_as_real(self._turned).view(count, both, sizes.head)
+        whole = torch.view_as_real(self._turned).view(count, both, -1)  # (T, heads + 2 * kv heads, head)
         self._queries = whole[:, : sizes.heads]
-        self.fresh = whole[:, sizes.heads :].transpose(0, 1)
+        self.fresh = whole[:, sizes.heads :].transpose(0, 1)  # (2 * kv heads, T, head)
 
     def turn(self, mixed: Tensor, turns: Tensor) -> None:
         """(T, (heads + 2 * kv heads) * head) by angles complex64 (T, heads + 2 * kv heads, head / 2)."""
         torch.mul(torch.view_as_complex(mixed.float().view(self._pairs)), turns, out=self._turned)
 
+    @abstractmethod
     def attended(self, kept: Tensor) -> Tensor:
         """What the queries, scaled before, see in keys above values float32 (2 * kv heads, S, head), the last T of them
         their own; (T, heads * head). The next layer may write over it."""
-        count, past = len(self._queries), kept.shape[1] - len(self._queries)
-        seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past) if past else None  # (T, S)
-        queries, (keys, values) = self._queries.transpose(0, 1)[None], kept[None].chunk(2, 1)  # (1, heads, T, head)
-        made = functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=seen, is_causal=seen is None, scale=1.0, enable_gqa=True
-        )  # (1, heads, T, head)
-        return made[0].transpose(0, 1).flatten(1)  # (T, heads * head)
 
     def attended_last(self, kept: Tensor) -> Tensor:
-        """The same of the last row alone, float32 (1, heads * head)."""
+        """The same of the last row alone, float32 (1, heads * head), of whichever kind."""
         keys, values = kept.chunk(2)  # (kv heads, S, head)
         scores = torch.bmm(self._queries[-1].view(self._groups), keys.transpose(1, 2))  # (kv heads, group, S)
         return torch.bmm(scores.softmax(-1), values).view(1, -1)  # (1, heads * head)
 
 
-class Blocks(Exact):
+class Exactly(Prompt):
+    """Attends in float32."""
+
+    def __init__(self, sizes: Sizes, count: int, past: int) -> None:
+        super().__init__(sizes, count)
+        self._seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past) if past else None  # (T, S)
+
+    def attended(self, kept: Tensor) -> Tensor:
+        """float32."""
+        queries, (keys, values) = self._queries.transpose(0, 1)[None], kept[None].chunk(2, 1)  # (1, heads, T, head)
+        made = functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=self._seen, is_causal=self._seen is None, scale=1.0, enable_gqa=True
+        )  # (1, heads, T, head)
+        return made[0].transpose(0, 1).flatten(1)  # (T, heads * head)
+
+
+class InBlocks(Prompt):
     """Attends by bfloat16. Where scores ``may_be_loud``, nothing is tried that large ones forbid."""
 
     def __init__(self, sizes: Sizes, count: int, past: int, may_be_loud: bool = False) -> None:
@@ -82,6 +93,7 @@ class Blocks(Exact):
             run.here.copy_(run.queries)
         self._each(kept, softmaxed if self._may_be_loud else raised)
         if not (self._may_be_loud or is_safe(self._totals)):
+            self._may_be_loud = True  # so are layers to come, or softmax costs them little
             self._each(kept, softmaxed)
         for run in self._runs:
             torch.div(run.mixed, run.totals, out=run.made)
@@ -96,13 +108,15 @@ class Blocks(Exact):
 
     def _run(self, start: int, end: int, size: int) -> _Run:
         kv_heads, group, head = self._groups
-        rows, shape = slice(start * kv_heads * group, end * kv_heads * group), (-1, kv_heads, group, size, head)
+        rows = slice(start * kv_heads * group, end * kv_heads * group)
+        shape = (-1, kv_heads, group, size, head)  # of blocks
         queries, made = (
             one[start:end].view(-1, size, *self._groups).permute(0, 2, 3, 1, 4)  # (blocks, kv heads, group, n, head)
             for one in (self._queries, self._made)
         )
         here, mixed = (one[rows].view(shape) for one in (self._here, self._mixed))
-        return _Run(start, queries, here, mixed, self._totals[rows].view(*here.shape[:-1], 1), made)
+        totals = self._totals[rows].view(*here.shape[:-1], 1)  # (blocks, kv heads, group, n, 1)
+        return _Run(start, queries, here, mixed, totals, made)
 
     def _blocks_of(self, run: _Run, past: int) -> Iterator[_Block]:
         kv_heads, group, head = self._groups
@@ -111,6 +125,7 @@ class Blocks(Exact):
             seen = past + run.start + (i + 1) * size
             kept = self._kept[: 2 * kv_heads * seen * head].view(-1, seen, head)  # (2 * kv heads, seen, head)
             keys, values = kept.chunk(2)  # (kv heads, seen, head)
+            # (kv heads, group * n, seen)
             scores = self._scores[: kv_heads * group * size * seen].view(kv_heads, -1, seen)
             yield _Block(
                 seen,

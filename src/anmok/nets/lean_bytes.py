@@ -21,10 +21,10 @@ _LAST: Final = 127  # steps from zero
 _STEP: Final = _MOST / _LAST
 _PACKED_FOR: Final = 512  # rows that oneDNN lays a weight out for; as good for others
 _MANY: Final = 256  # rows, from which on to make codes of them takes less time than it saves
-_TOP: Final = torch.tensor(_MIDDLE, dtype=torch.uint8)  # what a product takes as a number, torch makes anew each time
+_TOP: Final = torch.tensor(_MIDDLE, dtype=torch.uint8, device="cpu")  # of a number, torch would make one each time
 _BITS: Final = {  # the whole number of as many bits, that of all but the sign, and that which is 2 ** -100
-    torch.bfloat16: (torch.int16, torch.tensor(2**15 - 1, dtype=torch.int16), 27 << 7),
-    torch.float32: (torch.int32, torch.tensor(2**31 - 1, dtype=torch.int32), 27 << 23),
+    torch.bfloat16: (torch.int16, torch.tensor(2**15 - 1, dtype=torch.int16, device="cpu"), 27 << 7),
+    torch.float32: (torch.int32, torch.tensor(2**31 - 1, dtype=torch.int32, device="cpu"), 27 << 23),
 }
 STEPS: Final = 1 / _STEP  # that a number of 1 counts
 
@@ -74,6 +74,7 @@ class Rows:
 
     def __init__(self, weight: Tensor, kind: Wide, most: int = 1) -> None:
         """Blocks have ``most`` numbers, or as many as their width lets them."""
+        self._width = len(weight)
         self._few = Twin(weight) if kind == "bfloat16" else None
         self.dtype = torch.float32 if self._few is None else self._few.dtype
         self._block = min(weight.shape[1] & -weight.shape[1], most)
@@ -87,33 +88,28 @@ class Rows:
         return self._part.nbytes + (0 if self._few is None else self._few.nbytes)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """What is given may be used up."""
-        if self._few is not None and len(rows) < _MANY:
-            return self._few(rows)
-        made, steps = self._counted(rows)
-        return made.div_(steps)  # (T, N)
+        """To float32. What is given may be used up."""
+        made = torch.zeros(len(rows), self._width)  # (T, N)
+        self.onto(made, rows)
+        return made
 
     def onto(self, x: Tensor, rows: Tensor) -> None:
         """Adds the same to ``x``, float32 (T, N)."""
         if self._few is not None and len(rows) < _MANY:
             x += self._few(rows)
-        else:
-            x.addcdiv_(*self._counted(rows))
-
-    def _counted(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 (T, N), and what it has to be divided by, (T, 1)."""
+            return
         if self._turn is not None:
             rows = self._turn(rows.view(-1, self._block)).view(rows.shape)  # (T, K)
         steps = self._steps / _most(rows)  # (T, 1)
-        return self._part.times(_bytes(rows.mul_(steps)), torch.float32, step=1.0), steps.float()
+        x.addcdiv_(self._part.times(_bytes(rows.mul_(steps)), torch.float32, step=1.0), steps.float())
 
 
-def put(matrix: Matrix, rows: Tensor, x: Tensor) -> None:
+def put(weight: Matrix, rows: Tensor, x: Tensor) -> None:
     """Adds what becomes of rows (T, K), which may be used up, to ``x``, float32 (T, N)."""
-    if isinstance(matrix, Rows):
-        matrix.onto(x, rows.to(matrix.dtype))
+    if isinstance(weight, Rows):
+        weight.onto(x, rows.to(weight.dtype))
     else:
-        x += matrix(rows.to(matrix.dtype))
+        x += weight(rows.to(weight.dtype))
 
 
 def _most(rows: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from anmok.nets.cut_tower import SO400M, Tower, TowerConfig, cut_config, cut_state, patches, tower_class
+from anmok.nets.cut_tower import Tower, TowerConfig, cut_config, cut_state, patches, tower_class
 from anmok.nets.pretrained import filled
+from anmok.nets.tower_shapes import SO400M
 
 CODES: Final = 65_536
 WIDTH: Final = 1536  # of a code

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from anmok.errors import BadWeights
 from anmok.nets.eyes.internvl import INTERNVL, InternRules
+from anmok.nets.tower_shapes import CLIP_L14, CLIP_L14_336
 
 Table = tuple[tuple[str, str], ...]
 Content = Mapping[str, Any]
@@ -61,17 +62,8 @@ LLAVA_TABLE: Final[Table] = (
 )
 # The towers that LLaVA's configurations name and do not describe.
 TOWERS: Final[Mapping[str, Content]] = {
-    f"openai/clip-vit-large-patch14{suffix}": {
-        "model_type": "clip_vision_model",
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "image_size": size,
-        "patch_size": 14,
-        "projection_dim": 768,
-    }
-    for suffix, size in (("", 224), ("-336", 336))
+    "openai/clip-vit-large-patch14": CLIP_L14,
+    "openai/clip-vit-large-patch14-336": CLIP_L14_336,
 }
 
 # What a reader is in transformers, by the class that the authors name, and the number that its token for pictures has

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any, Final
 import gradio as gr
 
 from anmok.ui.holding import Held
+from anmok.ui.look import paragraph
 from anmok.ui.texts import Words
 
 _VISITORS: Final = 256  # whose reason has not been fetched yet; a browser fetches it at once
@@ -53,7 +53,7 @@ class Reasons:
             if reason is not None and reason.times > 1:
                 self._held.give(visitor, replace(reason, times=reason.times - 1))
         text = words("try.failed") if reason is None else reason.text
-        return f'<p class="anmok-said anmok-why">{html.escape(text)}</p>'
+        return paragraph(text, "anmok-why")
 
     def show(self, event: Any, words: Words, places: Sequence[Any], values: Callable[[str], list[Any]]) -> Any:
         """Has those places say why, when the event failed. Returns the event that does so, for others to follow.

@@ -125,9 +125,9 @@ footer { display: none !important; }
 """
 
 
-def paragraph(text: str) -> str:
-    """What is said in a tab, plain text, as a line of HTML."""
-    return f'<p class="anmok-said">{html.escape(text)}</p>'
+def paragraph(text: str, kind: str = "") -> str:
+    """What is said in a tab, plain text, as a line of HTML; ``kind`` is a class of its own."""
+    return f'<p class="{f"anmok-said {kind}".strip()}">{html.escape(text)}</p>'
 
 
 def in_sight(elem_id: str) -> str:

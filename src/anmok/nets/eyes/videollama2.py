@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from anmok.errors import BadWeights
 from anmok.nets import stc
-from anmok.nets.cut_tower import SO400M, Tower, TowerConfig, cut_config, cut_state, patches, tower_class
+from anmok.nets.cut_tower import Tower, TowerConfig, cut_config, cut_state, patches, tower_class
 from anmok.nets.eyes import Size
 from anmok.nets.eyes.levels import CLIP_MEAN, CLIP_STD, HALF, Levels
 from anmok.nets.eyes.square import SquareRules, squared
 from anmok.nets.pretrained import fill, filled
+from anmok.nets.tower_shapes import CLIP_L14_336, SO400M
 
 IMAGE_TOKEN: Final = "<image>"
 VIDEO_TOKEN: Final = "<video>"
@@ -37,16 +38,7 @@ _NUDGE: Final = 1e-6  # of the authors, against halves that are rounded down
 
 # The checkpoints have the towers' tensors, but only their names on the hub, in place of configurations.
 TOWERS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "openai/clip-vit-large-patch14-336": {
-        "model_type": "clip_vision_model",
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "image_size": 336,
-        "patch_size": 14,
-        "projection_dim": 768,
-    },
+    "openai/clip-vit-large-patch14-336": CLIP_L14_336,
     "google/siglip-so400m-patch14-384": SO400M,
 }
 

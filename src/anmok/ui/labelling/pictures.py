@@ -6,7 +6,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from PIL import Image as pillow
 
 from anmok import media
-from anmok.errors import BadMedia
+from anmok.errors import BadMedia, Closing
 
 SIDE: Final = 1280  # pixels of the longer side
 _LOSSLESS: Final = 400 * 400  # pixels: below that PNG is small, and shows no blocks when it is drawn larger
@@ -43,7 +43,8 @@ class Pictures:
     def __init__(self, kept: int = _KEPT) -> None:
         self._most = kept
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._is_closed = False
+        self._lock = threading.RLock()  # what is cancelled calls `_take` in the thread that cancels
         self._made: OrderedDict[Key, Future[Picture]] = OrderedDict()
         self._pool = ThreadPoolExecutor(_MAKERS, thread_name_prefix="anmok-pictures")
 
@@ -52,8 +53,12 @@ class Pictures:
 
         Raises:
             BadMedia: it is missing or damaged.
+            Closing: the server is shutting down.
         """
-        return self._asked(file).result()
+        try:
+            return self._asked(file).result()
+        except CancelledError:
+            raise Closing("the server is shutting down") from None
 
     def ahead(self, files: Iterable[Path]) -> None:
         """These will be asked for soon."""
@@ -62,8 +67,11 @@ class Pictures:
                 self._asked(file)
 
     def close(self) -> None:
-        """Ends the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        """Makes no more of them, and ends the threads."""
+        with self._lock:  # the pool has a lock of its own, which whoever asks for a picture takes behind this one
+            self._is_closed = True
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
 
     def _asked(self, file: Path) -> Future[Picture]:
         try:
@@ -72,6 +80,8 @@ class Pictures:
             raise BadMedia(f"{file.name}: cannot be read ({error.strerror})") from None
         key = (str(file), found.st_mtime_ns, found.st_size)
         with self._lock:
+            if self._is_closed:
+                raise Closing("the server is shutting down")
             future = self._made.get(key)
             if future is not None:
                 self._made.move_to_end(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from anmok.engine import Engine
-from anmok.errors import BadRequest, Busy
+from anmok.errors import BadRequest, Busy, Closing
 from anmok.labelling import BoxSession, BoxStanding, LabelSession, Served, ServedFinder, Standing
 from anmok.labelling.boxes import BOX_STROKES
 from anmok.labelling.session import STROKES
@@ -78,6 +79,7 @@ class Rooms:
         self.pictures = Pictures()
         self._lock = threading.Lock()
         self._open: dict[str, Room] = {}
+        self._is_closed = False
 
     def open(self, wanted: Wanted) -> Room:
         """Begins labelling, or joins those who do it already.
@@ -87,12 +89,15 @@ class Rooms:
             BadData: no pictures in it, or a damaged file of strokes.
             Busy: too many sessions are open.
             CannotWrite: the folder cannot be written.
+            Closing: the server is shutting down.
         """
         if wanted.kind not in (LABELS, BOXES):
             raise BadRequest(f"kind: want {LABELS} or {BOXES}")
         place = self.places.find(wanted.place)
         room_id = hashlib.sha256(json.dumps([place.name, *wanted.own]).encode()).hexdigest()[:24]
         with self._lock:
+            if self._is_closed:
+                raise Closing("the server is shutting down")
             room = self._open.get(room_id)
             if room is None:
                 self._make_room()
@@ -109,12 +114,14 @@ class Rooms:
             return room
 
     def close(self) -> None:
-        """Ends all of them. Nothing is lost without it."""
+        """Ends all of them, for good. Nothing is lost without it."""
         with self._lock:
+            self._is_closed = True
             rooms, self._open = list(self._open.values()), {}
-        for room in rooms:
-            room.session.close()
-        self.pictures.close()
+        with contextlib.ExitStack() as stack:  # each, whatever others raise
+            stack.callback(self.pictures.close)
+            for room in rooms:
+                stack.callback(room.session.close)
 
     def _begun(self, room_id: str, wanted: Wanted, place: Place) -> Room:
         store, model = place.store(wanted.own), wanted.model
@@ -152,8 +159,9 @@ def rooms_of(host: Host) -> Rooms:
     engine = host.engine
     with _LOCK:
         if engine not in _ROOMS:
+            rooms = Rooms(host)
             engine.at_close(lambda: _end(engine))
-            _ROOMS[engine] = Rooms(host)
+            _ROOMS[engine] = rooms
         return _ROOMS[engine]
 
 
