@@ -1,5 +1,4 @@
-"""Attention of a tower's rows by bfloat16 on a processor: head by head. A prompt's (``lean_blocks``) shares the way
-that scores become weights.
+"""Attention of a tower's rows by bfloat16 on a processor: head by head. That of a prompt is in ``lean_blocks``.
 
 All heads at once make scores that no cache holds; those of one head are 2 MB for 1,024 patches, and stay there. And
 their exponentials are taken as they are, without the greatest of a row taken off first; only where the sums show that
@@ -18,7 +17,7 @@ from torch.nn import functional
 
 _NAME: Final = "anmok_heads"
 # Of scores (..., S), which are used up, weights; the sums that these have yet to be divided by go into (...).
-Shares: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+_Shares: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 _SAFE: Final = (1e-30, 1e30)  # such sums lost nothing that counts, and times values of ten million are in range
 _AT_ONCE: Final = 2**20  # scores that are made together
 _FEWEST: Final = 128  # rows from which on it is worth it
@@ -70,14 +69,14 @@ def is_safe(totals: Tensor) -> bool:
     return _SAFE[0] < float(least) <= float(most) < _SAFE[1]  # which is not so of what is not a number
 
 
-def raised(scores: Tensor, totals: Tensor) -> Tensor:
-    """``Shares`` that overflow where scores are loud."""
+def _raised(scores: Tensor, totals: Tensor) -> Tensor:
+    """What overflows where scores are loud."""
     torch.sum(scores.exp_(), -1, out=totals)
     return scores
 
 
-def softmaxed(scores: Tensor, totals: Tensor) -> Tensor:
-    """``Shares`` of whatever scores."""
+def _softmaxed(scores: Tensor, totals: Tensor) -> Tensor:
+    """The same whatever the scores."""
     totals.fill_(1)
     return scores.softmax(-1)
 
@@ -85,14 +84,14 @@ def softmaxed(scores: Tensor, totals: Tensor) -> Tensor:
 def _head_by_head(queries: Tensor, keys: Tensor, values: Tensor, into: Tensor) -> None:
     """Scaled queries (H, T, D), keys (H, D, S) and values (H, S, E): what becomes of them goes into (T, H, E)."""
     totals = queries.new_empty(queries.shape[:2])  # (H, T)
-    for shares in (raised, softmaxed):
+    for shares in (_raised, _softmaxed):
         for one in zip(queries, keys, values, totals, into.unbind(1), strict=True):
             _one_head(*one, shares)
         if is_safe(totals):
             break
 
 
-def _one_head(query: Tensor, key: Tensor, value: Tensor, totals: Tensor, into: Tensor, shares: Shares) -> None:
+def _one_head(query: Tensor, key: Tensor, value: Tensor, totals: Tensor, into: Tensor, shares: _Shares) -> None:
     """(T, D), (D, S) and (S, E) into (T, E), and the sums that were divided by into (T,)."""
     rows = max(1, _AT_ONCE // key.shape[1])
     for some, total, made in zip(*(torch.split(one, rows) for one in (query, totals, into)), strict=True):
