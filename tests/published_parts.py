@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from anmok.nets.tower_shapes import CLIP_L14_336
+
 Sizes = Mapping[str, Any]
 
 
@@ -81,16 +83,6 @@ def smolvlm(reader: str, vocabulary: int = 49_280) -> dict[str, Any]:
     }
 
 
-CLIP_L = {
-    "model_type": "clip_vision_model",
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-    "projection_dim": 768,
-}
 VICUNA = {"7b": (4096, 32, (32, 32), 11_008), "13b": (5120, 40, (40, 40), 13_824)}
 MISTRAL = (4096, 32, (32, 8), 14_336)
 YI_34B = (7168, 60, (56, 8), 20_480)
@@ -98,7 +90,7 @@ CUT = {"model_type": "siglip_vision_model", **SO400M, "num_hidden_layers": 26, "
 
 
 def llava(text: Sizes) -> dict[str, Any]:
-    return {"text_config": text, "vision_config": CLIP_L, **LOOSE}
+    return {"text_config": text, "vision_config": dict(CLIP_L14_336), **LOOSE}
 
 
 def onevision(size: str, vocabulary: int) -> dict[str, Any]:

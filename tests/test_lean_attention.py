@@ -17,7 +17,7 @@ def made(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape) + shape[2]))
 
 
-def room(queries: Tensor, kept: Tensor, *, may_be_loud: bool | None = None) -> Prompt:
+def prompt(queries: Tensor, kept: Tensor, *, may_be_loud: bool | None = None) -> Prompt:
     """Where queries (T, heads, head) attend; exactly, unless it is said how loud they may be."""
     count, heads, head = queries.shape
     sizes = Sizes(heads * head, heads, len(kept) // 2, head, 1, 1, 4096, 1e-5)
@@ -30,10 +30,10 @@ def room(queries: Tensor, kept: Tensor, *, may_be_loud: bool | None = None) -> P
 
 
 def in_blocks(queries: Tensor, kept: Tensor, may_be_loud: bool = False) -> Tensor:
-    """bfloat16 (T, heads * head), the second time that the same room is used."""
-    place = room(queries, kept, may_be_loud=may_be_loud)
-    first = place.attended(kept).clone()
-    assert torch.equal(place.attended(kept), first)
+    """bfloat16 (T, heads * head), which is the same in a second layer."""
+    rows = prompt(queries, kept, may_be_loud=may_be_loud)
+    first = rows.attended(kept).clone()
+    assert torch.equal(rows.attended(kept), first)
     return first
 
 
@@ -86,25 +86,25 @@ def test_blocks_of_a_prompt_see_what_came_before(count: int, past: int, loud: fl
 
 
 @pytest.mark.parametrize(("count", "past"), [(1, 0), (1, 700), (300, 0), (257, 300)])
-def test_the_exact_room_and_the_last_row_alone(count: int, past: int) -> None:
+def test_attention_in_float32_and_of_the_last_row_alone(count: int, past: int) -> None:
     queries, kept = made(count, 6, 16) * 3, made(4, past + count, 16)
     seen = torch.ones(count, past + count, dtype=torch.bool).tril_(past)
     heads = [one.repeat_interleave(3, 0)[None] for one in kept.chunk(2)]  # (1, heads, S, head)
     scores = (queries.transpose(0, 1)[None] @ heads[0].transpose(2, 3)).masked_fill(~seen, -torch.inf)
     want = (scores.softmax(-1) @ heads[1])[0].transpose(0, 1).flatten(1)  # (T, heads * head)
-    place = room(queries, kept)
-    torch.testing.assert_close(place.attended(kept), want, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(place.attended_last(kept), want[-1:], rtol=1e-4, atol=1e-5)
+    rows = prompt(queries, kept)
+    torch.testing.assert_close(rows.attended(kept), want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rows.attended_last(kept), want[-1:], rtol=1e-4, atol=1e-5)
 
 
 def test_a_loud_layer_leaves_those_behind_it_as_they_are() -> None:
     """From then on softmax is taken at once, which is as near."""
     queries, kept = made(300, 3, 16), made(2, 300, 16)
     want = in_blocks(queries, kept, may_be_loud=True)
-    place = room(queries, kept, may_be_loud=False)
-    assert not torch.equal(place.attended(kept), want)
-    assert torch.isfinite(place.attended(100 * kept)).all()
-    assert torch.equal(place.attended(kept), want)
+    rows = prompt(queries, kept, may_be_loud=False)
+    assert not torch.equal(rows.attended(kept), want)
+    assert torch.isfinite(rows.attended(100 * kept)).all()
+    assert torch.equal(rows.attended(kept), want)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

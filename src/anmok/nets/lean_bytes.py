@@ -20,7 +20,7 @@ _MOST: Final = 4.0  # the number of the last code, in standard deviations
 _LAST: Final = 127  # steps from zero
 _STEP: Final = _MOST / _LAST
 _PACKED_FOR: Final = 512  # rows that oneDNN lays a weight out for; as good for others
-_MANY: Final = 256  # rows, from which on to make codes of them takes less time than it saves
+_MANY: Final = 256  # rows; to make codes of them saves 3 % of the time from 128 on, 6 % here, and they are less near
 _TOP: Final = torch.tensor(_MIDDLE, dtype=torch.uint8, device="cpu")  # of a number, torch would make one each time
 _BITS: Final = {  # the whole number of as many bits, that of all but the sign, and that which is 2 ** -100
     torch.bfloat16: (torch.int16, torch.tensor(2**15 - 1, dtype=torch.int16, device="cpu"), 27 << 7),
